@@ -1,0 +1,49 @@
+"""Which moves first, the therapeutic alliance or the symptoms? Panel models that answer honestly.
+
+Every name below loads on first use, so ``import alliancedyn`` stays fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "errors": (
+        "AllianceDynError",
+        "ConvergenceError",
+        "DataError",
+        "DataWarning",
+        "InferenceWarning",
+        "SpecificationError",
+    ),
+    "panel": ("Issue", "QualityReport", "SessionPanel", "check", "guess_mapping", "read_sessions"),
+    "decompose": ("Decomposition", "decompose"),
+    "simulate": ("Dropout", "Dynamics", "Gaps", "GrowthCurve", "Therapists", "simulate"),
+    "results": ("Estimate", "Fit", "Sample"),
+    "models": ("CLPM", "RICLPM"),
+    "causal": ("Directions", "compare_directions", "compare_models"),
+    "report": ("write_report",),
+    "engine": ("Objective",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {"plot": "plot", "datasets": "panel.datasets", "engine": "engine"}
+
+__all__ = sorted([*_HOME, *_MODULES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"{__name__}.{_MODULES[name]}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

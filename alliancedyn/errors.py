@@ -1,0 +1,53 @@
+"""What can go wrong, by name: every error carries the exit code that the command line returns.
+
+A message says what is wrong (at most three values, then a count) and what to do about it.
+It holds no client data beyond the identifier.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class AllianceDynError(Exception):
+    """Root of every error that alliancedyn raises on purpose."""
+
+    exit_code = 1
+
+
+class DataError(AllianceDynError, ValueError):
+    """The data cannot be used as they are; the message names the rows and the remedy."""
+
+    exit_code = 3
+
+
+class SpecificationError(AllianceDynError, ValueError):
+    """The model asked for cannot be fitted to these data, or its options contradict each other."""
+
+    exit_code = 4
+
+
+class ConvergenceError(AllianceDynError, RuntimeError):
+    """The likelihood was not maximised; ``fit`` holds the unconverged result for inspection."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, fit: Any = None) -> None:
+        super().__init__(message)
+        self.fit = fit
+
+
+class DataWarning(UserWarning):
+    """Something in the data that a reader of the results should know."""
+
+
+class InferenceWarning(UserWarning):
+    """Something in the inference that a reader of the results should know."""
+
+
+def listed(values: Any, shown: int = 3) -> str:
+    """Name at most ``shown`` of ``values`` and count the rest: ``'C03', 'C11' and 7 more``."""
+    values = list(values)
+    named = ", ".join(repr(str(value)) for value in values[:shown])
+    rest = len(values) - shown
+    return f"{named} and {rest} more" if rest > 0 else named
