@@ -1,0 +1,198 @@
+"""Exact ML and REML for multilevel scores with nested random intercepts, in one pass over the rows.
+
+The model for the scores y (n,) with fixed-effect columns X (n, p) and nested groupings, inner to
+outer (client; client within therapist), is
+
+    y = X beta + sum_l Z_l u_l + e,    u_l ~ N(0, tau_l^2 I),    e ~ N(0, sigma^2 I).
+
+The rows are reduced once to the sizes, means and scatter of the innermost units; the likelihood
+(``alliancedyn.engine.nested``) never sees them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alliancedyn.engine.nested import (
+    Array,
+    ClusterStatistics,
+    Codes,
+    VarianceComponents,
+    maximise_components,
+    sum_by,
+)
+from alliancedyn.errors import DataError, SpecificationError
+
+# Spread within units below this fraction of the largest score is rounding, not variance.
+ROUNDING = 1e-12
+
+
+def fit_variance_components(
+    y: ArrayLike,
+    groups: Sequence[ArrayLike],
+    X: ArrayLike | None = None,
+    reml: bool = True,
+    absorbed: int = 0,
+) -> VarianceComponents:
+    """Fit nested random intercepts by restricted or full maximum likelihood.
+
+    Parameters
+    ----------
+    y : array (n,)
+        Scores, in score points; no NaN.
+    groups : sequence of integer arrays (n,)
+        Unit codes, inner to outer, e.g. ``[client, therapist]``. Any integers; each inner unit
+        must lie in one outer unit.
+    X : array (n, p), optional
+        Fixed-effect columns, the intercept among them; no NaN. Without it: an intercept.
+    reml : bool
+        Restricted (True) or full maximum likelihood.
+    absorbed : int
+        Number of fixed effects that were projected out of ``y`` beforehand and vary only within
+        the innermost units (such as client-specific slopes). They cost degrees of freedom under
+        REML; under ML they do not.
+
+    Returns
+    -------
+    VarianceComponents
+        With the verdict on each variance that ends at zero.
+
+    Raises
+    ------
+    DataError
+        If ``y`` or ``X`` hold missing or infinite values, lengths differ, or codes are no integers.
+    SpecificationError
+        If a level is not nested in the next, repeats another level or has a single unit, if the
+        columns of ``X`` are dependent, or if no spread is left within the innermost units.
+
+    References
+    ----------
+    Bates, Maechler, Bolker & Walker (2015), Fitting linear mixed-effects models using lme4,
+    Journal of Statistical Software 67(1), whose profiled (REML) deviance and constants these are.
+    """
+    scores, design, codes = _validated(y, groups, X)
+    members, parents = _nest(codes)
+    _refuse_unidentified(members, parents)
+    # An orthonormal basis and the residuals of ordinary least squares: the same likelihood, and
+    # generalised least squares no longer depends on the scale of X or the offset of y.
+    basis, triangle = np.linalg.qr(design)
+    _refuse_collinear(triangle, design)
+    start = np.linalg.solve(triangle, basis.T @ scores)
+    columns = np.column_stack([basis, scores - design @ start])
+    stats = replace(summarise_clusters(columns, members, parents), absorbed=absorbed)
+    _refuse_no_spread(stats, scores)
+    fit = maximise_components(stats, reml)
+    back = np.linalg.inv(triangle)
+    log_volume = float(np.log(np.abs(np.diag(triangle))).sum())
+    return replace(
+        fit,
+        beta=start + back @ fit.beta,
+        beta_cov=back @ fit.beta_cov @ back.T,
+        loglik=fit.loglik - (log_volume if reml else 0.0),
+    )
+
+
+def summarise_clusters(
+    columns: Array, members: Codes, parents: tuple[Codes, ...]
+) -> ClusterStatistics:
+    """Reduce rows with independent residuals to the statistics of their innermost units.
+
+    Parameters
+    ----------
+    columns : array (n, p + 1)
+        Fixed-effect columns, then the scores; no NaN.
+    members : integer array (n,)
+        Innermost unit of each row, 0 .. J - 1, none empty.
+    parents : tuple of integer arrays
+        As in ``ClusterStatistics``.
+    """
+    weight = np.bincount(members).astype(np.float64)
+    mean = sum_by(members, columns, len(weight)) / weight[:, None]
+    deviation = columns - mean[members]
+    return ClusterStatistics(weight, mean, deviation.T @ deviation, parents, len(members))
+
+
+def _validated(
+    y: ArrayLike, groups: Sequence[ArrayLike], X: ArrayLike | None
+) -> tuple[Array, Array, list[Codes]]:
+    scores = np.asarray(y, dtype=np.float64)
+    design = np.ones((len(scores), 1)) if X is None else np.asarray(X, dtype=np.float64)
+    codes = [np.asarray(group) for group in groups]
+    if not codes:
+        raise SpecificationError("No grouping was given. Pass at least the client codes.")
+    if design.ndim != 2 or any(len(part) != len(scores) for part in (design, *codes)):
+        raise DataError("Scores, design and group codes need one row per score each.")
+    if not (np.isfinite(scores).all() and np.isfinite(design).all()):
+        raise DataError("Scores and design must be finite. Drop rows with missing values first.")
+    if any(code.dtype.kind not in "iu" for code in codes):
+        raise DataError("Group codes must be integers. Use numpy.unique(..., return_inverse=True).")
+    return scores, design, [_compact(code) for code in codes]
+
+
+def _compact(codes: NDArray[np.integer]) -> Codes:
+    """Renumber codes 0 .. units - 1 without gaps, without sorting the rows where possible."""
+    if len(codes) and codes.min() >= 0 and codes.max() < 4 * len(codes):
+        seen = np.bincount(codes) > 0
+        return np.asarray((np.cumsum(seen) - 1)[codes], dtype=np.int64)
+    return np.asarray(np.unique(codes, return_inverse=True)[1], dtype=np.int64)
+
+
+def _nest(codes: list[Codes]) -> tuple[Codes, tuple[Codes, ...]]:
+    """Return the innermost unit of each row and, per level, the unit of the next level."""
+    parents = []
+    for level, (inner, outer) in enumerate(pairwise(codes)):
+        parent = np.zeros(int(inner.max(initial=-1)) + 1, dtype=np.int64)
+        parent[inner] = outer
+        split = np.unique(inner[parent[inner] != outer]).size
+        if split:
+            raise SpecificationError(
+                f"Level {level} is not nested in level {level + 1}: {split} of its units lie in "
+                "more than one outer unit. Give each inner unit one outer unit."
+            )
+        parents.append(parent)
+    return codes[0], tuple(parents)
+
+
+def _refuse_unidentified(members: Codes, parents: tuple[Codes, ...]) -> None:
+    units = [int(codes.max(initial=-1)) + 1 for codes in (members, *parents)]
+    if not len(members):
+        raise SpecificationError("There are no scores to fit.")
+    if units[0] == len(members):
+        raise SpecificationError(
+            "No innermost unit has two scores, so its variance cannot be told from that of single "
+            "scores. Use repeated scores."
+        )
+    for level, (inner, outer) in enumerate(pairwise(units)):
+        if inner == outer:
+            raise SpecificationError(
+                f"Levels {level} and {level + 1} hold the same units, so their variances cannot "
+                "be told apart. Leave one of them out."
+            )
+    if units[-1] < 2:
+        raise SpecificationError(
+            "The outermost level has a single unit, so it has no variance. Leave it out."
+        )
+
+
+def _refuse_collinear(triangle: Array, design: Array) -> None:
+    size = np.linalg.norm(design, axis=0)
+    if design.shape[0] <= design.shape[1] or np.any(np.abs(np.diag(triangle)) <= 1e-10 * size):
+        raise SpecificationError(
+            "The columns of the design are linearly dependent. Drop the redundant ones."
+        )
+
+
+def _refuse_no_spread(stats: ClusterStatistics, scores: Array) -> None:
+    """Refuse scores whose spread within innermost units, given X, is zero up to rounding."""
+    xx, xy, yy = stats.scatter[:-1, :-1], stats.scatter[:-1, -1], stats.scatter[-1, -1]
+    left = float(yy - xy @ np.linalg.lstsq(xx, xy, rcond=1e-12)[0])
+    if left <= stats.rows * (ROUNDING * float(np.abs(scores).max())) ** 2:
+        raise SpecificationError(
+            "No spread is left within the innermost units, so the residual variance is zero and "
+            "the likelihood has no maximum. Leave this variable out."
+        )
