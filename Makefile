@@ -10,7 +10,7 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-INSTALL := $(PIP) install --quiet --constraint constraints.txt --editable
+INSTALL := $(PIP) install -qq --constraint constraints.txt --editable
 FILES := pyproject.toml constraints.txt
 OUT ?= demo-out
 
@@ -69,16 +69,16 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.runtime: $(VENV)/.made $(FILES)
-	@echo "Installing alliancedyn into $(VENV)" >&2
+	@echo "Installing alliancedyn into $(VENV): a minute or two, once" >&2
 	@$(INSTALL) .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made $(FILES)
-	@echo "Installing alliancedyn and its development tools into $(VENV)" >&2
+	@echo "Installing alliancedyn and its development tools into $(VENV): two minutes, once" >&2
 	@$(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.docs: $(VENV)/.made $(FILES)
-	@echo "Installing alliancedyn and its documentation tools into $(VENV)" >&2
+	@echo "Installing alliancedyn and its documentation tools into $(VENV): a minute, once" >&2
 	@$(INSTALL) '.[docs]'
 	@touch $@ $(VENV)/.runtime
