@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,22 +86,41 @@ def matrix_labels(
     group: str | None = None,
 ) -> list[str]:
     """Name every element of a matrix, row by row."""
-    return [
-        label(family, row, column, session=session, group=group)
-        for row in rows
-        for column in columns
-    ]
+    return list(_matrix_labels(family, tuple(rows), tuple(columns), session, group))
 
 
 def symmetric_labels(
     family: str, variables: Sequence[str], session: int | None = None, group: str | None = None
 ) -> list[str]:
     """Name the distinct elements of a symmetric matrix: upper triangle, row by row."""
-    return [
+    return list(_symmetric_labels(family, tuple(variables), session, group))
+
+
+# Cached: the delta method spells the same names thousands of times.
+@lru_cache(maxsize=4096)
+def _matrix_labels(
+    family: str,
+    rows: tuple[str, ...],
+    columns: tuple[str, ...],
+    session: int | None,
+    group: str | None,
+) -> tuple[str, ...]:
+    return tuple(
+        label(family, row, column, session=session, group=group)
+        for row in rows
+        for column in columns
+    )
+
+
+@lru_cache(maxsize=4096)
+def _symmetric_labels(
+    family: str, variables: tuple[str, ...], session: int | None, group: str | None
+) -> tuple[str, ...]:
+    return tuple(
         label(family, row, column, session=session, group=group)
         for i, row in enumerate(variables)
         for column in variables[i:]
-    ]
+    )
 
 
 def sessions_of(names: Iterable[str], family: str) -> tuple[int, ...]:
@@ -126,7 +146,7 @@ def matrix(
         If an element is not among the parameters.
     """
     names = matrix_labels(family, rows, columns, session, group)
-    return _collect(params, names).reshape(len(rows), len(columns))
+    return collect(params, names).reshape(len(rows), len(columns))
 
 
 def symmetric_matrix(
@@ -143,7 +163,7 @@ def symmetric_matrix(
     SpecificationError
         If an element is not among the parameters.
     """
-    values = _collect(params, symmetric_labels(family, variables, session, group))
+    values = collect(params, symmetric_labels(family, variables, session, group))
     k = len(variables)
     full = np.empty((k, k))
     upper = np.triu_indices(k)
@@ -152,7 +172,14 @@ def symmetric_matrix(
     return full
 
 
-def _collect(params: Mapping[str, float], names: list[str]) -> Array:
+def collect(params: Mapping[str, float], names: Sequence[str]) -> Array:
+    """Return the values of the named parameters.
+
+    Raises
+    ------
+    SpecificationError
+        If one is not among the parameters.
+    """
     missing = [name for name in names if name not in params]
     if missing:
         raise SpecificationError(

@@ -1,0 +1,77 @@
+"""What a result needs to know of a specification and of a panel, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from alliancedyn.engine.kalman import StateSpace
+
+Array = NDArray[np.float64]
+Params = Mapping[str, float]
+
+
+class Scores(Protocol):
+    """Arrays of a panel, clients in panel order and sessions consecutive."""
+
+    @property
+    def Y(self) -> Array:
+        """Scores (N, T, k), NaN = missing."""
+        ...
+
+    @property
+    def clients(self) -> NDArray[Any]:
+        """Client identifiers (N,)."""
+        ...
+
+    @property
+    def sessions(self) -> NDArray[np.int64]:
+        """Session numbers (T,), consecutive."""
+        ...
+
+    @property
+    def therapist(self) -> NDArray[np.int64]:
+        """Therapist codes (N,), -1 = unknown."""
+        ...
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The k variables."""
+        ...
+
+
+class Panel(Protocol):
+    """Whatever holds arrays: a `SessionPanel`."""
+
+    def arrays(self) -> Scores:
+        """Return the scores."""
+        ...
+
+
+class Model(Protocol):
+    """A specification, as far as its result needs it."""
+
+    @property
+    def name(self) -> str:
+        """What readers call it: ``RI-CLPM``."""
+        ...
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What must hold for its estimates to mean what they say, in sentences."""
+        ...
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Where it comes from."""
+        ...
+
+    def state_space(
+        self, params: Params, variables: tuple[str, ...], sessions: tuple[int, ...]
+    ) -> StateSpace:
+        """Return the system matrices at ``params``."""
+        ...
