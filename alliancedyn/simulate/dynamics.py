@@ -1,0 +1,443 @@
+"""The truth of a simulated world, and everything about it that can be computed without simulating.
+
+Observed score of client i at session t (k series, score points):
+
+    y_it = mean + k_i + trend_i(t) + w_it + e_it
+    w_it = Phi w_i,t-1 + v_it,      Cov(v_it) = Psi
+
+with stable client differences k_i ~ N(0, between_cov), within-client deviations w_it and
+measurement error e_it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from alliancedyn.engine import var
+from alliancedyn.errors import SpecificationError
+from alliancedyn.simulate import parameters
+from alliancedyn.simulate.arguments import (
+    as_array,
+    as_choice,
+    as_count,
+    as_covariance,
+    as_lag_sds,
+    as_reliabilities,
+    refuse_explosive,
+)
+from alliancedyn.simulate.growth import GrowthCurve
+from alliancedyn.simulate.series import roles, series_names, session_timing
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dynamics:
+    """A world whose parameters are known: the ground truth of simulated panels.
+
+    Lists are accepted wherever an array is named; arrays are stored read-only. Two worlds with the
+    same numbers are equal and hash alike.
+
+    Parameters
+    ----------
+    phi : (k, k)
+        Lagged effects per session, row = outcome, column = predictor: ``phi[1, 0]`` is the effect
+        of the first series at one session on the second at the next.
+    innovation_cov : (k, k), squared score points
+        Covariance of what moves the series anew at each session.
+    between_cov : (k, k), squared score points, optional
+        Covariance of the clients' stable levels. None: clients differ only within (a CLPM world).
+    mean : (k,), score points, optional
+        Expected score, at session 1 if there is a trend. None: zero.
+    trend : GrowthCurve, optional
+        Expected course over sessions, with client slopes on request.
+    phi_sd : (k, k), optional
+        Standard deviations of client-specific lagged effects, independent normal around ``phi``.
+        Clients whose own lag matrix would be explosive are drawn again, so with large SDs the
+        mean lag among simulated clients is smaller than ``phi``. The analytic figures of this
+        class describe the client with ``phi_sd = 0``.
+    reliability : (k,) or one number, optional
+        Share of the *within-client* variance that is not measurement error, r. The error variance
+        is ``within variance x (1 - r) / r``. None: measured without error.
+    variables : sequence of k names
+        Default ``("alliance", "symptoms")`` when k = 2.
+    timing : mapping name -> "before" | "after", optional
+        When in the session each score is taken. Default: alliance after and symptoms before for
+        series of those names, otherwise unknown.
+
+    Raises
+    ------
+    SpecificationError
+        If shapes disagree, a covariance is not one, a reliability lies outside (0, 1], or ``phi``
+        is explosive.
+
+    References
+    ----------
+    Hamaker, E. L., Kuiper, R. M., & Grasman, R. P. P. P. (2015). A critique of the cross-lagged
+    panel model. Psychological Methods, 20(1), 102-116.
+
+    Examples
+    --------
+    >>> truth = Dynamics(phi=[[0.36, -0.05], [-0.12, 0.45]],
+    ...                  innovation_cov=[[1, -0.25], [-0.25, 1]],
+    ...                  between_cov=[[1, -0.3], [-0.3, 1]], mean=(3, 10))
+    >>> truth.effect("alliance", "symptoms")
+    -0.12
+    """
+
+    phi: Array
+    innovation_cov: Array
+    between_cov: Array | None = None
+    mean: Array | None = None
+    trend: GrowthCurve | None = None
+    phi_sd: Array | None = None
+    reliability: Array | float | None = None
+    variables: Sequence[str] = ("alliance", "symptoms")
+    timing: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        store = object.__setattr__
+        store(self, "variables", series_names(self.variables))
+        k = len(self.variables)
+        store(self, "phi", as_array(self.phi, (k, k), "phi"))
+        store(self, "innovation_cov", as_covariance(self.innovation_cov, k, "innovation_cov"))
+        between = np.zeros((k, k)) if self.between_cov is None else self.between_cov
+        store(self, "between_cov", as_covariance(between, k, "between_cov"))
+        mean = np.zeros(k) if self.mean is None else self.mean
+        store(self, "mean", as_array(mean, (k,), "mean"))
+        if self.phi_sd is not None:
+            store(self, "phi_sd", as_lag_sds(self.phi_sd, k))
+        store(self, "reliability", as_reliabilities(self.reliability, k))
+        store(self, "timing", session_timing(self.timing, tuple(self.variables)))
+        refuse_explosive(self.phi)
+        if self.trend is not None:
+            _refuse_mismatched_trend(self.trend, k)
+            size = len(self.random_effects_cov)
+            as_covariance(self.random_effects_cov, size, "The intercept and slope covariance")
+
+    @classmethod
+    def time_ordered(
+        cls,
+        phi_alliance: float,
+        phi_symptoms: float,
+        forward: float,
+        backward: float,
+        alliance_var: float = 1.0,
+        symptoms_var: float = 1.0,
+        *,
+        backward_delayed: float = 0.0,
+        between_cov: Any = None,
+        mean: Any = None,
+        trend: GrowthCurve | None = None,
+        phi_sd: Any = None,
+        reliability: Any = None,
+        variables: tuple[str, str] = ("alliance", "symptoms"),
+    ) -> Dynamics:
+        """Build the world from what happens in time: symptoms before, alliance after the session.
+
+            s_t = phi_symptoms s_{t-1} + forward a_{t-1}                           + u_t
+            a_t = phi_alliance a_{t-1} + backward s_t + backward_delayed s_{t-1}   + e_t
+
+        Parameters
+        ----------
+        phi_alliance, phi_symptoms : float
+            Autoregressions.
+        forward : float
+            b: alliance after session t-1 on symptoms before session t.
+        backward : float
+            g: symptoms before session t on alliance after the same session.
+        alliance_var, symptoms_var : float, squared score points
+            Variances of the independent innovations e and u.
+        backward_delayed : float
+            h: symptoms before session t-1 on alliance after session t, past the path through s_t.
+        between_cov, mean, trend, phi_sd, reliability
+            As for the class; ``phi_sd`` belongs to the resulting (reduced) ``phi``.
+        variables : pair of names
+            The series rated after the session first, the one rated before it second.
+        """
+        numbers = (phi_alliance, phi_symptoms, forward, backward, backward_delayed)
+        lags = as_array(numbers, (5,), "The lagged effects")
+        variances = as_array((alliance_var, symptoms_var), (2,), "The innovation variances")
+        if (variances < 0.0).any():
+            raise SpecificationError("Innovation variances must not be negative.")
+        phi, psi = var.time_ordered_to_reduced(*lags.tolist(), *variances.tolist())
+        after, before = series_names(variables)
+        return cls(
+            phi=phi,
+            innovation_cov=psi,
+            between_cov=between_cov,
+            mean=mean,
+            trend=trend,
+            phi_sd=phi_sd,
+            reliability=reliability,
+            variables=(after, before),
+            timing={after: "after", before: "before"},
+        )
+
+    @property
+    def process(self) -> str:
+        """The series that plays the process: ``"alliance"`` if there is one, else the first."""
+        return roles(tuple(self.variables))[0]
+
+    @property
+    def outcome(self) -> str:
+        """The series that plays the outcome: ``"symptoms"`` if there is one, else the second."""
+        return roles(tuple(self.variables))[1]
+
+    @cached_property
+    def within_cov(self) -> Array:
+        """Stationary covariance W = Phi W Phi' + Psi: (k, k), squared score points."""
+        cov = var.stationary_cov(self.phi, self.innovation_cov)
+        cov.flags.writeable = False
+        return cov
+
+    @cached_property
+    def measurement_var(self) -> Array:
+        """Measurement-error variances: (k,), squared score points."""
+        reliability = np.asarray(self.reliability, dtype=float)
+        variances = np.asarray(np.diag(self.within_cov) * (1.0 - reliability) / reliability)
+        variances.flags.writeable = False
+        return variances
+
+    @cached_property
+    def random_effects_cov(self) -> Array:
+        """Covariance of what is stable in a client: intercepts (k), then slopes (k) if they vary.
+
+        Squared score points; slopes per unit of the trend's basis.
+        """
+        between = np.asarray(self.between_cov)
+        if self.trend is None or self.trend.slope_cov is None:
+            return between
+        slopes = np.array(self.trend.slope_cov)
+        crossed = self.trend.intercept_slope_cov
+        cross = np.zeros_like(between) if crossed is None else np.array(crossed)
+        return np.block([[between, cross], [cross.T, slopes]])
+
+    @property
+    def icc(self) -> pd.Series:
+        """Share of a session's score variance that is stable between clients.
+
+        Observed scores: between / (between + within + measurement error), at session 1 where
+        there are slopes; therapists, who belong to `simulate`, come on top.
+        """
+        between = np.diag(np.asarray(self.between_cov))
+        total = between + np.diag(self.within_cov) + self.measurement_var
+        shares = np.divide(between, total, out=np.full(len(total), np.nan), where=total > 0)
+        return pd.Series(shares, index=list(self.variables), name="icc")
+
+    def session_means(self, sessions: int) -> Array:
+        """Return the expected scores at sessions 1..``sessions``: (T, k), score points."""
+        sessions = as_count(sessions, 1, "sessions")
+        mean = np.tile(np.asarray(self.mean), (sessions, 1))
+        return mean if self.trend is None else mean + self.trend.expected(sessions)
+
+    def moments(self, sessions: int) -> tuple[Array, Array]:
+        """Return mean and covariance of a client's scores at sessions 1..T, stationary start.
+
+        Cov(w_s, w_t) = W (Phi')^(t-s) for s <= t.
+
+        Returns
+        -------
+        mean : (T k,) array, score points
+            Session-major: session 1 (all series), session 2, ...
+        cov : (T k, T k) array, squared score points
+            Between, trend, within and measurement parts together.
+
+        Raises
+        ------
+        SpecificationError
+            If lags vary over clients: scores are then a mixture without a closed form.
+        """
+        if self.phi_sd is not None and np.any(self.phi_sd):
+            raise SpecificationError(
+                "moments() has no closed form where lags vary over clients. Use phi_sd=None."
+            )
+        return self.session_means(sessions).ravel(), parameters.score_cov(self, sessions)
+
+    def effect(self, source: str, target: str, standardized: str | None = None) -> float:
+        """Return the lagged effect of ``source`` on ``target`` one session later.
+
+        Parameters
+        ----------
+        source, target : str
+            Names of two series (or twice the same: its autoregression).
+        standardized : None or "within"
+            None: score points per score point. "within": within-client SDs of the target per
+            within-client SD of the source (error-free, stationary).
+        """
+        i, j = self._position(target), self._position(source)
+        raw = float(self.phi[i, j])
+        if standardized is None:
+            return raw
+        as_choice(standardized, ("within",), "standardized")
+        return raw * self._sd_ratio(i, j)
+
+    def structural(self) -> pd.DataFrame:
+        """Return the effects in the order in which things happen (one score before, one after).
+
+        Returns
+        -------
+        DataFrame, columns ``value`` (score points) and ``standardized`` (within-client SDs)
+            ``forward`` (b: after session t-1 -> before session t), ``backward_immediate`` (g:
+            before -> after the same session), ``backward_delayed`` (h: before session t-1 ->
+            after session t) and ``autoregression[...]``.
+
+        Raises
+        ------
+        SpecificationError
+            Unless there are two series, one taken before and one after the session.
+        """
+        i, j = self._after_before("structural()")
+        order = np.ix_((i, j), (i, j))
+        b, g, h, phi_after, phi_before = var.structural_form(
+            self.phi[order], self.innovation_cov[order]
+        )
+        to_before, to_after = self._sd_ratio(j, i), self._sd_ratio(i, j)
+        rows = {
+            "forward": (b, b * to_before),
+            "backward_immediate": (g, g * to_after),
+            "backward_delayed": (h, h * to_after),
+            f"autoregression[{self.variables[i]}]": (phi_after, phi_after),
+            f"autoregression[{self.variables[j]}]": (phi_before, phi_before),
+        }
+        return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "standardized"])
+
+    def impulse_response(
+        self, shock: str, sessions: int = 8, kind: str = "reduced"
+    ) -> pd.DataFrame:
+        """Follow a one-point innovation in ``shock`` over the sessions after it.
+
+        Parameters
+        ----------
+        shock : str
+            The series that is pushed by one score point.
+        sessions : int
+            How many sessions to follow it.
+        kind : "reduced" or "structural"
+            "reduced": nothing else moves at the session of the push. "structural": the score taken
+            after that session answers a push of the score taken before it at once (by g).
+
+        Returns
+        -------
+        DataFrame
+            Rows 0 .. ``sessions`` (index ``session``), one column per series, score points.
+        """
+        as_choice(kind, ("reduced", "structural"), "kind")
+        sessions = as_count(sessions, 0, "sessions")
+        push = np.zeros(len(self.variables))
+        push[self._position(shock)] = 1.0
+        if kind == "structural":
+            i, j = self._after_before('impulse_response(kind="structural")')
+            push[i] += push[j] * self.structural().loc["backward_immediate", "value"]
+        response = var.impulse_response(self.phi, push, sessions)
+        index = pd.RangeIndex(sessions + 1, name="session")
+        return pd.DataFrame(response, index=index, columns=list(self.variables))
+
+    def long_run(self, source: str, target: str, kind: str = "sustained") -> float:
+        """Return where the effect of ``source`` on ``target`` ends.
+
+        Parameters
+        ----------
+        source, target : str
+            Names of two series.
+        kind : "sustained" or "total"
+            "sustained": change of the target if the source stays one point higher for good,
+            phi_target,source / (1 - phi_target). "total": summed response of the target to a
+            passing one-point push of the source, feedback included.
+        """
+        as_choice(kind, ("sustained", "total"), "kind")
+        i, j = self._position(target), self._position(source)
+        if kind == "total":
+            return float(var.total_effect(self.phi)[i, j])
+        if i == j:
+            raise SpecificationError(
+                'A sustained effect needs two series. For one series ask kind="total".'
+            )
+        return float(var.sustained_effect(float(self.phi[i, i]), float(self.phi[i, j])))
+
+    def params(self, sessions: int | None = None) -> pd.Series:
+        """Return the true parameters by the names that fits use.
+
+        Parameters
+        ----------
+        sessions : int, optional
+            Also give ``mean[...]@t`` for sessions 1..``sessions``.
+
+        Returns
+        -------
+        Series
+            ``phi[...]``, ``innovation_cov[...]``, ``between_cov[...]``, ``initial_cov[...]`` (the
+            stationary one), ``mean[...]`` or, where there is a growth curve with slopes,
+            ``intercept[...]`` and ``trend[...]``; ``measurement_var[...]`` where a reliability is
+            below 1, ``phi_sd[...]`` where lags vary.
+        """
+        return parameters.named(self, sessions)
+
+    def _position(self, name: str) -> int:
+        if name not in self.variables:
+            known = ", ".join(repr(known) for known in self.variables)
+            raise SpecificationError(f"There is no series {name!r}. The series are {known}.")
+        return self.variables.index(name)
+
+    def _sd_ratio(self, target: int, source: int) -> float:
+        target_var, source_var = self.within_cov[target, target], self.within_cov[source, source]
+        if not target_var > 0.0:
+            name = self.variables[target]
+            raise SpecificationError(
+                f"{name!r} never varies within clients, so nothing can be standardised by its SD."
+            )
+        return float(np.sqrt(source_var / target_var))
+
+    def _after_before(self, what: str) -> tuple[int, int]:
+        taken = dict(self.timing or {})
+        if len(self.variables) != 2 or sorted(taken.values()) != ["after", "before"]:
+            raise SpecificationError(
+                f"{what} needs two series, one taken before and one after the session. "
+                'Pass timing={"name": "before", "other": "after"}.'
+            )
+        after = next(i for i, name in enumerate(self.variables) if taken[name] == "after")
+        if not self.innovation_cov[1 - after, 1 - after] > 0.0:
+            raise SpecificationError(f"{what} needs innovations in the score taken before.")
+        return after, 1 - after
+
+    def _values(self) -> list[Any]:
+        """Return the fields as plain lists, numbers and names, ready for the constructor."""
+        return [_plain(getattr(self, field.name)) for field in fields(self)]
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, Dynamics) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        named = zip((field.name for field in fields(self)), self._values(), strict=True)
+        given = (f"{name}={value!r}" for name, value in named if value is not None)
+        return f"Dynamics({', '.join(given)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(self._values())  # by the constructor: arrays return read-only
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _refuse_mismatched_trend(trend: GrowthCurve, k: int) -> None:
+    if not isinstance(trend, GrowthCurve):
+        raise SpecificationError("trend must be a GrowthCurve, e.g. GrowthCurve(slope=(0, -0.3)).")
+    if trend.n_series != k:
+        raise SpecificationError(f"trend describes {trend.n_series} series, phi {k}.")
+    if trend.slope_cov is not None:
+        as_covariance(trend.slope_cov, k, "slope_cov")
+    if trend.intercept_slope_cov is not None:
+        as_array(trend.intercept_slope_cov, (k, k), "intercept_slope_cov")

@@ -1,0 +1,139 @@
+"""How the expected score moves over sessions, and how much clients differ in that movement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.errors import SpecificationError
+from alliancedyn.simulate.arguments import as_array, as_choice, as_number, as_rows
+
+Array = NDArray[np.float64]
+
+SHAPES = ("linear", "log", "exponential", "sessions")
+
+
+@dataclass(frozen=True)
+class GrowthCurve:
+    """A trend added to the stable level: the same basis for all clients, slopes that may differ.
+
+        trend_i(t) = slope_i x basis(t),    slope_i ~ N(slope, slope_cov)
+
+    ====================  =======================================================
+    ``shape``             basis(t), t = 1, 2, ...
+    ====================  =======================================================
+    ``"linear"``          t - 1
+    ``"log"``             ln t
+    ``"exponential"``     1 - exp(-rate (t - 1)): ``slope`` is then the whole change
+    ``"sessions"``        none; ``means`` gives each session's distance from ``mean``
+    ====================  =======================================================
+
+    The basis is 0 at session 1, so ``Dynamics.mean`` is the expected score there.
+    A trend depends on the session number, also where dates are irregular.
+
+    Parameters
+    ----------
+    slope : sequence of k numbers, score points per unit of the basis
+        Mean slope of each series; required unless ``shape="sessions"``.
+    shape : str
+        See the table.
+    slope_cov : (k, k), optional
+        Covariance of the clients' slopes, squared score points per squared unit of the basis.
+        None: all clients share the mean slope.
+    intercept_slope_cov : (k, k), optional
+        Covariance of the clients' intercepts (rows) with their slopes (columns); needs
+        ``slope_cov``. None: zero.
+    rate : float, per session
+        Speed of the exponential shape.
+    means : (T, k), score points
+        Only for ``shape="sessions"``: one row per session; a panel may have at most T sessions.
+
+    Raises
+    ------
+    SpecificationError
+        If an option is missing, or is given for a shape that does not use it.
+    """
+
+    slope: tuple[float, ...] | None = None
+    shape: str = "linear"
+    slope_cov: tuple[tuple[float, ...], ...] | None = None
+    intercept_slope_cov: tuple[tuple[float, ...], ...] | None = None
+    rate: float = 0.5
+    means: tuple[tuple[float, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        as_choice(self.shape, SHAPES, "shape")
+        if self.shape == "sessions":
+            self._check_session_means()
+        else:
+            self._check_slopes()
+        rate = as_number(self.rate, "rate")
+        if rate <= 0.0:
+            raise SpecificationError(f"rate must be above 0, not {rate:g}.")
+        object.__setattr__(self, "rate", rate)
+
+    def _check_session_means(self) -> None:
+        if self.means is None:
+            raise SpecificationError('shape="sessions" needs means=, one row per session.')
+        given = (self.slope, self.slope_cov, self.intercept_slope_cov)
+        if any(option is not None for option in given):
+            raise SpecificationError('shape="sessions" has no slopes. Leave out slope options.')
+        object.__setattr__(self, "means", as_rows(self.means, "means"))
+
+    def _check_slopes(self) -> None:
+        if self.means is not None:
+            raise SpecificationError('means= belongs to shape="sessions" only.')
+        if self.slope is None:
+            raise SpecificationError(f"shape={self.shape!r} needs slope=, one number per series.")
+        slope = as_array(self.slope, (np.size(self.slope),), "slope")
+        object.__setattr__(self, "slope", tuple(slope.tolist()))
+        if self.slope_cov is not None:
+            object.__setattr__(self, "slope_cov", as_rows(self.slope_cov, "slope_cov"))
+        if self.intercept_slope_cov is not None:
+            if self.slope_cov is None:
+                raise SpecificationError("intercept_slope_cov needs slope_cov: give both.")
+            rows = as_rows(self.intercept_slope_cov, "intercept_slope_cov")
+            object.__setattr__(self, "intercept_slope_cov", rows)
+
+    @property
+    def n_series(self) -> int:
+        """Number of series the curve describes."""
+        if self.means is not None:
+            return len(self.means[0])
+        return len(self.slope or ())
+
+    @property
+    def varies(self) -> bool:
+        """Whether clients have slopes of their own."""
+        return self.slope_cov is not None
+
+    def basis(self, sessions: int) -> Array:
+        """Return the basis at sessions 1..``sessions``: (T,), without unit.
+
+        Raises
+        ------
+        SpecificationError
+            For ``shape="sessions"``, which has no basis.
+        """
+        t: Any = np.arange(1, sessions + 1, dtype=np.float64)
+        if self.shape == "linear":
+            return t - 1.0
+        if self.shape == "log":
+            return np.log(t)
+        if self.shape == "exponential":
+            return -np.expm1(-self.rate * (t - 1.0))
+        raise SpecificationError('shape="sessions" has no basis; use expected().')
+
+    def expected(self, sessions: int) -> Array:
+        """Return the mean trend at sessions 1..``sessions``: (T, k), score points."""
+        if self.means is not None:
+            if sessions > len(self.means):
+                raise SpecificationError(
+                    f"The growth curve has means for {len(self.means)} sessions, not {sessions}. "
+                    "Give more rows in means= or ask for fewer sessions."
+                )
+            return np.array(self.means[:sessions])
+        return np.outer(self.basis(sessions), self.slope or ())

@@ -1,0 +1,175 @@
+"""Draw the scores of a simulated world as one array: every client, every session, nothing missing.
+
+Each part (stable levels, client lags, within-client course, measurement error) has its own random
+stream, so switching one part on leaves the others as they were.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine import var
+from alliancedyn.errors import SpecificationError
+from alliancedyn.simulate.arguments import as_count, as_covariance, factor
+
+if TYPE_CHECKING:
+    from alliancedyn.simulate.dynamics import Dynamics
+
+Array = NDArray[np.float64]
+
+# A client whose lag matrix is still explosive after this many draws: phi_sd is absurdly large.
+REDRAWS = 1000
+
+
+def simulate_scores(
+    truth: Dynamics,
+    clients: int,
+    sessions: int,
+    rng: np.random.Generator,
+    *,
+    start: Any = "stationary",
+    therapist_effects: Array | None = None,
+    steps: NDArray[np.int64] | None = None,
+) -> Array:
+    """Draw y_it = mean + k_i + trend_i(t) + w_it + e_it for all clients and sessions.
+
+    Parameters
+    ----------
+    truth : Dynamics
+        The world.
+    clients, sessions : int
+        How many of each, N and T.
+    rng : numpy Generator
+        Four streams are spawned from it. Two calls with the same generator give new scores.
+    start : "stationary" or (k, k) array, squared score points
+        Covariance of the within-client deviations at session 1.
+    therapist_effects : (N, k) array, score points, optional
+        Added to each client's stable level.
+    steps : (N, T) integers, optional
+        How many times the dynamics have run when each session takes place, from 0 and
+        non-decreasing. Default: once per session.
+
+    Returns
+    -------
+    (N, T, k) array, score points
+        No NaN.
+
+    Raises
+    ------
+    SpecificationError
+        If counts, ``start`` or the spread of the lags are impossible.
+    """
+    clients = as_count(clients, 1, "clients")
+    sessions = as_count(sessions, 1, "sessions")
+    k = len(truth.variables)
+    stable, lags, within, measurement = rng.spawn(4)
+    expected = truth.session_means(sessions)
+    runs = sessions if steps is None else int(steps.max()) + 1
+    path = _within_path(truth, clients, runs, lags, within, start)
+    if steps is not None:
+        path = path[np.asarray(steps).T, np.arange(clients)]
+    effects = stable.standard_normal((clients, len(truth.random_effects_cov)))
+    effects = effects @ factor(truth.random_effects_cov).T
+    levels = effects[:, :k] if therapist_effects is None else effects[:, :k] + therapist_effects
+    path += levels
+    path += expected[:, None, :]
+    if truth.trend is not None and truth.trend.varies:
+        path += truth.trend.basis(sessions)[:, None, None] * effects[:, k:]
+    if np.any(truth.measurement_var > 0.0):
+        path += np.sqrt(truth.measurement_var) * measurement.standard_normal(path.shape)
+    return np.ascontiguousarray(path.transpose(1, 0, 2))
+
+
+def draw_lags(truth: Dynamics, clients: int, rng: np.random.Generator) -> Array:
+    """Draw each client's lag matrix, phi_i ~ N(phi, phi_sd^2) elementwise, kept stationary.
+
+    A client whose matrix has spectral radius 1 or more is drawn again, which is a draw from the
+    normal truncated to stationary matrices.
+
+    Returns
+    -------
+    (N, k, k) array
+
+    Raises
+    ------
+    SpecificationError
+        If ``phi_sd`` is so large that stationary matrices are hardly ever drawn.
+    """
+    k = len(truth.variables)
+    spread = np.zeros((k, k)) if truth.phi_sd is None else truth.phi_sd
+    phi = np.empty((clients, k, k))
+    pending = np.arange(clients)
+    for _ in range(REDRAWS):
+        phi[pending] = truth.phi + spread * rng.standard_normal((len(pending), k, k))
+        radius = np.abs(np.linalg.eigvals(phi[pending])).max(axis=-1)
+        pending = pending[~(radius < 1.0)]
+        if len(pending) == 0:
+            return phi
+    raise SpecificationError(
+        f"phi_sd is too large: {len(pending)} of {clients} clients had explosive lags in each of "
+        f"{REDRAWS} draws. Make phi_sd smaller."
+    )
+
+
+def _within_path(
+    truth: Dynamics,
+    clients: int,
+    runs: int,
+    lags: np.random.Generator,
+    within: np.random.Generator,
+    start: Any,
+) -> Array:
+    """Run w_t = Phi_i w_{t-1} + v_t: (runs, N, k), score points."""
+    k = len(truth.variables)
+    path = within.standard_normal((runs, clients, k))
+    path[1:] @= factor(truth.innovation_cov).T
+    if truth.phi_sd is None:
+        initial = factor(_initial_cov(truth, start))
+        path[0] = path[0] @ initial.T
+        for t in range(1, runs):
+            path[t] += path[t - 1] @ truth.phi.T
+        return path
+    phi = draw_lags(truth, clients, lags)
+    settled = isinstance(start, str) and start == "stationary"
+    cov = settled_cov(phi, truth.innovation_cov) if settled else _initial_cov(truth, start)
+    path[0] = (factor(cov) @ path[0][:, :, None])[:, :, 0]
+    for t in range(1, runs):
+        path[t] += (phi @ path[t - 1][:, :, None])[:, :, 0]
+    return path
+
+
+def settled_cov(phi: Array, psi: Array) -> Array:
+    """Return every client's own stationary covariance, P_i = Phi_i P_i Phi_i' + Psi.
+
+    `engine.var.stationary_cov` does this for one matrix; here all clients at once by doubling,
+    P <- P + A P A', A <- A A, which sums 2^n terms of the series in n rounds.
+
+    Parameters
+    ----------
+    phi : (N, k, k) array, spectral radii below 1
+    psi : (k, k) array, squared score points
+
+    Returns
+    -------
+    (N, k, k) array, squared score points
+    """
+    cov = np.broadcast_to(psi, phi.shape).copy()
+    power = phi
+    while np.abs(power).max() > 1e-10:
+        cov += power @ cov @ power.swapaxes(-1, -2)
+        power = power @ power
+    return cov
+
+
+def _initial_cov(truth: Dynamics, start: Any) -> Array:
+    if isinstance(start, str):
+        if start != "stationary":
+            raise SpecificationError(
+                f'start={start!r} is not known. Use "stationary" or a covariance matrix of the '
+                "within-client deviations at session 1."
+            )
+        return var.stationary_cov(truth.phi, truth.innovation_cov)
+    return as_covariance(start, len(truth.variables), "start")

@@ -1,0 +1,49 @@
+"""The names of the series, the roles they play and when in the session they are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from alliancedyn.errors import SpecificationError, listed
+
+DEFAULT_TIMING = {"alliance": "after", "symptoms": "before"}
+
+
+def series_names(names: Any) -> tuple[str, ...]:
+    """Return ``names`` as a tuple of at least two distinct, non-empty strings."""
+    if isinstance(names, str):
+        raise SpecificationError("variables must be a sequence of names, not one string.")
+    names = tuple(names)
+    if any(not isinstance(name, str) or not name for name in names):
+        raise SpecificationError("variables must be non-empty strings.")
+    if len(set(names)) < len(names):
+        raise SpecificationError(
+            f"variables repeat a name: {listed(names)}. Name each series once."
+        )
+    if len(names) < 2:
+        raise SpecificationError("Dynamics needs at least two series: a process and an outcome.")
+    return names
+
+
+def roles(variables: tuple[str, ...]) -> tuple[str, str]:
+    """Return process and outcome: alliance and symptoms if both so named, else the first two."""
+    if "alliance" in variables and "symptoms" in variables:
+        return "alliance", "symptoms"
+    return variables[0], variables[1]
+
+
+def session_timing(
+    timing: Mapping[str, str] | None, variables: tuple[str, ...]
+) -> Mapping[str, str]:
+    """Return when each series is scored, in the order of ``variables``; unknown ones left out."""
+    if timing is None:
+        timing = {name: when for name, when in DEFAULT_TIMING.items() if name in variables}
+    unknown = [name for name in timing if name not in variables]
+    if unknown:
+        raise SpecificationError(f"timing names {listed(unknown)}, which are not among variables.")
+    wrong = [name for name, when in timing.items() if when not in ("before", "after")]
+    if wrong:
+        raise SpecificationError(f'timing of {listed(wrong)} must be "before" or "after".')
+    return MappingProxyType({name: timing[name] for name in variables if name in timing})
