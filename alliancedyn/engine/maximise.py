@@ -1,0 +1,280 @@
+"""Maximize a log-likelihood, judge the maximum, and say how sure it is.
+
+Nothing here knows a model: an :class:`Objective` has a value and a score. The optimizer is
+BFGS, started from the inverse of the summed outer products of the clients' scores, and polished
+by Newton steps with the observed information, which the standard errors need anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from alliancedyn.errors import SpecificationError
+
+Array = NDArray[np.float64]
+
+STEP = 1e-4  # of theta, in standard deviations: truncation error about 1e-8 of the information
+DECREMENT = 1e-9  # log-likelihood still to be gained, by the quadratic model, at a maximum
+FLAT = 1e-9  # eigenvalue of the scaled information below which a direction carries nothing
+REFUSED = 1e12  # value given to the optimizer where the likelihood does not exist
+
+
+class Objective(Protocol):
+    """A log-likelihood that can be maximized; sums over clients, so it can be distributed."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Canonical names of the free parameters."""
+        ...
+
+    @property
+    def start(self) -> Array:
+        """Starting values of theta, (n,)."""
+        ...
+
+    @property
+    def linear(self) -> NDArray[np.bool_]:
+        """Which elements the score is linear in, (n,)."""
+        ...
+
+    def value_and_score(self, theta: Array) -> tuple[float, Array]:
+        """Return the log-likelihood and its derivatives by theta, (n,)."""
+        ...
+
+    def scores(self, theta: Array) -> Array:
+        """Return every client's derivatives, (N, n)."""
+        ...
+
+    def to_params(self, theta: Array) -> dict[str, float]:
+        """Return the natural parameters by canonical name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Maximum:
+    """Where the search ended.
+
+    Parameters
+    ----------
+    theta : (n,)
+        The parameters.
+    loglik : float
+        Log-likelihood there.
+    score : (n,)
+        Its derivatives there.
+    information : (n, n)
+        Observed information, minus the second derivatives.
+    decrement : float
+        What a further Newton step would gain, in log-likelihood units.
+    condition : float
+        Condition number of the information, scaled to a unit diagonal.
+    flat : tuple of int
+        Elements of theta that carry the flattest direction, if there is one.
+    evaluations : int
+        Likelihood evaluations used.
+    converged : bool
+        The information is positive definite and nothing is left to gain.
+    """
+
+    theta: Array
+    loglik: float
+    score: Array
+    information: Array
+    decrement: float
+    condition: float
+    flat: tuple[int, ...]
+    evaluations: int
+    converged: bool
+
+
+def observed_information(
+    score: Callable[[Array], Array], theta: Array, linear: NDArray[np.bool_], at_theta: Array
+) -> Array:
+    """Return minus the derivatives of the score, (n, n), by differences.
+
+    Means enter the score linearly, so that one difference is exact for them; the other
+    parameters take a central one.
+
+    Parameters
+    ----------
+    score : callable
+        theta to its score, (n,).
+    theta : (n,)
+        Where.
+    linear : (n,) bool
+        Elements in which the score is linear.
+    at_theta : (n,)
+        The score at ``theta``.
+    """
+    n = len(theta)
+    H = np.empty((n, n))
+    for i in range(n):
+        step = np.zeros(n)
+        if linear[i]:
+            step[i] = 1.0
+            H[i] = at_theta - score(theta + step)
+        else:
+            step[i] = STEP
+            H[i] = (score(theta - step) - score(theta + step)) / (2.0 * STEP)
+    # Rows of linear elements are exact; let them stand for the mixed derivatives too.
+    mixed = linear[:, None] & ~linear[None, :]
+    H = np.where(mixed.T, H.T, H)
+    return np.asarray((H + H.T) / 2.0)
+
+
+def invert_information(H: Array) -> tuple[Array, float, tuple[int, ...]]:
+    """Invert an information matrix; directions that carry nothing are left out.
+
+    Returns
+    -------
+    inverse : (n, n)
+        Inverse on the directions that carry information.
+    condition : float
+        Condition number after scaling to a unit diagonal; inf if not positive definite.
+    flat : tuple of int
+        Elements with the largest weight in the flattest direction, empty if there is none.
+    """
+    d = np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(H / d / d[:, None])
+    carries = values > FLAT
+    root = vectors[:, carries] / np.sqrt(values[carries]) / d[:, None]
+    if carries.all():
+        return root @ root.T, float(values[-1] / values[0]), ()
+    weight = np.abs(vectors[:, 0])
+    flat = tuple(int(i) for i in np.flatnonzero(weight > 0.3 * weight.max()))
+    return root @ root.T, float("inf"), flat
+
+
+def _preconditioner(scores: Array) -> Array:
+    """Inverse of the summed outer products, drawn to its diagonal where clients are few."""
+    n_clients, n = scores.shape
+    B = scores.T @ scores
+    B[np.diag_indices(n)] += 1e-8 * np.trace(B) / n + 1e-12
+    shrink = min(1.0, n / n_clients)
+    B = (1.0 - shrink) * B + shrink * np.diag(np.diag(B))
+    inverse = np.linalg.inv(B)
+    return (inverse + inverse.T) / 2.0
+
+
+def _search(objective: Objective, start: Array) -> tuple[Array, int]:
+    n_clients = len(scores := objective.scores(start))
+    root = np.linalg.cholesky(_preconditioner(scores) * n_clients)
+
+    def negative(u: Array) -> tuple[float, Array]:
+        value, score = objective.value_and_score(start + root @ u)
+        if not np.isfinite(value) or not np.isfinite(score).all():
+            return REFUSED, np.zeros_like(u)
+        return -value / n_clients, -(root.T @ score) / n_clients
+
+    found = minimize(
+        negative, np.zeros_like(start), jac=True, method="BFGS",
+        options={"gtol": 1e-6, "maxiter": 500},
+    )  # fmt: skip
+    return start + root @ found.x, int(found.nfev) + 1
+
+
+def _polish(objective: Objective, theta: Array, steps: int = 8) -> tuple[Maximum, int]:
+    """Newton steps until nothing is left to gain; the last information is kept."""
+    value, score = objective.value_and_score(theta)
+    used = 1
+
+    def score_at(where: Array) -> Array:
+        return objective.value_and_score(where)[1]
+
+    H = observed_information(score_at, theta, objective.linear, score)
+    inverse, condition, flat = invert_information(H)
+    used += len(theta) + int((~objective.linear).sum())
+    for step in range(steps):
+        move = inverse @ score
+        decrement = 0.5 * float(score @ move)
+        if decrement < DECREMENT:
+            break
+        moved, moved_score = objective.value_and_score(theta + move)
+        used += 1
+        if not moved > value:
+            break
+        theta, value, score = theta + move, moved, moved_score
+        if decrement > 1e-4 or step > 1:  # the information has moved too
+            H = observed_information(score_at, theta, objective.linear, score)
+            inverse, condition, flat = invert_information(H)
+            used += len(theta) + int((~objective.linear).sum())
+    decrement = 0.5 * float(score @ inverse @ score)
+    definite = bool(np.linalg.eigvalsh(H / _unit(H))[0] > -1e-6)
+    left = decrement < 1e-6 and float(np.abs(score).max()) < 1e-2
+    return Maximum(
+        theta, value, score, H, decrement, condition, flat, used, definite and left
+    ), used  # fmt: skip
+
+
+def _unit(H: Array) -> Array:
+    d = np.sqrt(np.maximum(np.abs(np.diag(H)), np.finfo(float).tiny))
+    return np.asarray(d[:, None] * d)
+
+
+def maximise(objective: Objective, starts: Sequence[Array] | None = None) -> Maximum:
+    """Maximize a log-likelihood from one start, or from several and keep the best.
+
+    Parameters
+    ----------
+    objective : Objective
+    starts : sequence of (n,) arrays, optional
+        Starting values; by default the objective's own.
+
+    Returns
+    -------
+    Maximum
+
+    Raises
+    ------
+    SpecificationError
+        If the likelihood does not exist at any start.
+    """
+    best: Maximum | None = None
+    used = 0
+    for start in [objective.start] if starts is None else starts:
+        if not np.isfinite(objective.value_and_score(start)[0]):
+            continue
+        theta, evaluations = _search(objective, start)
+        found, polishing = _polish(objective, theta)
+        used += evaluations + polishing + 1
+        if best is None or found.loglik > best.loglik:
+            best = found
+    if best is None:
+        raise SpecificationError(
+            "The likelihood does not exist at the starting values. Check the scores for a series "
+            "that hardly varies, or give the model fewer parameters."
+        )
+    return Maximum(**{**vars(best), "evaluations": used})
+
+
+def sandwich(inverse: Array, scores: Array, clusters: NDArray[np.int64] | None = None) -> Array:
+    """Return the covariance H^-1 (sum s s') H^-1, robust to the distribution of the scores.
+
+    Parameters
+    ----------
+    inverse : (n, n)
+        Inverse of the observed information H.
+    scores : (N, n)
+        Every client's score.
+    clusters : (N,) int, optional
+        Codes of the clusters within which clients are not independent; scores are summed within
+        them and the middle is multiplied by J / (J - 1), J clusters.
+    """
+    return np.asarray(inverse @ outer_products(scores, clusters) @ inverse)
+
+
+def outer_products(scores: Array, clusters: NDArray[np.int64] | None = None) -> Array:
+    """Return sum s s' over clients, or J / (J - 1) times that over clusters, (n, n)."""
+    if clusters is None:
+        return np.asarray(scores.T @ scores)
+    codes = np.unique(clusters, return_inverse=True)[1]
+    J = int(codes.max()) + 1
+    sums = np.zeros((J, scores.shape[1]))
+    np.add.at(sums, codes, scores)
+    return np.asarray(sums.T @ sums * (J / (J - 1.0)))
