@@ -1,1 +1,28 @@
-"""Placeholder docstring: replaced by the module that fills this package."""
+"""Figures: a panel or a result goes in, matplotlib ``Axes`` come out.
+
+Nothing here opens a window, keeps global state or adds a number of its own: what is drawn was
+computed by the panel, the decomposition, the fit or the comparison that was passed in. Every
+figure accepts ``ax=``, survives a grey photocopy, names no client, and can say in words what it
+shows: ``plot.alt_text(ax)``.
+"""
+
+from __future__ import annotations
+
+from alliancedyn.plot.effects import direction_forest, impulse_response
+from alliancedyn.plot.missing import missingness
+from alliancedyn.plot.paths import path_diagram
+from alliancedyn.plot.series import between_within, spaghetti
+from alliancedyn.plot.style import alt_text, panels, save, svg
+
+__all__ = [
+    "alt_text",
+    "between_within",
+    "direction_forest",
+    "impulse_response",
+    "missingness",
+    "panels",
+    "path_diagram",
+    "save",
+    "spaghetti",
+    "svg",
+]

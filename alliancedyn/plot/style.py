@@ -1,0 +1,181 @@
+"""How the figures look: one palette, one type size, no global state.
+
+Colors are those of Okabe and Ito, which stay apart for color-blind readers; every series also has
+its own line style and marker, so that a grey photocopy says the same. Figures are made with the
+object-oriented interface alone: nothing here opens a window or alters ``matplotlib.rcParams``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from alliancedyn.errors import SpecificationError
+
+INK = "#1f2933"
+SOFT_INK = "#52606d"
+RULE = "#cbd2d9"
+FAINT = "#eef1f4"
+
+SMALL_CELL = 5
+"""Fewest clients behind a drawn mean: a mean of fewer could be read back to a person."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Color, line style and marker of one series; any one of the three tells series apart."""
+
+    color: str
+    line: Any
+    marker: str
+
+
+FORWARD = Look("#0072B2", "-", "o")
+BACKWARD = Look("#D55E00", (0, (4, 1.6)), "s")
+LOOKS = (
+    FORWARD,
+    BACKWARD,
+    Look("#009E73", (0, (1, 1.2)), "D"),
+    Look("#CC79A7", (0, (5, 1.2, 1, 1.2)), "^"),
+    Look("#56B4E9", (0, (7, 2)), "v"),
+    Look("#E69F00", (0, (3, 1, 1, 1, 1, 1)), "P"),
+)
+
+STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "text.color": INK,
+    "axes.labelcolor": SOFT_INK,
+    "axes.labelsize": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8.0,
+    "axes.edgecolor": RULE,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": SOFT_INK,
+    "ytick.labelcolor": SOFT_INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5.0,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.dpi": 110.0,
+    "savefig.dpi": 200.0,
+    "svg.fonttype": "none",
+}
+
+_FONT_STACK = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Apply the house style while a block runs, and leave no trace of it."""
+    with rc_context(STYLE):
+        yield
+
+
+@contextmanager
+def drawing(ax: Axes | None, size: tuple[float, float]) -> Iterator[Axes]:
+    """Give an axes to draw on, the caller's or a new one of ``size`` inches, in the house style."""
+    with rc_context(STYLE):
+        yield panels(1, size)[0] if ax is None else ax
+
+
+def panels(columns: int, size: tuple[float, float], *, share_y: bool = False) -> np.ndarray:
+    """Return ``columns`` axes side by side on one new figure of ``size`` inches."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(1, columns, squeeze=False, sharey=share_y)
+    return np.asarray(grid[0], dtype=object)
+
+
+def look(position: int) -> Look:
+    """Return the look of the series at ``position``; six looks, then they come round again."""
+    return LOOKS[position % len(LOOKS)]
+
+
+def label(ax: Axes, text: str) -> None:
+    """Let the alternative text travel with the axes it describes."""
+    ax.set_label(text)
+
+
+def alt_text(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
+    """Return the plain sentences that say what a figure of this module shows, with its numbers.
+
+    Parameters
+    ----------
+    ax : Axes or array of Axes
+        What a function of :mod:`alliancedyn.plot` returned.
+
+    Raises
+    ------
+    SpecificationError
+        If the axes were not drawn by this module, and so have no text.
+    """
+    texts = [str(one.get_label()) for one in np.ravel(np.asarray(ax, dtype=object))]
+    if not any(texts):
+        raise SpecificationError(
+            "These axes carry no alternative text. Pass the axes that a function of "
+            "alliancedyn.plot returned."
+        )
+    return " ".join(dict.fromkeys(text for text in texts if text))
+
+
+def svg(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
+    """Return the figure behind ``ax`` as SVG text, the same bytes for the same figure.
+
+    Letters stay letters (searchable, small) and are set in the reader's own sans-serif.
+    """
+    figure = np.ravel(np.asarray(ax, dtype=object))[0].figure
+    buffer = BytesIO()
+    with rc_context({**STYLE, "svg.hashsalt": "alliancedyn"}):
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    return buffer.getvalue().decode("utf-8").replace("'DejaVu Sans'", _FONT_STACK)
+
+
+def save(ax: Axes | Sequence[Axes] | np.ndarray, path: str | Path) -> Path:
+    """Write the figure behind ``ax`` to ``path``; the suffix (svg, png, pdf) names the format."""
+    target = Path(path)
+    if target.suffix.lower() == ".svg":
+        target.write_text(svg(ax), encoding="utf-8")
+        return target
+    figure = np.ravel(np.asarray(ax, dtype=object))[0].figure
+    with rc_context(STYLE):
+        figure.savefig(target)
+    return target
+
+
+def number(value: float, places: int = 2) -> str:
+    """Write a number for reading: a true minus sign, fixed places, a dash where there is none."""
+    if not np.isfinite(value):
+        return "–"
+    text = f"{value:.{places}f}"
+    if float(text) == 0.0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def interval(value: float, lower: float, upper: float, places: int = 2) -> str:
+    """Write an estimate with its interval: −0.12 [−0.19, −0.05]."""
+    ends = f"{number(lower, places)}, {number(upper, places)}"
+    return f"{number(value, places)} [{ends}]"
