@@ -1,1 +1,12 @@
-"""Placeholder docstring: replaced by the module that fills this package."""
+"""What a fit means: which series moves first, and whether models agree on it.
+
+`compare_directions` gives a verdict by fixed rules, the same for either direction;
+`compare_models` puts the lagged effects of several fits into one unit. Neither estimates
+anything: both stand on `Fit.derive`.
+"""
+
+from alliancedyn.causal.compare import compare_models
+from alliancedyn.causal.contrast import Contrast
+from alliancedyn.causal.direction import Directions, compare_directions
+
+__all__ = ["Contrast", "Directions", "compare_directions", "compare_models"]

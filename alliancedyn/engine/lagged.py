@@ -64,6 +64,15 @@ class LaggedForm:
         each = [names.matrix(p, "phi", self.variables, self.variables, t) for t in chosen]
         return np.asarray(np.mean(each, axis=0))
 
+    def lag(
+        self, p: Mapping[str, float], target: str, source: str, session: int | None = None
+    ) -> float:
+        """Return one element of Phi; it alone has to be a parameter."""
+        if not self.lag_sessions:
+            return float(p[names.label("phi", target, source)])
+        chosen = self.lag_sessions if session is None else (session,)
+        return float(np.mean([p[names.label("phi", target, source, session=t)] for t in chosen]))
+
     def innovations(self, p: Mapping[str, float]) -> Array:
         """Return Psi (k, k), squared score points; averaged if sessions have their own."""
         if not self.innovation_sessions:

@@ -52,7 +52,7 @@ def lagged_effect(
         )
 
     def function(p: Params) -> Array:
-        phi = form.lags(p, session)[i, j]
+        phi = form.lag(p, target, source, session)
         if basis is None:
             return np.array([phi])
         sd = form.within_sd(p, basis)

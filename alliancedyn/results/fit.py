@@ -408,7 +408,8 @@ class Fit:
         """Return a digest of the scores used, equal for fits to the same scores; None if lost."""
         if self.data is None:
             return self.diagnostics.get("fingerprint")
-        return scores.fingerprint(scores.align(self.data, self.variables, self.sessions))
+        variables = tuple(sorted(self.variables))
+        return scores.fingerprint(scores.align(self.data, variables, self.sessions))
 
     def verdicts(self) -> list[str]:
         """Return the sentences to read before any number: no convergence, bounds; else empty."""

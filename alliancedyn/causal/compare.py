@@ -1,0 +1,123 @@
+"""The same effects side by side in several models: one unit, one lag, one sign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import permutations
+
+import pandas as pd
+
+from alliancedyn.engine import names
+from alliancedyn.errors import SpecificationError
+from alliancedyn.results import Estimate, Fit
+
+_NOTHING = Estimate(float("nan"), float("nan"), float("nan"), float("nan"))
+
+
+def compare_models(fits: Mapping[str, Fit]) -> pd.DataFrame:
+    """Lay the lagged effects of several fits side by side.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fit
+        Name to show -> fit. The first is the one that data are compared with.
+
+    Returns
+    -------
+    DataFrame
+        One row per effect and model: model, effect, source, target, lag; estimate, se, lower,
+        upper (points of the target per point of the source); standardized, standardized_se,
+        standardized_lower, standardized_upper (within-client SDs; NaN where the model has none)
+        and sd_within, how those SDs were taken; converged, at_bound, same_data; loglik, aic,
+        bic, clients. AIC and BIC are NaN where ``same_data`` is False: the model saw other
+        variables, sessions, clients or scores than the first, and they cannot be compared.
+
+    Raises
+    ------
+    SpecificationError
+        If there is nothing to compare.
+    """
+    if not fits:
+        raise SpecificationError("No fits to compare. Pass {'RI-CLPM': fit, ...}.")
+    first = next(iter(fits.values()))
+    rows = [
+        {"model": name, **effect, **_about(fit, _same_data(fit, first))}
+        for name, fit in fits.items()
+        for effect in _effects(fit)
+    ]
+    if not rows:
+        raise SpecificationError("None of these fits has a lagged effect between two variables.")
+    frame = pd.DataFrame(rows)
+    order = {effect: at for at, effect in enumerate(dict.fromkeys(frame["effect"]))}
+    return frame.sort_values(
+        "effect", key=lambda column: column.map(order), kind="stable"
+    ).reset_index(drop=True)
+
+
+def _effects(fit: Fit) -> list[dict[str, object]]:
+    """Return the cross-lagged effects that a fit has, raw and in within SDs."""
+    form = fit.lagged
+    session = form.lag_sessions[0] if form.lag_sessions else None
+    pairs = [
+        (source, target)
+        for source, target in permutations(fit.variables, 2)
+        if names.label("phi", target, source, session=session) in fit.params.index
+    ]
+    basis = _sd_basis(fit)
+    rows: list[dict[str, object]] = []
+    for source, target in pairs:
+        raw = fit.effect(source, target)
+        within = fit.effect(source, target, standardized="within") if basis else _NOTHING
+        rows.append(
+            {
+                "effect": f"{source} -> {target}",
+                "source": source,
+                "target": target,
+                "lag": "1 session (average over sessions)" if form.lag_sessions else "1 session",
+                "estimate": raw.value,
+                "se": raw.se,
+                "lower": raw.lower,
+                "upper": raw.upper,
+                "standardized": within.value,
+                "standardized_se": within.se,
+                "standardized_lower": within.lower,
+                "standardized_upper": within.upper,
+                "sd_within": basis,
+            }
+        )
+    return rows
+
+
+def _sd_basis(fit: Fit) -> str | None:
+    """Return how within SDs are taken; None if the model implies none."""
+    try:
+        fit.sd_within()
+    except SpecificationError:
+        return None
+    return fit.sd_within_basis()
+
+
+def _about(fit: Fit, same_data: bool) -> dict[str, object]:
+    missing = float("nan")
+    return {
+        "converged": fit.converged,
+        "at_bound": bool(fit.diagnostics.get("boundary")),
+        "same_data": same_data,
+        "loglik": missing if fit.loglik is None else fit.loglik,
+        "aic": fit.aic if same_data else missing,
+        "bic": fit.bic if same_data else missing,
+        "clients": fit.sample.clients,
+    }
+
+
+def _same_data(fit: Fit, first: Fit) -> bool:
+    """Tell whether two fits explain the same scores, as far as they can still say."""
+    if (
+        set(fit.variables) != set(first.variables)
+        or fit.sessions != first.sessions
+        or fit.sample.clients != first.sample.clients
+        or fit.sample.rows != first.sample.rows
+    ):
+        return False
+    ours, theirs = fit.fingerprint(), first.fingerprint()
+    return ours is None or theirs is None or ours == theirs

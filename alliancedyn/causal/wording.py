@@ -1,0 +1,164 @@
+"""A verdict on direction in words: the same sentence for either direction, names exchanged.
+
+A path "predicts" or "precedes"; what would make it causal is said in the assumptions, and only
+there.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from alliancedyn.causal.contrast import Contrast, Lead, State
+from alliancedyn.engine.lagged import STATIONARY
+from alliancedyn.results import LEVEL, Estimate, Fit
+from alliancedyn.results.paths import no_time_order
+
+_BASES = {
+    "reduced": "reduced form (both paths from one session to the next)",
+    "structural": "structural form (scores in the order in which they are taken)",
+}
+
+
+def report(
+    fit: Fit,
+    source: str,
+    target: str,
+    smallest_effect: float,
+    contrasts: dict[str, Contrast],
+    lead: Lead,
+    assumptions: tuple[str, ...],
+    why_reduced: str | None,
+) -> str:
+    """Write the whole verdict: warnings, two lines, difference, sentences, units, assumptions."""
+    main = contrasts.get("structural") or contrasts["reduced"]
+    lines = [*fit.verdicts(), *_two_lines(source, target, main)]
+    lines += [_difference_line(source, target, main), ""]
+    lines += [
+        _sentence(source, target, main.forward, main.forward_state, main.forward_immediate),
+        _sentence(target, source, main.backward, main.backward_state, main.backward_immediate),
+        _lead_sentence(source, target, lead, contrasts),
+        "",
+    ]
+    for name, contrast in contrasts.items():
+        lines += _basis_lines(source, target, name, contrast)
+    if why_reduced is not None:
+        lines.append(f"Structural form not available. {why_reduced}")
+    lines += ["", *_units(fit, smallest_effect), "", "Assumptions"]
+    lines += [f"- {assumption}" for assumption in assumptions]
+    return "\n".join(lines)
+
+
+def assumptions(fit: Fit, source: str, target: str, basis: str) -> tuple[str, ...]:
+    """List what must hold for the numbers, and for calling any of them an effect."""
+    stated = [
+        *fit.model.assumptions,
+        "A path is an effect only if no unmodelled cause that changes over time moves both "
+        f"{source} and {target}, if one session is the right lag, and, unless it is modelled, "
+        "if there is no measurement error.",
+    ]
+    if no_time_order(fit.lagged, fit.timing) is None:
+        before = source if fit.timing[source] == "before" else target
+        after = target if before == source else source
+        if basis == "structural":
+            stated.append(
+                f"The path {before} (before a session) -> {after} (after it) needs u_t and e_t "
+                "uncorrelated, u_t and e_t being what is new in the two scores: nothing since the "
+                f"last session moves both {before} and {after} except through {before}."
+            )
+        stated.append(
+            f"In the reduced form {before} -> {after} is what is left of the path within a "
+            "session one session later, g times the autoregression plus h: comparing it with "
+            "the path across sessions is uneven."
+        )
+    return tuple(stated)
+
+
+def _two_lines(source: str, target: str, main: Contrast) -> list[str]:
+    return [
+        f"{source} -> {target}: {main.forward_state}, {main.forward} within-client SDs",
+        f"{target} -> {source}: {main.backward_state}, {main.backward} within-client SDs",
+    ]
+
+
+def _difference_line(source: str, target: str, main: Contrast) -> str:
+    return f"Difference in size, |{source} -> {target}| - |{target} -> {source}|: {main.difference}"
+
+
+def _sentence(source: str, target: str, path: Estimate, state: State, immediate: bool) -> str:
+    """Say one direction in plain words."""
+    first, then = (
+        ("before a session", "after it") if immediate else ("at one session", "at the next")
+    )
+    if not isfinite(path.lower):
+        return (
+            f"Whether {source} {first} predicts {target} {then} cannot be said: "
+            "its standard error is not available."
+        )
+    if state == "practically zero":
+        return f"{source} {first} predicts practically nothing of {target} {then}."
+    if state == "supported":
+        way = "higher" if path.value > 0 else "lower"
+        return f"Higher {source} {first} precedes {way} {target} {then}."
+    return f"Whether {source} {first} predicts {target} {then} is undetermined."
+
+
+def _lead_sentence(source: str, target: str, lead: Lead, contrasts: dict[str, Contrast]) -> str:
+    """Say which leads, or on what that depends."""
+    if lead == "depends":
+        each = [
+            f"{_BASES[name]}: {_lead_words(source, target, c)}" for name, c in contrasts.items()
+        ]
+        return f"Which of the two leads depends on the basis. {'; '.join(each)}."
+    words = _lead_words(source, target, next(iter(contrasts.values())))
+    return f"{words[0].upper()}{words[1:]}." if not words.startswith(source) else f"{words}."
+
+
+def _lead_words(source: str, target: str, contrast: Contrast) -> str:
+    if contrast.lead == "forward":
+        return f"{source} leads: it predicts {target} more strongly than the reverse"
+    if contrast.lead == "backward":
+        return f"{target} leads: it predicts {source} more strongly than the reverse"
+    if contrast.lead == "both":
+        return "each predicts the other, neither reliably more strongly"
+    if contrast.lead == "neither":
+        return "neither predicts the other by an amount that matters"
+    return "which of the two leads is undetermined"
+
+
+def _basis_lines(source: str, target: str, name: str, contrast: Contrast) -> list[str]:
+    """Print one basis with standardized and raw numbers."""
+    rows = [
+        (source, target, contrast.forward, contrast.forward_raw, contrast.forward_state),
+        (target, source, contrast.backward, contrast.backward_raw, contrast.backward_state),
+    ]
+    lines = [f"{_BASES[name][0].upper()}{_BASES[name][1:]}:"]
+    lines += [
+        f"  {first} -> {then}: {path} SD, {raw} raw, {state}"
+        for first, then, path, raw, state in rows
+    ]
+    lead = _lead_name(source, target, contrast)
+    return [*lines, f"  difference in size: {contrast.difference} SD; lead: {lead}"]
+
+
+def _lead_name(source: str, target: str, contrast: Contrast) -> str:
+    return {"forward": source, "backward": target}.get(contrast.lead, contrast.lead)
+
+
+def _units(fit: Fit, smallest_effect: float) -> list[str]:
+    """Say what the numbers are measured in and where practical zero ends."""
+    kind = fit.sd_within_basis()
+    sds = ", ".join(f"{name} {sd:.3f}" for name, sd in fit.sd_within().items())
+    how = "of the settled process" if kind == STATIONARY else "model-implied, pooled over sessions"
+    lines = [
+        f"Within-client SDs ({how}): {sds} points. Practically zero: the interval lies inside "
+        f"-{smallest_effect:g} to {smallest_effect:g}. Intervals cover {LEVEL:.0%}.",
+        "Raw: points of the later score per point of the earlier.",
+    ]
+    if not any(str(name).startswith("between_cov[") for name in fit.params.index):
+        lines.append(
+            "The model has no random intercepts: its SDs and paths mix stable differences "
+            "between clients with change within them."
+        )
+    if fit.lagged.lag_sessions:
+        lines.append("Lagged paths differ between sessions; shown is their plain average.")
+    return lines
