@@ -22,12 +22,12 @@ FOUR_DECIMALS = 5e-5
 
 
 def time_ordered(**changes):
-    options = dict(phi_alliance=0.35, phi_symptoms=0.45, forward=-0.12, backward=-0.10)
+    options = {"phi_alliance": 0.35, "phi_symptoms": 0.45, "forward": -0.12, "backward": -0.10}
     return Dynamics.time_ordered(**(options | changes))
 
 
 def reduced(**changes):
-    options = dict(phi=[[0.36, -0.05], [-0.12, 0.45]], innovation_cov=[[1, -0.25], [-0.25, 1]])
+    options = {"phi": [[0.36, -0.05], [-0.12, 0.45]], "innovation_cov": [[1, -0.25], [-0.25, 1]]}
     return Dynamics(**(options | changes))
 
 
@@ -51,9 +51,7 @@ def worlds(draw):
 class TestConstants:
     def test_time_ordered_world_has_the_known_reduced_form(self):
         truth = time_ordered()
-        np.testing.assert_allclose(
-            truth.phi, [[0.362, -0.045], [-0.12, 0.45]], atol=FOUR_DECIMALS
-        )
+        np.testing.assert_allclose(truth.phi, [[0.362, -0.045], [-0.12, 0.45]], atol=FOUR_DECIMALS)
         assert truth.innovation_cov[0, 1] == pytest.approx(-0.10, abs=FOUR_DECIMALS)
         assert truth.innovation_cov[0, 0] == pytest.approx(1.01, abs=FOUR_DECIMALS)
 
@@ -119,15 +117,16 @@ class TestStructure:
         assert turned.outcome == "symptoms"
 
     def test_other_names_need_their_timing(self):
-        options = dict(variables=("credibility", "distress"))
+        options = {"variables": ("credibility", "distress")}
         assert dict(reduced(**options).timing) == {}
         with pytest.raises(SpecificationError, match="structural"):
             reduced(**options).structural()
         timing = {"credibility": "before", "distress": "after"}
         swapped = reduced(**options, timing=timing).structural()
-        # before = credibility: forward is distress -> credibility across sessions.
-        assert swapped.loc["forward", "value"] == pytest.approx(-0.05)
-        assert swapped.loc["backward_immediate", "value"] == pytest.approx(-0.25)
+        # The process is taken before: its path to the outcome lies within the session.
+        assert list(swapped.index)[:3] == ["forward_immediate", "forward_delayed", "backward"]
+        assert swapped.loc["backward", "value"] == pytest.approx(-0.05)
+        assert swapped.loc["forward_immediate", "value"] == pytest.approx(-0.25)
 
     def test_a_push_of_symptoms_moves_alliance_in_the_same_session_only_structurally(self):
         truth = time_ordered()
@@ -288,38 +287,39 @@ class TestValue:
 
 
 REFUSED = [
-    (dict(phi=[[1.02, 0], [0, 0.4]]), "spectral radius is 1.020"),
-    (dict(phi=[[1.0, 0], [0, 0.4]]), "explosive"),
-    (dict(phi=[[0.4]]), r"phi has shape \(1, 1\), expected \(2, 2\)"),
-    (dict(phi="strong"), "phi must be numbers"),
-    (dict(phi=[[0.4, 0.1], [0.4]]), "phi must be numbers"),
-    (dict(phi=[[np.nan, 0], [0, 0.4]]), "phi holds NaN"),
-    (dict(innovation_cov=[[1, 0.5], [0.2, 1]]), "innovation_cov is not symmetric"),
-    (dict(innovation_cov=[[1, 2], [2, 1]]), "smallest eigenvalue is -1"),
-    (dict(innovation_cov=[[-1, 0], [0, 1]]), "not a covariance"),
-    (dict(between_cov=[[1, 2], [2, 1]]), "between_cov is not a covariance"),
-    (dict(mean=(1, 2, 3)), "mean has shape"),
-    (dict(reliability=0.0), "reliability must be above 0"),
-    (dict(reliability=(0.9, 1.1)), "at most 1"),
-    (dict(reliability=(0.9, 0.9, 0.9)), "reliability has shape"),
-    (dict(reliability="good"), "reliability must be numbers"),
-    (dict(phi_sd=[[-0.1, 0], [0, 0]]), "phi_sd holds standard deviations"),
-    (dict(variables=("a", "a")), "repeat a name"),
-    (dict(variables="ab"), "not one string"),
-    (dict(variables=("a", "")), "non-empty"),
-    (dict(variables=("a",), phi=[[0.5]], innovation_cov=[[1]]), "at least two series"),
-    (dict(timing={"mood": "before"}), "'mood', which are not among"),
-    (dict(timing={"alliance": "during"}), '"before" or "after"'),
-    (dict(trend=GrowthCurve(slope=(1, 2, 3))), "describes 3 series"),
-    (dict(trend="linear"), "must be a GrowthCurve"),
-    (dict(trend=GrowthCurve(slope=(1, 2), slope_cov=[[1, 2], [2, 1]])), "slope_cov is not a cov"),
+    ({"phi": [[1.02, 0], [0, 0.4]]}, "spectral radius is 1.020"),
+    ({"phi": [[1.0, 0], [0, 0.4]]}, "explosive"),
+    ({"phi": [[0.4]]}, r"phi has shape \(1, 1\), expected \(2, 2\)"),
+    ({"phi": "strong"}, "phi must be numbers"),
+    ({"phi": [[0.4, 0.1], [0.4]]}, "phi must be numbers"),
+    ({"phi": [[np.nan, 0], [0, 0.4]]}, "phi holds NaN"),
+    ({"innovation_cov": [[1, 0.5], [0.2, 1]]}, "innovation_cov is not symmetric"),
+    ({"innovation_cov": [[1, 2], [2, 1]]}, "smallest eigenvalue is -1"),
+    ({"innovation_cov": [[-1, 0], [0, 1]]}, "not a covariance"),
+    ({"between_cov": [[1, 2], [2, 1]]}, "between_cov is not a covariance"),
+    ({"mean": (1, 2, 3)}, "mean has shape"),
+    ({"reliability": 0.0}, "reliability must be above 0"),
+    ({"reliability": (0.9, 1.1)}, "at most 1"),
+    ({"reliability": (0.9, 0.9, 0.9)}, "reliability has shape"),
+    ({"reliability": "good"}, "reliability must be numbers"),
+    ({"phi_sd": [[-0.1, 0], [0, 0]]}, "phi_sd holds standard deviations"),
+    ({"variables": ("a", "a")}, "repeat a name"),
+    ({"variables": ("a", "b[1]")}, "Rename the variable"),
+    ({"variables": "ab"}, "not one string"),
+    ({"variables": ("a", "")}, "non-empty"),
+    ({"variables": ("a",), "phi": [[0.5]], "innovation_cov": [[1]]}, "at least two series"),
+    ({"timing": {"mood": "before"}}, "'mood', which are not among"),
+    ({"timing": {"alliance": "during"}}, '"before" or "after"'),
+    ({"trend": GrowthCurve(slope=(1, 2, 3))}, "describes 3 series"),
+    ({"trend": "linear"}, "must be a GrowthCurve"),
+    ({"trend": GrowthCurve(slope=(1, 2), slope_cov=[[1, 2], [2, 1]])}, "slope_cov is not a cov"),
     (
-        dict(
-            between_cov=np.eye(2),
-            trend=GrowthCurve(
+        {
+            "between_cov": np.eye(2),
+            "trend": GrowthCurve(
                 slope=(1, 2), slope_cov=np.eye(2), intercept_slope_cov=[[1.5, 0], [0, 0]]
             ),
-        ),
+        },
         "intercept and slope covariance",
     ),
 ]
@@ -334,14 +334,14 @@ def test_impossible_worlds_are_refused_by_name(changes, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(), "needs slope"),
-        (dict(slope=(1, 2), shape="cubic"), "'cubic' is not known"),
-        (dict(slope=(1, 2), means=[[0, 0]]), "belongs to"),
-        (dict(shape="sessions"), "needs means"),
-        (dict(shape="sessions", means=[[0, 0]], slope=(1, 2)), "no slopes"),
-        (dict(shape="sessions", means=[[0, np.nan]]), "finite"),
-        (dict(slope=(1, 2), intercept_slope_cov=np.eye(2)), "give both"),
-        (dict(slope=(1, 2), rate=0), "rate must be above 0"),
+        ({}, "needs slope"),
+        ({"slope": (1, 2), "shape": "cubic"}, "'cubic' is not known"),
+        ({"slope": (1, 2), "means": [[0, 0]]}, "belongs to"),
+        ({"shape": "sessions"}, "needs means"),
+        ({"shape": "sessions", "means": [[0, 0]], "slope": (1, 2)}, "no slopes"),
+        ({"shape": "sessions", "means": [[0, np.nan]]}, "finite"),
+        ({"slope": (1, 2), "intercept_slope_cov": np.eye(2)}, "give both"),
+        ({"slope": (1, 2), "rate": 0}, "rate must be above 0"),
     ],
 )
 def test_impossible_curves_are_refused(options, message):

@@ -282,32 +282,27 @@ class Dynamics:
     def structural(self) -> pd.DataFrame:
         """Return the effects in the order in which things happen (one score before, one after).
 
+        With the process p taken after and the outcome o taken before the session:
+
+            o_t = phi_o o_{t-1} + b p_{t-1} + u_t            forward
+            p_t = phi_p p_{t-1} + g o_t + h o_{t-1} + e_t    backward_immediate, backward_delayed
+
+        If it is the process that is taken before, the rows swap too: backward (b),
+        forward_immediate (g), forward_delayed (h).
+
         Returns
         -------
         DataFrame, columns ``value`` (score points) and ``standardized`` (within-client SDs)
-            ``forward`` (b: after session t-1 -> before session t), ``backward_immediate`` (g:
-            before -> after the same session), ``backward_delayed`` (h: before session t-1 ->
-            after session t) and ``autoregression[...]``.
+            Those rows and ``autoregression[...]`` of process and outcome.
 
         Raises
         ------
         SpecificationError
             Unless there are two series, one taken before and one after the session.
         """
-        i, j = self._after_before("structural()")
-        order = np.ix_((i, j), (i, j))
-        b, g, h, phi_after, phi_before = var.structural_form(
-            self.phi[order], self.innovation_cov[order]
-        )
-        to_before, to_after = self._sd_ratio(j, i), self._sd_ratio(i, j)
-        rows = {
-            "forward": (b, b * to_before),
-            "backward_immediate": (g, g * to_after),
-            "backward_delayed": (h, h * to_after),
-            f"autoregression[{self.variables[i]}]": (phi_after, phi_after),
-            f"autoregression[{self.variables[j]}]": (phi_before, phi_before),
-        }
-        return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "standardized"])
+        after, before = self._after_before("structural()")
+        scale = self._sd_ratio(before, after), self._sd_ratio(after, before)
+        return parameters.time_ordered(self, after, before, *scale)
 
     def impulse_response(
         self, shock: str, sessions: int = 8, kind: str = "reduced"
@@ -335,7 +330,7 @@ class Dynamics:
         push[self._position(shock)] = 1.0
         if kind == "structural":
             i, j = self._after_before('impulse_response(kind="structural")')
-            push[i] += push[j] * self.structural().loc["backward_immediate", "value"]
+            push[i] += push[j] * self.innovation_cov[i, j] / self.innovation_cov[j, j]
         response = var.impulse_response(self.phi, push, sessions)
         index = pd.RangeIndex(sessions + 1, name="session")
         return pd.DataFrame(response, index=index, columns=list(self.variables))

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.engine import names, var
+
 if TYPE_CHECKING:
     from alliancedyn.simulate.dynamics import Dynamics
 
@@ -17,17 +19,43 @@ Array = NDArray[np.float64]
 
 def named(truth: Dynamics, sessions: int | None) -> pd.Series:
     """Return the true parameters by canonical name; see `Dynamics.params`."""
-    names = list(truth.variables)
-    values = _matrix("phi", truth.phi, names)
-    values |= _covariance("innovation_cov", truth.innovation_cov, names)
+    series = tuple(truth.variables)
+    values = _matrix("phi", truth.phi, series)
+    values |= _covariance("innovation_cov", truth.innovation_cov, series)
     values |= _between(truth)
-    values |= _covariance("initial_cov", truth.within_cov, names)
+    values |= _covariance("initial_cov", truth.within_cov, series)
     values |= _means(truth, sessions)
     if np.any(truth.measurement_var > 0.0):
-        values |= _vector("measurement_var", truth.measurement_var, names)
+        values |= _vector("measurement_var", truth.measurement_var, series)
     if truth.phi_sd is not None:
-        values |= _matrix("phi_sd", truth.phi_sd, names)
+        values |= _matrix("phi_sd", truth.phi_sd, series)
     return pd.Series(values, dtype=float, name="true")
+
+
+def time_ordered(
+    truth: Dynamics, after: int, before: int, to_before: float, to_after: float
+) -> pd.DataFrame:
+    """Return the paths in time order by name, raw and standardized; see `Dynamics.structural`.
+
+    ``after`` and ``before`` are the positions of the two series; ``to_before`` and ``to_after``
+    the within-SD ratios source / target that standardize an effect on either.
+    """
+    order = np.ix_((after, before), (after, before))
+    b, g, h, phi_after, phi_before = var.structural_form(
+        truth.phi[order], truth.innovation_cov[order]
+    )
+    process_after = truth.variables[after] == truth.process
+    across, within = ("forward", "backward") if process_after else ("backward", "forward")
+    crossed = {
+        across: (b, b * to_before),
+        f"{within}_immediate": (g, g * to_after),
+        f"{within}_delayed": (h, h * to_after),
+    }
+    rows = dict(sorted(crossed.items(), key=lambda row: row[0].startswith("backward")))
+    own = {truth.variables[after]: phi_after, truth.variables[before]: phi_before}
+    for name in (truth.process, truth.outcome):
+        rows[names.label("autoregression", name)] = (own[name], own[name])
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "standardized"])
 
 
 def score_cov(truth: Dynamics, sessions: int) -> Array:
@@ -54,48 +82,44 @@ def score_cov(truth: Dynamics, sessions: int) -> Array:
 
 
 def _between(truth: Dynamics) -> dict[str, float]:
-    names = list(truth.variables)
+    series = tuple(truth.variables)
     if truth.trend is None or not truth.trend.varies:
-        return _covariance("between_cov", truth.random_effects_cov, names)
+        return _covariance("between_cov", truth.random_effects_cov, series)
     # Canonical order puts each slope beside its intercept: alliance, alliance.trend, symptoms, ...
-    k = len(names)
+    k = len(series)
     order = [position for i in range(k) for position in (i, k + i)]
-    factors = [factor for name in names for factor in (name, f"{name}.trend")]
+    factors = [factor for name in series for factor in (name, f"{name}.trend")]
     return _covariance("between_cov", truth.random_effects_cov[np.ix_(order, order)], factors)
 
 
 def _means(truth: Dynamics, sessions: int | None) -> dict[str, float]:
-    names = list(truth.variables)
+    series = tuple(truth.variables)
     mean = np.asarray(truth.mean)
+    values: dict[str, float] = {}
     if truth.trend is None:
-        values = _vector("mean", mean, names)
-    elif truth.trend.slope is None:
-        values = {}
-    else:
-        values = _vector("intercept", mean, names)
-        values |= _vector("trend", np.array(truth.trend.slope), names)
+        values |= _vector("mean", mean, series)
+    elif truth.trend.slope is not None:
+        values |= _vector("intercept", mean, series)
+        values |= _vector("trend", np.array(truth.trend.slope), series)
     if sessions is not None:
         for t, row in enumerate(truth.session_means(sessions), start=1):
-            values |= {f"{key}@{t}": value for key, value in _vector("mean", row, names).items()}
+            values |= _vector("mean", row, series, session=t)
     return values
 
 
-def _vector(name: str, values: Array, labels: Sequence[str]) -> dict[str, float]:
-    return {f"{name}[{label}]": float(v) for label, v in zip(labels, values, strict=True)}
+def _vector(
+    family: str, values: Array, series: Sequence[str], session: int | None = None
+) -> dict[str, float]:
+    labels = (names.label(family, name, session=session) for name in series)
+    return dict(zip(labels, values.tolist(), strict=True))
 
 
-def _matrix(name: str, values: Array, labels: Sequence[str]) -> dict[str, float]:
-    return {
-        f"{name}[{row},{column}]": float(values[i, j])
-        for i, row in enumerate(labels)
-        for j, column in enumerate(labels)
-    }
+def _matrix(family: str, values: Array, series: Sequence[str]) -> dict[str, float]:
+    labels = names.matrix_labels(family, series, series)
+    return dict(zip(labels, values.ravel().tolist(), strict=True))
 
 
-def _covariance(name: str, values: Array, labels: Sequence[str]) -> dict[str, float]:
-    return {
-        f"{name}[{row},{column}]": float(values[i, j])
-        for i, row in enumerate(labels)
-        for j, column in enumerate(labels)
-        if i <= j
-    }
+def _covariance(family: str, values: Array, series: Sequence[str]) -> dict[str, float]:
+    labels = names.symmetric_labels(family, series)
+    upper = values[np.triu_indices(len(series))]
+    return dict(zip(labels, upper.tolist(), strict=True))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from alliancedyn.engine.names import label
 from alliancedyn.errors import SpecificationError, listed
 
 DEFAULT_TIMING = {"alliance": "after", "symptoms": "before"}
@@ -18,6 +19,8 @@ def series_names(names: Any) -> tuple[str, ...]:
     names = tuple(names)
     if any(not isinstance(name, str) or not name for name in names):
         raise SpecificationError("variables must be non-empty strings.")
+    for name in names:
+        label("phi", name)  # refuses names that could not be told apart in a parameter name
     if len(set(names)) < len(names):
         raise SpecificationError(
             f"variables repeat a name: {listed(names)}. Name each series once."
