@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alliancedyn.engine.nested import (
+    ROUNDING,
     Array,
     ClusterStatistics,
     Codes,
@@ -27,9 +28,6 @@ from alliancedyn.engine.nested import (
     sum_by,
 )
 from alliancedyn.errors import DataError, SpecificationError
-
-# Spread within units below this fraction of the largest score is rounding, not variance.
-ROUNDING = 1e-12
 
 
 def fit_variance_components(

@@ -28,6 +28,8 @@ MAX_ITERATIONS = 100
 # Gain in log-likelihood that the next Newton step promises: below this an estimate moves by less
 # than 2e-4 of its standard error, and it is still above the rounding of a sum over a million rows.
 CONVERGED_GAIN = 1e-8
+# Spread within units below this fraction of the largest score is rounding, not variance.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
