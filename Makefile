@@ -56,7 +56,7 @@ changelog:  ## print the next section of CHANGELOG.md from its fragments
 		printf '### %s\n\n' "$$kind"; sed 's/^/- /' "$$@"; echo; done
 
 clean:  ## remove the environment and everything generated
-	rm -rf $(VENV) site $(OUT)
+	rm -rf $(VENV) site demo-out
 
 $(VENV)/.made: 
 	@[ -n "$(PYTHON)" ] || { echo "alliancedyn needs Python 3.11 or later; none was found on the PATH." \
