@@ -363,9 +363,8 @@ def _reliabilities(
 
 
 def _fit_rows(rows: _Rows, name: str, part: _Parts) -> tuple[Array, Codes, Codes]:
-    """Return detrended scores, client codes and session numbers, sorted, without missing ones."""
+    """Return detrended scores, client codes and session numbers, without missing ones."""
     used = np.flatnonzero(np.isfinite(part.within))
-    used = used[np.lexsort((rows.session[used], rows.client[used]))]
     detrended = rows.scores[name].to_numpy()[used] - part.trend[used]
     return detrended, rows.client[used], rows.session[used]
 

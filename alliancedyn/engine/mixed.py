@@ -53,7 +53,8 @@ def fit_variance_components(
     absorbed : int
         Number of fixed effects that were projected out of ``y`` beforehand and vary only within
         the innermost units (such as client-specific slopes). They cost degrees of freedom under
-        REML; under ML they do not.
+        REML; under ML they do not. The log-likelihood then lacks the term of REML's constant that
+        belongs to them, -1/2 log of the determinant of their information.
 
     Returns
     -------

@@ -28,7 +28,7 @@ from alliancedyn.engine.nested import (
     maximise_components,
     sum_by,
 )
-from alliancedyn.errors import SpecificationError
+from alliancedyn.errors import DataError, SpecificationError
 
 # Beyond this an autoregression cannot be told from a stable level at any number of sessions.
 LARGEST_PHI = 0.995
@@ -96,11 +96,11 @@ def fit_serial(
     Parameters
     ----------
     y : array (n,)
-        Scores, in score points; no NaN. Rows sorted by client, then session.
+        Scores, in score points; no NaN. Rows in any order.
     client : integer array (n,)
         Codes 0 .. N - 1, none empty.
     session : integer array (n,)
-        Session numbers, strictly increasing within a client. A gap stays a gap.
+        Session numbers, each once per client. A gap stays a gap.
     slopes : bool
         Give every client a slope on the session number, as a fixed effect. Needs three scores of
         every client.
@@ -112,6 +112,8 @@ def fit_serial(
 
     Raises
     ------
+    DataError
+        If a client has two scores at one session.
     SpecificationError
         If fewer than two clients, or no client, has enough scores; if no spread is left.
 
@@ -120,7 +122,8 @@ def fit_serial(
     Pinheiro & Bates (2000), Mixed-Effects Models in S and S-PLUS, ch. 5: random intercepts with
     autocorrelated within-group errors.
     """
-    cells = _cells(y, client, session, slopes, absorbed)
+    order = np.lexsort((session, client))
+    cells = _cells(y[order], client[order], session[order], slopes, absorbed)
     spread = float(_statistics(cells, 0.0).scatter[1, 1])
     if spread <= len(y) * (ROUNDING * float(np.abs(y).max())) ** 2:
         raise SpecificationError(
@@ -179,7 +182,7 @@ def mean_error_factor(observed: NDArray[np.bool_], phi: float) -> Array:
 
 
 def _cells(y: Array, client: Codes, session: Codes, slopes: bool, absorbed: int) -> _Cells:
-    """Take from the rows, once, the cross-products that every value of phi needs."""
+    """Take from the sorted rows, once, the cross-products that every value of phi needs."""
     clients = int(client.max(initial=-1)) + 1
     count = np.bincount(client, minlength=clients).astype(np.float64)
     same = client[1:] == client[:-1]
@@ -194,6 +197,8 @@ def _cells(y: Array, client: Codes, session: Codes, slopes: bool, absorbed: int)
     v = np.column_stack(columns)
     s, t = np.flatnonzero(same), np.flatnonzero(same) + 1
     gap = session[t] - session[s]
+    if gap.min() == 0:
+        raise DataError("A client has two scores at one session. Keep one of them.")
     key, cell = np.unique(client[t] * (gap.max() + 1) + gap, return_inverse=True)
 
     def gathered(a: Array, b: Array) -> Array:
