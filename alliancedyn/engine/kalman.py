@@ -225,7 +225,9 @@ def _observe(P, x, y, seen, mean, index, load, noise, tri, v, inverse, M):  # pr
 
 
 @njit(cache=True, fastmath=_FAST, error_model="numpy", nogil=True)
-def _observe_back(Pb, xb, seen, index, load, tri, v, inverse, M, Mb, g_mean, g_noise):  # pragma: no cover
+def _observe_back(
+    Pb, xb, seen, index, load, tri, v, inverse, M, Mb, g_mean, g_noise
+):  # pragma: no cover
     """Adjoint of :func:`_observe`: from (Pb, xb) after the score to (Pb, xb) before it."""
     m = xb.shape[0]
     Fb = np.empty(LANES)
@@ -338,7 +340,9 @@ def _forward(y, seen, last, mean, mean_at, phi, phi_at, psi, psi_at, initial, lo
             _observe(P, x, y[t, j], seen[t, j], mean[mean_at[t], j], load_index[j], load[j],
                      noise[j], tri, sv[s, j], si[s, j], sM[s, j])  # fmt: skip
             for b in range(LANES):
-                loglik[b] -= 0.5 * (seen[t, j, b] * LOG_2PI + sv[s, j, b] * sv[s, j, b] * si[s, j, b])
+                loglik[b] -= 0.5 * (
+                    seen[t, j, b] * LOG_2PI + sv[s, j, b] * sv[s, j, b] * si[s, j, b]
+                )
                 product[b] *= si[s, j, b]
             taken += 1
             if taken == LOG_EVERY:
@@ -526,7 +530,11 @@ def value_and_score(system: StateSpace, blocks: Blocks, threads: int = 1) -> tup
     g_psi = _own(pieces, 2, blocks) if own else sum(psi)
     g_initial = _unpack(np.asarray(sum(initial)), system.n_states)
     return float(loglik.sum()), Score(
-        np.asarray(sum(mean)), np.asarray(g_phi), np.asarray(g_psi), g_initial, np.asarray(sum(noise))
+        np.asarray(sum(mean)),
+        np.asarray(g_phi),
+        np.asarray(g_psi),
+        g_initial,
+        np.asarray(sum(noise)),
     )
 
 

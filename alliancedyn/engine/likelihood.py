@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +31,23 @@ class Family(Protocol):
         ...
 
 
+class Implied(Protocol):
+    """Parameters that are reported but not free."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their canonical names."""
+        ...
+
+    def values(self, matrices: Matrices) -> Array:
+        """Return their values, (q,)."""
+        ...
+
+    def jacobian(self, matrices: Matrices, natural: Array) -> Array:
+        """Return their derivatives by theta, (q, n), given those of the natural parameters."""
+        ...
+
+
 @dataclass(frozen=True)
 class Likelihood:
     """An :class:`~alliancedyn.engine.maximise.Objective` for a state-space family.
@@ -46,15 +62,15 @@ class Likelihood:
         The packed scores.
     start : (n,)
         Starting values of theta.
-    natural : callable
-        Matrices to all reported parameters by name, implied ones included.
+    implied : Implied, optional
+        Parameters that follow from the free ones.
     """
 
     layout: Layout
     family: Family
     blocks: Blocks
     start: Array
-    natural: Callable[[Matrices], dict[str, float]]
+    implied: Implied | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,10 +99,22 @@ class Likelihood:
         return self.layout.pull(theta, self.family.gradients(matrices, score))
 
     def to_params(self, theta: Array) -> dict[str, float]:
-        """Return the natural parameters by canonical name."""
-        return self.natural(self.layout.matrices(np.asarray(theta, float)))
+        """Return all reported parameters by canonical name, implied ones last."""
+        theta = np.asarray(theta, float)
+        params = dict(zip(self.layout.names, self.layout.natural(theta).tolist(), strict=True))
+        if self.implied is not None:
+            values = self.implied.values(self.layout.matrices(theta)).tolist()
+            params.update(zip(self.implied.names, values, strict=True))
+        return params
 
-    def loglik(self, params: Mapping[str, float]) -> float:
-        """Return the log-likelihood at natural parameters."""
-        system = self.family.system(self.layout.from_params(params))
+    def jacobian(self, theta: Array) -> Array:
+        """Return the derivatives of all reported parameters by theta."""
+        natural = self.layout.jacobian(theta)
+        if self.implied is None:
+            return natural
+        rows = self.implied.jacobian(self.layout.matrices(theta), natural)
+        return np.concatenate([natural, rows])
+
+    def loglik(self, system: StateSpace) -> float:
+        """Return the log-likelihood of any system on these scores."""
         return float(loglik_by_client(system, self.blocks, THREADS).sum())

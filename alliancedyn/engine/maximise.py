@@ -20,7 +20,7 @@ from alliancedyn.errors import SpecificationError
 Array = NDArray[np.float64]
 
 STEP = 1e-4  # of theta, in standard deviations: truncation error about 1e-8 of the information
-DECREMENT = 1e-9  # log-likelihood still to be gained, by the quadratic model, at a maximum
+DECREMENT = 1e-13  # log-likelihood still to be gained, by the quadratic model, at a maximum
 FLAT = 1e-9  # eigenvalue of the scaled information below which a direction carries nothing
 REFUSED = 1e12  # value given to the optimizer where the likelihood does not exist
 
@@ -122,9 +122,9 @@ def observed_information(
         else:
             step[i] = STEP
             H[i] = (score(theta - step) - score(theta + step)) / (2.0 * STEP)
-    # Rows of linear elements are exact; let them stand for the mixed derivatives too.
+    # Only the block of means is linear: the mixed derivatives come from the central differences.
     mixed = linear[:, None] & ~linear[None, :]
-    H = np.where(mixed.T, H.T, H)
+    H = np.where(mixed, H.T, H)
     return np.asarray((H + H.T) / 2.0)
 
 

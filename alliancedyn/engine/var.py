@@ -58,10 +58,33 @@ def stationary_cov(Phi: Array, Psi: Array) -> Array:
             "and has no stationary covariance. Use lagged effects whose spectral radius is "
             "below 1."
         )
+    return _settle(Phi, np.asarray(Psi, float))
+
+
+def _settle(Phi: Array, Psi: Array) -> Array:
+    """Solve P = Phi P Phi' + Psi for each symmetric Psi (..., k, k)."""
     k = len(Phi)
-    P = np.linalg.solve(np.eye(k * k) - np.kron(Phi, Phi), np.asarray(Psi, float).ravel())
-    P = P.reshape(k, k)
-    return (P + P.T) / 2
+    flat = Psi.reshape(-1, k * k)
+    P = np.linalg.solve(np.eye(k * k) - np.kron(Phi, Phi), flat.T).T.reshape(Psi.shape)
+    return np.asarray((P + np.swapaxes(P, -1, -2)) / 2)
+
+
+def stationary_cov_tangent(Phi: Array, Psi: Array, d_phi: Array, d_psi: Array) -> Array:
+    """Return the change of the stationary covariance with changes of Phi and Psi.
+
+    dP = Phi dP Phi' + dPhi P Phi' + Phi P dPhi' + dPsi, for each (..., k, k) of the changes.
+    """
+    half = d_phi @ stationary_cov(Phi, Psi) @ Phi.T
+    return _settle(Phi, half + np.swapaxes(half, -1, -2) + d_psi)
+
+
+def stationary_cov_adjoint(Phi: Array, Psi: Array, by_P: Array) -> tuple[Array, Array]:
+    """Return derivatives by Phi and Psi from those by the stationary covariance.
+
+    With S = Phi' S Phi + G, G symmetric (..., k, k): d/dPsi = S and d/dPhi = 2 S Phi P.
+    """
+    S = _settle(Phi.T, by_P)
+    return 2.0 * S @ Phi @ stationary_cov(Phi, Psi), S
 
 
 def covariance_path(Phi: Array, Psi: Array, initial: Array) -> Array:

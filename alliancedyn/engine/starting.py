@@ -1,0 +1,104 @@
+"""Starting values from moments, so that nobody has to supply any."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+CLIENTS = 2000  # of a larger panel an even sample serves to start from
+RADIUS = 0.85  # spectral radius to which starting lags are shrunk
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Rough moments of a panel, score points.
+
+    Parameters
+    ----------
+    mean : (T, k)
+        Session means; the overall mean where a session has no score.
+    sd : (k,)
+        Standard deviations around the session means.
+    between, within : (k, k)
+        Covariance of the stable parts, and of the deviations from them.
+    phi : (k, k)
+        Lagged effects, stationary.
+    innovation : (k, k)
+        Innovation covariance.
+    """
+
+    mean: Array
+    sd: Array
+    between: Array
+    within: Array
+    phi: Array
+    innovation: Array
+
+
+def moments(Y: Array, traits: bool) -> Moments:
+    """Estimate rough moments of (N, T, k) scores, NaN = missing.
+
+    Covariances between far sessions stand for the stable parts; what is left at lags 0 and 1
+    gives the lagged effects.
+    """
+    mean = session_means(Y)
+    picked = Y[:: -(-len(Y) // CLIENTS)] - mean
+    seen = ~np.isnan(picked)
+    D = np.where(seen, picked, 0.0)
+    n_sessions = Y.shape[1]
+    total = _make_definite(_cross(D, seen, 0), 0.05)
+    between = np.zeros_like(total)
+    if traits:
+        far = range(max(2, n_sessions // 2), n_sessions)
+        between = _between(np.mean([_cross(D, seen, lag) for lag in far], axis=0), total)
+    within = _make_definite(total - between, 0.05)
+    lagged = _cross(D, seen, 1) - between
+    phi = _shrink(np.linalg.solve(within, lagged.T).T)
+    innovation = _make_definite(within - phi @ within @ phi.T, 0.05)
+    return Moments(mean, np.sqrt(np.diag(total)), between, within, phi, innovation)
+
+
+def session_means(Y: Array) -> Array:
+    """Return the mean of every score at every session, (T, k); overall where none was seen."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a session nobody attended
+        mean = np.nanmean(Y, axis=0)
+    return np.where(np.isnan(mean), np.nanmean(Y, axis=(0, 1)), mean)
+
+
+def _cross(D: Array, seen: NDArray[np.bool_], lag: int) -> Array:
+    """Mean of D[t, i] D[t - lag, j] over clients and sessions where both were seen, (k, k)."""
+    n_sessions = D.shape[1]
+    later, earlier = D[:, lag:], D[:, : n_sessions - lag]
+    sums = np.einsum("nti,ntj->ij", later, earlier, optimize=True)
+    counts = np.einsum("nti,ntj->ij", seen[:, lag:] * 1.0, seen[:, : n_sessions - lag] * 1.0)
+    return np.asarray(sums / np.maximum(counts, 1.0))
+
+
+def _between(far: Array, total: Array) -> Array:
+    """Turn the covariance at far lags into an admissible share of the total."""
+    sd = np.sqrt(np.diag(total))
+    share = np.clip(np.diag(far) / np.diag(total), 0.1, 0.8)
+    root = np.sqrt(share) * sd
+    correlation = np.clip((far + far.T) / 2.0 / np.outer(root, root), -0.8, 0.8)
+    np.fill_diagonal(correlation, 1.0)
+    return _make_definite(correlation * np.outer(root, root), 0.05)
+
+
+def _make_definite(S: Array, floor: float) -> Array:
+    """Lift eigenvalues, on the correlation scale, to at least ``floor``."""
+    S = (S + S.T) / 2.0
+    d = np.sqrt(np.maximum(np.diag(S), 1e-3 * np.abs(np.diag(S)).max()))
+    values, vectors = np.linalg.eigh(S / np.outer(d, d))
+    lifted = (vectors * np.maximum(values, floor)) @ vectors.T
+    return np.asarray(lifted * np.outer(d, d))
+
+
+def _shrink(phi: Array) -> Array:
+    radius = float(np.abs(np.linalg.eigvals(phi)).max())
+    return phi if radius <= RADIUS else phi * (RADIUS / radius)

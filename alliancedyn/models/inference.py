@@ -1,0 +1,164 @@
+"""From a likelihood to a result: maximum, verdict, standard errors, sample."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from alliancedyn.engine.likelihood import Likelihood
+from alliancedyn.engine.maximise import (
+    Maximum,
+    invert_information,
+    maximise,
+    outer_products,
+    sandwich,
+)
+from alliancedyn.engine.moments import implied_moments
+from alliancedyn.engine.indices import fit_indices
+from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
+from alliancedyn.models.selection import Selection, cluster_codes
+from alliancedyn.models.verdict import boundary_sentences, convergence_sentence, notes
+from alliancedyn.panel import SessionPanel
+from alliancedyn.results import Fit, Model
+
+Array = NDArray[np.float64]
+
+
+def fit_likelihood(
+    model: Model,
+    panel: SessionPanel,
+    selection: Selection,
+    likelihood: Likelihood,
+    errors: str,
+    seed: int | None,
+    strict: bool,
+    starts: int = 1,
+) -> Fit:
+    """Maximize a likelihood and return the fit with its verdict.
+
+    Raises
+    ------
+    SpecificationError
+        If ``errors`` is not known or the clusters are not.
+    ConvergenceError
+        If ``strict`` and the search did not converge; it holds the fit.
+    """
+    began = time.perf_counter()
+    clusters = _clusters(panel, selection, errors)
+    found = maximise(likelihood, _starts(likelihood, starts, seed))
+    bounds = likelihood.layout.bounds(found.theta)
+    inverse, _, _ = invert_information(found.information)
+    diagnostics: dict[str, Any] = {
+        "errors": errors,
+        "gradient": float(np.abs(found.score).max()),
+        "decrement": found.decrement,
+        "condition": found.condition,
+        "boundary": boundary_sentences(likelihood.layout.variables, bounds),
+        "notes": notes(selection, likelihood, clusters),
+        "evaluations": found.evaluations,
+    }
+    if errors != "observed":
+        scores = likelihood.scores(found.theta)
+        diagnostics["trace"] = float(np.sum(inverse * outer_products(scores, clusters)))
+        inverse = sandwich(inverse, scores, clusters)
+        diagnostics |= _scaling(likelihood, selection, found, diagnostics["trace"], clusters)
+    diagnostics["seconds"] = time.perf_counter() - began
+    if not found.converged:
+        diagnostics["failure"] = convergence_sentence(likelihood.names, found)
+    fit = _result(model, panel, selection, likelihood, found, inverse, diagnostics)
+    _report(fit, strict)
+    return fit
+
+
+def _result(
+    model: Model,
+    panel: SessionPanel,
+    selection: Selection,
+    likelihood: Likelihood,
+    found: Maximum,
+    inverse: Array,
+    diagnostics: dict[str, Any],
+) -> Fit:
+    params = pd.Series(likelihood.to_params(found.theta), name="estimate", dtype=float)
+    J = likelihood.jacobian(found.theta)
+    cov = J @ inverse @ J.T
+    fixed = np.flatnonzero(~(np.abs(J).max(axis=1) > 1e-5 * np.abs(J).max()))  # held at a bound
+    cov[fixed, :] = cov[:, fixed] = np.nan
+    chosen = selection.variables
+    process = panel.process if panel.process in chosen else chosen[0]
+    outcome = panel.outcome if panel.outcome in chosen else chosen[1]
+    return Fit(
+        model=model,
+        params=params,
+        cov=pd.DataFrame(cov, index=params.index, columns=params.index),
+        sample=selection.sample,
+        diagnostics=diagnostics,
+        loglik=found.loglik,
+        n_params=len(found.theta),
+        converged=found.converged,
+        variables=chosen,
+        process=process,
+        outcome=outcome,
+        timing={v: panel.timing[v] for v in chosen if v in panel.timing},
+        sessions=selection.sessions,
+        data=selection.data,
+    )
+
+
+def _report(fit: Fit, strict: bool) -> None:
+    """Raise or warn where a person is looking; a study reads the diagnostics instead."""
+    if not strict:
+        return
+    if not fit.converged:
+        raise ConvergenceError(
+            f"{fit.model.name}: {fit.diagnostics['failure']} Use strict=False to look at it.", fit
+        )
+    for sentence in [*fit.diagnostics["boundary"], *fit.diagnostics["notes"]]:
+        warnings.warn(f"{fit.model.name}: {sentence}", InferenceWarning, stacklevel=4)
+
+
+def _starts(likelihood: Likelihood, starts: int, seed: int | None) -> list[Array]:
+    """Return the moment start and others around it; means stay where they are."""
+    rng = np.random.default_rng(seed)
+    jitter = np.where(likelihood.linear, 0.0, 0.25)
+    others = [likelihood.start + jitter * rng.standard_normal(len(jitter)) for _ in range(starts - 1)]
+    return [likelihood.start, *others]
+
+
+def _clusters(
+    panel: SessionPanel, selection: Selection, errors: str
+) -> NDArray[np.int64] | None:
+    if errors in ("observed", "robust"):
+        return None
+    kind, _, by = errors.partition(":")
+    if kind != "cluster" or not by:
+        known = ["observed", "robust", "cluster:therapist"]
+        raise SpecificationError(f"errors is {errors!r}; choose {listed(known)}.")
+    return cluster_codes(panel, selection, by)
+
+
+def _scaling(
+    likelihood: Likelihood,
+    selection: Selection,
+    found: Maximum,
+    trace: float,
+    clusters: NDArray[np.int64] | None,
+) -> dict[str, float]:
+    """Return the scaled chi-square of a robust fit and its scaling factor."""
+    matrices = likelihood.layout.matrices(found.theta)
+    mean, cov = implied_moments(likelihood.family.system(matrices))
+    indices = fit_indices(
+        selection.Y.reshape(len(selection.Y), -1),
+        loglik=found.loglik,
+        n_params=len(found.theta),
+        mean=mean,
+        cov=cov,
+        trace=trace,
+        clusters=clusters,
+    )
+    return {key: indices[key] for key in ("scaling_factor", "chisq_scaled")}

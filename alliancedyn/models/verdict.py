@@ -1,0 +1,96 @@
+"""What a maximum has to say about itself, in sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine import names
+from alliancedyn.engine.maximise import Maximum
+from alliancedyn.errors import listed
+
+if TYPE_CHECKING:
+    from alliancedyn.engine.likelihood import Likelihood
+    from alliancedyn.models.selection import Selection
+
+Array = NDArray[np.float64]
+
+NO_VARIANCE = 1e-6  # of a covariance's largest variance: a variance at zero
+CLUSTERS = 20  # fewer make clustered errors too small
+
+_MEANING = {
+    "between_cov": (
+        "the data show no stable difference between clients in this direction beyond what the "
+        "lagged effects already carry"
+    ),
+    "initial_cov": (
+        "the first session's deviations leave no freedom in this direction, as happens when "
+        "clients differ in their trends and not only in their levels"
+    ),
+    "innovation_cov": (
+        "this combination of scores is predicted without error, as happens when a series hardly "
+        "varies or the lags are too many for the data"
+    ),
+}
+_UNBOUNDED = (
+    "A program without bounds would report a negative variance here. Standard errors take the "
+    "bound as given"
+)
+
+
+def boundary_sentences(
+    variables: tuple[str, ...], bounds: list[tuple[str, int | None, Array]]
+) -> list[str]:
+    """Name every covariance at its bound, which element it is, and what that means."""
+    return [_sentence(variables, *bound) for bound in bounds]
+
+
+def _sentence(variables: tuple[str, ...], family: str, session: int | None, S: Array) -> str:
+    variance = np.diag(S)
+    at_zero = [v for v, value in zip(variables, variance, strict=True) if value < NO_VARIANCE]
+    if at_zero:
+        which = ", ".join(names.label(family, v, v, session=session) for v in at_zero)
+        what = "the variance is at its lower bound, zero"
+    elif len(variables) == 2:
+        sign = "+1" if S[0, 1] > 0 else "-1"
+        which = names.label(family, *variables, session=session)
+        what = f"the correlation is at its bound, {sign}, so that the smallest variance is zero"
+    else:
+        which = names.label(family, *variables, session=session)
+        what = "the covariance matrix is singular, so that its smallest variance is zero"
+    return f"{which}: {what}: {_MEANING[family]}. {_UNBOUNDED}."
+
+
+def convergence_sentence(parameters: tuple[str, ...], found: Maximum) -> str:
+    """Say why the search did not end at a maximum, and what to do."""
+    if found.flat:
+        return (
+            f"the likelihood is flat in the direction of {listed([parameters[i] for i in found.flat])}"
+            ": these data do not identify the model. Give it fewer parameters (equal lags, "
+            "innovations or means) or use more sessions."
+        )
+    return (
+        f"the search stopped with {found.decrement:.2g} of log-likelihood still to gain. "
+        "Try more starting values (starts=5), or fewer parameters."
+    )
+
+
+def notes(
+    selection: Selection, likelihood: Likelihood, clusters: NDArray[np.int64] | None
+) -> list[str]:
+    """Return what a reader should know about the precision of the result."""
+    found = []
+    clients, parameters = selection.sample.clients, len(likelihood.start)
+    if clients < 2 * parameters:
+        found.append(
+            f"{clients} clients carry {parameters} parameters: intervals and tests that rest on "
+            "large samples are too optimistic. Hold lags, innovations or means equal."
+        )
+    if clusters is not None and (count := len(np.unique(clusters))) < CLUSTERS:
+        found.append(
+            f"standard errors are clustered over {count} clusters; with fewer than {CLUSTERS} "
+            "they are usually too small."
+        )
+    return found
