@@ -547,7 +547,7 @@ class TestScores:
         padded = replace(
             with_scores, data=make_scores(np.concatenate([Y, np.full((1, 8, 2), np.nan)]), ROLES)
         )
-        changed = replace(with_scores, data=make_scores(np.where(Y > Y[1, 1, 1], 0.0, Y), ROLES))
+        changed = replace(with_scores, data=make_scores(np.where(Y[1, 1, 1] < Y, 0.0, Y), ROLES))
         turned = replace(with_scores, variables=ROLES[::-1])
         prints = [f.fingerprint() for f in (with_scores, shuffled, padded, turned)]
         assert len(set(prints)) == 1

@@ -43,7 +43,12 @@ def report(
         lines += _basis_lines(source, target, name, contrast)
     if why_reduced is not None:
         lines.append(f"Structural form not available. {why_reduced}")
-    lines += ["", *_units(fit, smallest_effect), "", "Assumptions"]
+    lines += [
+        "",
+        *_units(fit, smallest_effect),
+        "",
+        "Assumptions: what it takes to read a path as an effect",
+    ]
     lines += [f"- {assumption}" for assumption in assumptions]
     return "\n".join(lines)
 
@@ -61,9 +66,9 @@ def assumptions(fit: Fit, source: str, target: str, basis: str) -> tuple[str, ..
         after = target if before == source else source
         if basis == "structural":
             stated.append(
-                f"The path {before} (before a session) -> {after} (after it) needs u_t and e_t "
-                "uncorrelated, u_t and e_t being what is new in the two scores: nothing since the "
-                f"last session moves both {before} and {after} except through {before}."
+                f"The path {before} (before session t) -> {after} (after it) needs u_t and e_t, "
+                "what is new in each of them, uncorrelated: nothing since the last session moves "
+                f"both {before} and {after} except through {before}."
             )
         stated.append(
             f"In the reduced form {before} -> {after} is what is left of the path within a "
@@ -92,32 +97,32 @@ def _sentence(source: str, target: str, path: Estimate, state: State, immediate:
     if not isfinite(path.lower):
         return (
             f"Whether {source} {first} predicts {target} {then} cannot be said: "
-            "its standard error is not available."
+            "the standard error is not available."
         )
     if state == "practically zero":
-        return f"{source} {first} predicts practically nothing of {target} {then}."
+        return f"The score of {source} {first} predicts practically nothing of {target} {then}."
     if state == "supported":
         way = "higher" if path.value > 0 else "lower"
-        return f"Higher {source} {first} precedes {way} {target} {then}."
-    return f"Whether {source} {first} predicts {target} {then} is undetermined."
+        return f"A higher score of {source} {first} precedes a {way} one of {target} {then}."
+    return f"Whether the score of {source} {first} predicts {target} {then} is undetermined."
 
 
 def _lead_sentence(source: str, target: str, lead: Lead, contrasts: dict[str, Contrast]) -> str:
     """Say which leads, or on what that depends."""
     if lead == "depends":
         each = [
-            f"{_BASES[name]}: {_lead_words(source, target, c)}" for name, c in contrasts.items()
+            f"in the {name} form {_lead_words(source, target, contrast)}"
+            for name, contrast in contrasts.items()
         ]
-        return f"Which of the two leads depends on the basis. {'; '.join(each)}."
-    words = _lead_words(source, target, next(iter(contrasts.values())))
-    return f"{words[0].upper()}{words[1:]}." if not words.startswith(source) else f"{words}."
+        return f"Which of the two leads depends on the basis: {'; '.join(each)}."
+    return f"Lead: {_lead_words(source, target, next(iter(contrasts.values())))}."
 
 
 def _lead_words(source: str, target: str, contrast: Contrast) -> str:
     if contrast.lead == "forward":
-        return f"{source} leads: it predicts {target} more strongly than the reverse"
+        return f"{source} leads ({source} -> {target} is the stronger path)"
     if contrast.lead == "backward":
-        return f"{target} leads: it predicts {source} more strongly than the reverse"
+        return f"{target} leads ({target} -> {source} is the stronger path)"
     if contrast.lead == "both":
         return "each predicts the other, neither reliably more strongly"
     if contrast.lead == "neither":

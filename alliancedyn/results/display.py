@@ -60,5 +60,10 @@ def html(title: str, warnings: list[str], table: pd.DataFrame) -> str:
 
 
 def _printed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table as text; a standard error that does not exist says so."""
-    return table.map(lambda number: rounded((number,))[0] if pd.notna(number) else "n/a")
+    """Return the table as text; what does not exist says so, and no p-value is called zero."""
+    shown = table.map(lambda number: rounded((number,))[0] if pd.notna(number) else "n/a")
+    if "p_value" in table:
+        small = table["p_value"] < 0.001
+        three = table["p_value"].map(lambda p: f"{p:.3f}" if pd.notna(p) else "n/a")
+        shown["p_value"] = three.mask(small, "<0.001")
+    return shown
