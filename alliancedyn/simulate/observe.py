@@ -236,15 +236,28 @@ def last_sessions(observed: Array, dropout: Dropout, rng: np.random.Generator) -
     stay = np.full(clients, sessions, dtype=np.int64)
     if dropout.rate == 0.0:
         return stay
-    drive = _drive(observed, dropout)
-    logit = drive + _calibrate(drive, dropout.rate)
-    leaves = rng.random(drive.shape) < 1.0 / (1.0 + np.exp(-np.clip(logit, -700.0, 700.0)))
+    push = drive(observed, dropout)
+    logit = push + _calibrate(push, dropout.rate)
+    leaves = rng.random(push.shape) < 1.0 / (1.0 + np.exp(-np.clip(logit, -700.0, 700.0)))
     first_leave = dropout.first + leaves.argmax(axis=1)
     return np.where(leaves.any(axis=1), first_leave, stay)
 
 
-def _drive(observed: Array, dropout: Dropout) -> Array:
-    """Return strength x at each chance to leave, after sessions first..T-1: (N, T - first)."""
+def drive(observed: Array, dropout: Dropout) -> Array:
+    """Return strength x at each chance to leave, after sessions first..T-1.
+
+    Parameters
+    ----------
+    observed : (N, T) array, score points
+        The series that dropout looks at; NaN = missing.
+    dropout : Dropout
+        The rule.
+
+    Returns
+    -------
+    (N, T - first) array, log odds
+        0 where the client has not been observed (twice, for "improving") yet.
+    """
     chances = slice(dropout.first - 1, observed.shape[1] - 1)
     shape = (len(observed), observed.shape[1] - dropout.first)
     seen = observed[np.isfinite(observed)]

@@ -102,7 +102,7 @@ def simulate(
         columns["day"] = 7.0 * weeks
         steps = weeks.astype(np.int64) if gaps.per == "week" else None
     scores = simulate_scores(
-        truth, clients, sessions, for_scores, start=start, therapist_effects=effects, steps=steps
+        truth, clients, sessions, for_scores, start=start, shifts=effects, steps=steps
     )
     scores = apply_ceiling(scores, tuple(truth.variables), ceiling)
     scores = hide_scores(scores, missing, for_missing)

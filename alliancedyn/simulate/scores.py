@@ -31,7 +31,7 @@ def simulate_scores(
     rng: np.random.Generator,
     *,
     start: Any = "stationary",
-    therapist_effects: Array | None = None,
+    shifts: Array | None = None,
     steps: NDArray[np.int64] | None = None,
 ) -> Array:
     """Draw y_it = mean + k_i + trend_i(t) + w_it + e_it for all clients and sessions.
@@ -46,8 +46,8 @@ def simulate_scores(
         Four streams are spawned from it. Two calls with the same generator give new scores.
     start : "stationary" or (k, k) array, squared score points
         Covariance of the within-client deviations at session 1.
-    therapist_effects : (N, k) array, score points, optional
-        Added to each client's stable level.
+    shifts : (N, k) array, score points, optional
+        Added to each client's stable level, e.g. the therapist's effect.
     steps : (N, T) integers, optional
         How many times the dynamics have run when each session takes place, from 0 and
         non-decreasing. Default: once per session.
@@ -73,7 +73,7 @@ def simulate_scores(
         path = path[np.asarray(steps).T, np.arange(clients)]
     effects = stable.standard_normal((clients, len(truth.random_effects_cov)))
     effects = effects @ factor(truth.random_effects_cov).T
-    levels = effects[:, :k] if therapist_effects is None else effects[:, :k] + therapist_effects
+    levels = effects[:, :k] if shifts is None else effects[:, :k] + shifts
     path += levels
     path += expected[:, None, :]
     if truth.trend is not None and truth.trend.varies:
