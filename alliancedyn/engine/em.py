@@ -36,7 +36,7 @@ Index = NDArray[np.int64]
 FAST = {"reassoc", "contract", "nsz", "arcp"}  # NaN must stay NaN: it signals a singular matrix
 SINGULAR = 1e-8  # residual share of a column's variance below which the covariance is singular
 GAIN = 1e-12  # gain of one EM step, per observed score, below which the search ends
-MOST_STEPS = 1000  # evaluations of the EM map; a search that needs more has no usable maximum
+MOST_STEPS = 500  # evaluations of the EM map; a search that needs more has no usable maximum
 
 
 @njit(cache=True, fastmath=FAST)

@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 RMSEA_LEVEL = 0.90
+SLACK = 1e-4  # by how much rounding may put a model above the saturated log-likelihood
 PLAIN = (
     *("chisq", "df", "pvalue", "cfi", "tli", "rmsea", "rmsea_lower", "rmsea_upper", "srmr"),
     *("baseline_chisq", "baseline_df"),
@@ -122,10 +123,12 @@ def fit_indices(
     free = saturated(Y, names=names)
     if free.reason is not None:
         return out | {"reason": free.reason}
+    if loglik > free.loglik + SLACK:
+        return out | {"reason": _overtaken(loglik, free)}
     used = Y[rows][:, columns]
     moments = (free.mean[columns], free.cov[np.ix_(columns, columns)])
     implied = (np.asarray(mean, float)[columns], np.asarray(cov, float)[np.ix_(columns, columns)])
-    test = _Test(2.0 * (free.loglik - loglik), df)
+    test = _Test(max(2.0 * (free.loglik - loglik), 0.0), df)
     baseline = _Test(2.0 * (free.loglik - independence(used)[0]), p * (p - 1) // 2)
     out |= {
         "chisq": test.chisq,
@@ -139,6 +142,15 @@ def fit_indices(
         codes = None if clusters is None else np.asarray(clusters)[rows]
         out |= _scaled(used, moments, test, baseline, trace, codes)
     return out
+
+
+def _overtaken(loglik: float, free: Saturated) -> str:
+    """Say that the saturated maximum cannot be the right one."""
+    return (
+        f"The saturated log-likelihood ({free.loglik:.4f}) is below the model's ({loglik:.4f}): "
+        "with so many scores missing the search found a lower maximum, or the model was fitted "
+        "to other scores."
+    )
 
 
 def _no_freedom(df: int, free: Saturated, n_params: int) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine.em import Search, column_moments, lay_out, moments_from, search
 from alliancedyn.engine.moments import LOG_2PI, column_names
-from alliancedyn.errors import listed
+from alliancedyn.errors import DataError, listed
 
 Array = NDArray[np.float64]
 
@@ -103,10 +103,14 @@ def saturated(Y: Array, *, names: Sequence[str] | None = None) -> Saturated:
 
     Raises
     ------
+    DataError
+        If a score is infinite.
     SpecificationError
         If ``names`` does not fit the columns.
     """
     Y = np.asarray(Y, float)
+    if np.isinf(Y).any():
+        raise DataError("Scores must be finite or missing; some are infinite. Mark them missing.")
     labels = column_names(names, Y.shape[1])
     seen = ~np.isnan(Y)
     used = np.flatnonzero(seen.any(axis=0))
@@ -170,10 +174,10 @@ def _failure(found: Search, Y: Array, labels: list[str]) -> str | None:
     n, p = Y.shape
     if found.singular >= 0:
         return (
-            f"{_demand(n, p)}, too few where scores are missing: the covariance turns singular at "
-            f"{labels[found.singular]!r}."
+            f"{_demand(n, p)}; the covariance turns singular at {labels[found.singular]!r}, whose "
+            "scores are a combination of the others' as far as the scores seen together can tell."
         )
     return (
-        f"{_demand(n, p)}, too few where scores are missing: EM did not converge in "
-        f"{found.steps} steps."
+        f"{_demand(n, p)}, with too many scores missing: the search for the maximum did not end "
+        f"in {found.steps} steps."
     )
