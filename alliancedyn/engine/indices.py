@@ -5,10 +5,10 @@ baseline = means and variances free, RMSEA with a 90 % interval, SRMR including 
 
 References
 ----------
-Hu, L., & Bentler, P. M. (1999). Cutoff criteria for fit indexes in covariance structure
-analysis. Structural Equation Modeling, 6, 1-55.
-Steiger, J. H., & Lind, J. C. (1980). Statistically based tests for the number of common factors.
-Paper presented at the annual meeting of the Psychometric Society, Iowa City.
+Bentler, P. M. (1990). Comparative fit indexes in structural models. Psychological Bulletin, 107,
+238-246.
+Browne, M. W., & Cudeck, R. (1992). Alternative ways of assessing model fit. Sociological Methods
+& Research, 21, 230-258.
 Yuan, K.-H., & Bentler, P. M. (2000). Three likelihood-based methods for mean and covariance
 structure analysis with nonnormal missing data. Sociological Methodology, 30, 165-200.
 """
