@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.engine import var
+from alliancedyn.engine.delta import Derived
 from alliancedyn.engine.lagged import LaggedForm
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.results.estimate import checked_level
 from alliancedyn.results.model import Params
 
 Array = NDArray[np.float64]
@@ -95,6 +98,26 @@ def long_run(form: LaggedForm, source: str, target: str, kind: str) -> Function:
         return np.array([var.sustained_effect(Phi[i, i], Phi[i, j])])
 
     return function
+
+
+def response_frame(derived: Derived, variables: tuple[str, ...], level: float) -> pd.DataFrame:
+    """Lay the path of a shock out: rows sessions, columns (variable, estimate / lower / upper)."""
+    values = np.column_stack([derived.values, derived.bounds(checked_level(level))])
+    values = values.reshape(-1, 3 * len(variables))
+    columns = pd.MultiIndex.from_product(
+        [variables, ["estimate", "lower", "upper"]], names=["variable", "quantity"]
+    )
+    return pd.DataFrame(values, pd.RangeIndex(len(values), name="session"), columns)
+
+
+def need_lags(form: LaggedForm, known: Container[str], model: str) -> None:
+    """Refuse a within SD where lagged effects are not all in the model."""
+    absent = [name for name in form.lag_names if name not in known]
+    if absent:
+        raise SpecificationError(
+            f"{model} has no lagged effect {listed(absent)}, so there is no within SD to "
+            "standardize by. Use standardized=None."
+        )
 
 
 def need_equal_lags(form: LaggedForm, what: str) -> None:

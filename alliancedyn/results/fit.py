@@ -26,7 +26,6 @@ from alliancedyn.results.estimate import (
     LEVEL,
     Estimate,
     Sample,
-    checked_level,
     estimates,
     tabulate,
 )
@@ -193,12 +192,7 @@ class Fit:
         """
         form, k = self.lagged, len(self.variables)
         at: Any = self.params if self.draws is None else self.draws
-        absent = [name for name in form.lag_names if name not in at]
-        if absent:
-            raise SpecificationError(
-                f"{self.model.name} has no lagged effect {listed(absent)}, so there is no "
-                "within SD to standardize by. Use standardized=None."
-            )
+        effects.need_lags(form, at, self.model.name)
         return form.basis(at[form.lag_names].to_numpy(dtype=float).reshape(-1, k, k))
 
     def sd_within(self) -> pd.Series:
@@ -300,12 +294,7 @@ class Fit:
         steps = effects.whole_number("sessions", sessions, 0)
         order = paths.time_order(self.lagged, self.timing) if kind == "structural" else None
         derived = self.derive_many(effects.response(self.lagged, shock, steps, order))
-        values = np.column_stack([derived.values, derived.bounds(checked_level(level))])
-        columns = pd.MultiIndex.from_product(
-            [self.variables, ["estimate", "lower", "upper"]], names=["variable", "quantity"]
-        )
-        index = pd.RangeIndex(steps + 1, name="session")
-        return pd.DataFrame(values.reshape(steps + 1, -1), index=index, columns=columns)
+        return effects.response_frame(derived, self.variables, level)
 
     def long_run(
         self,
@@ -328,24 +317,36 @@ class Fit:
         function = effects.long_run(self.lagged, source, target, kind)
         return estimates(self.derive_many(function), level)[0]
 
-    def fit_indices(self, panel: Panel | None = None) -> dict[str, Any]:
+    def fit_indices(self, panel: Panel | None = None) -> dict[str, float | str]:
         """Return chi-square, CFI, TLI, RMSEA (90 % interval), SRMR, AIC, BIC against saturation.
 
-        NaN plus "reason" where the data cannot identify the saturated model.
-        """
-        from alliancedyn.engine.moments import fit_indices, implied_moments
+        Robust fits add scaled versions. NaN plus "reason" ("reason_scaled") where an index does
+        not exist, as when the data cannot identify the saturated model.
 
-        _, Y, therapist = self._scores(panel)
+        Raises
+        ------
+        SpecificationError
+            If the fit has no likelihood.
+        """
+        from alliancedyn.engine.indices import fit_indices
+        from alliancedyn.engine.moments import implied_moments
+
+        if self.loglik is None:
+            raise SpecificationError(f"{self.model.name} has no likelihood, so no fit indices.")
+        used = self._scores(panel)
+        clusters, why = scores.clusters(self.diagnostics.get("errors"), panel, used)
         mean, cov = implied_moments(self._system())
-        return fit_indices(
-            Y.reshape(len(Y), -1),
+        found = fit_indices(
+            used.Y.reshape(len(used.Y), -1),
             loglik=self.loglik,
             n_params=self.n_params,
             mean=mean,
             cov=cov,
-            trace=self.diagnostics.get("trace"),
-            clusters=therapist if self.diagnostics.get("errors") == "cluster:therapist" else None,
+            trace=self.diagnostics.get("trace") if why is None else None,
+            clusters=clusters,
+            names=[f"{name}@{t}" for t in self.sessions for name in self.variables],
         )
+        return found if why is None else {**found, "reason_scaled": why}
 
     def predict(self, horizon: int = 1, panel: Panel | None = None) -> pd.DataFrame:
         """Forecast each client's score at session t from the scores up to session t - horizon.
@@ -366,9 +367,10 @@ class Fit:
         from alliancedyn.engine.smooth import forecast
 
         steps = effects.whole_number("horizon", horizon, 1)
-        clients, Y, _ = self._scores(panel)
-        mean, sd = forecast(self._system(), Y, steps)
-        return scores.in_rows(clients, self.sessions, {"variable": list(self.variables)}, mean, sd)
+        used = self._scores(panel)
+        mean, sd = forecast(self._system(), used.Y, steps)
+        keys = {"variable": list(self.variables)}
+        return scores.in_rows(used.clients, self.sessions, keys, mean, sd)
 
     def states(self, panel: Panel | None = None) -> pd.DataFrame:
         """Return each client's stable and momentary parts, given all of the client's scores.
@@ -390,11 +392,11 @@ class Fit:
                 f"{self.model.name} has {system.n_states} states that are not one within and at "
                 f"most one between part for each of {k} variables."
             )
-        clients, Y, _ = self._scores(panel)
-        mean, sd = smooth(system, Y)
+        used = self._scores(panel)
+        mean, sd = smooth(system, used.Y)
         parts = ["within"] * k + ["between"] * constant
         keys = {"variable": list(self.variables) * (1 + constant // k), "part": parts}
-        return scores.in_rows(clients, self.sessions, keys, mean, sd)
+        return scores.in_rows(used.clients, self.sessions, keys, mean, sd)
 
     def without_data(self) -> Fit:
         """Return the fit without its scores: pickles small, shares safely.
@@ -434,11 +436,8 @@ class Fit:
         params = {str(name): float(value) for name, value in self.params.items()}
         return self.model.state_space(params, self.variables, self.sessions)
 
-    def _scores(self, panel: Panel | None) -> tuple[NDArray[Any], Array, NDArray[np.int64]]:
-        """Return clients, scores (N, T, k) and therapists of those with any score."""
+    def _scores(self, panel: Panel | None) -> scores.Observed:
         data = self.data if panel is None else panel.arrays()
         if data is None:
             raise DataError("This fit no longer holds its data. Pass panel=.")
-        Y = scores.align(data, self.variables, self.sessions)
-        seen = ~np.isnan(Y).all(axis=(1, 2))
-        return np.asarray(data.clients)[seen], Y[seen], np.asarray(data.therapist)[seen]
+        return scores.observe(data, self.variables, self.sessions)

@@ -51,6 +51,10 @@ class Panel(Protocol):
         """Return the scores."""
         ...
 
+    def client_values(self, name: str) -> NDArray[Any]:
+        """Return a client-level column (N,), such as "site", clients in panel order."""
+        ...
+
 
 class Model(Protocol):
     """A specification, as far as its result needs it."""

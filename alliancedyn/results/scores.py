@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError, listed
-from alliancedyn.results.model import Scores
+from alliancedyn.results.model import Panel, Scores
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The n clients with a score: identifiers (n,), scores (n, T, k), therapist codes (n,).
+
+    ``seen`` (N,) says which clients of the panel they are.
+    """
+
+    clients: NDArray[Any]
+    Y: Array
+    therapist: NDArray[np.int64]
+    seen: NDArray[np.bool_]
+
+
+def observe(data: Scores, variables: tuple[str, ...], sessions: tuple[int, ...]) -> Observed:
+    """Return the scores of a fit's variables and sessions, clients without any left out."""
+    Y = align(data, variables, sessions)
+    seen = np.asarray(~np.isnan(Y).all(axis=(1, 2)))
+    return Observed(np.asarray(data.clients)[seen], Y[seen], np.asarray(data.therapist)[seen], seen)
 
 
 def align(data: Scores, variables: tuple[str, ...], sessions: tuple[int, ...]) -> Array:
@@ -67,6 +89,26 @@ def in_rows(
         }
     )
     return frame[np.isfinite(mean.ravel())].reset_index(drop=True)
+
+
+def clusters(
+    errors: str | None, panel: Panel | None, used: Observed
+) -> tuple[NDArray[np.int64] | None, str | None]:
+    """Return the codes (n,) by which errors were clustered, or why they are not to be had.
+
+    A fit keeps therapists with its scores; of any other cluster it needs the panel.
+    """
+    kind, _, by = (errors or "").partition(":")
+    if kind != "cluster":
+        return None, None
+    if by == "therapist":
+        values = used.therapist
+    elif panel is not None:
+        values = np.asarray(panel.client_values(by), object)[used.seen]
+    else:
+        return None, f"The fit does not keep the {by} of its clients: pass panel=."
+    codes = np.unique(values.astype(str), return_inverse=True)[1]
+    return codes.astype(np.int64), None
 
 
 def fingerprint(Y: Array) -> str:
