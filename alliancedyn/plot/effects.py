@@ -14,6 +14,7 @@ from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from alliancedyn.errors import SpecificationError
+from alliancedyn.plot.numerals import interval, number
 from alliancedyn.plot.style import (
     BACKWARD,
     FAINT,
@@ -23,10 +24,8 @@ from alliancedyn.plot.style import (
     SOFT_INK,
     Look,
     drawing,
-    interval,
     label,
     look,
-    number,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def direction_forest(
         If there is nothing to draw, or raw effects are asked of Directions.
     """
     if isinstance(comparison, Mapping):
-        rows = _rows_of_directions(comparison, process, outcome, standardized)
+        rows = _rows_of_directions(comparison, standardized)
     else:
         rows = _rows_of_frame(comparison, process, outcome, standardized)
     if not rows:
@@ -106,6 +105,7 @@ def impulse_response(
     kind: Literal["reduced", "structural"] = "reduced",
     *,
     response: str | None = None,
+    title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw what one unit of unexpected change does to the following sessions, with bands.
@@ -121,6 +121,8 @@ def impulse_response(
         As in ``fit.impulse_response``.
     response : str, optional
         One responding variable; all of them unless named.
+    title : str, optional
+        Instead of naming the shock.
     ax : Axes, optional
         Where to draw; a new figure otherwise.
     """
@@ -130,10 +132,11 @@ def impulse_response(
     with drawing(ax, (5.2, 3.2)) as axes:
         axes.axhline(0.0, color=SOFT_INK, linewidth=0.8)
         for name in names:
-            _draw_response(axes, name, frame[name], _look_of(fit, name))
+            style = _look_of(fit, name) if response is None else _look_of_path(fit, source, name)
+            _draw_response(axes, name, frame[name], style)
         axes.set_xlabel("Sessions after the shock")
         axes.set_ylabel("Score points" if response is None else f"{response}, score points")
-        axes.set_title(f"One point more {source} than expected")
+        axes.set_title(title or f"One point more {source} than expected")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color=RULE, linewidth=0.5, alpha=0.7)
         if len(names) > 1:
@@ -150,8 +153,9 @@ def _rows_of_frame(
         return []
     first = str(cross["source"].iloc[0]) if process is None else process
     second = str(cross["target"].iloc[0]) if outcome is None else outcome
-    tail = "_within" if standardized else ""
-    columns = [f"{part}{tail}" for part in ("estimate", "lower", "upper")]
+    columns = ["estimate", "lower", "upper"]
+    if standardized:
+        columns = ["standardized", "standardized_lower", "standardized_upper"]
     rows = []
     for model in dict.fromkeys(cross["model"]):
         mine = cross[cross["model"] == model]
@@ -162,20 +166,15 @@ def _rows_of_frame(
     return rows
 
 
-def _rows_of_directions(
-    directions: Mapping[str, Directions],
-    process: str | None,
-    outcome: str | None,
-    standardized: bool,
-) -> list[_Row]:
+def _rows_of_directions(directions: Mapping[str, Directions], standardized: bool) -> list[_Row]:
     if not standardized:
         raise SpecificationError(
             "Directions are in within-client standard deviations. Pass compare_models(...) to "
             "draw raw effects."
         )
-    first, second = process or "process", outcome or "outcome"
     rows = []
     for model, answer in directions.items():
+        first, second = answer.source, answer.target
         for name, style, one in (
             (f"{first} → {second}", FORWARD, answer.forward),
             (f"{second} → {first}", BACKWARD, answer.backward),
@@ -248,6 +247,15 @@ def _look_of(fit: Fit, name: str) -> Look:
         return BACKWARD
     others = [one for one in fit.variables if one not in (fit.process, fit.outcome)]
     return look(2 + others.index(name))
+
+
+def _look_of_path(fit: Fit, source: str, target: str) -> Look:
+    """Give a path between process and outcome the look of its direction."""
+    if (source, target) == (fit.process, fit.outcome):
+        return FORWARD
+    if (source, target) == (fit.outcome, fit.process):
+        return BACKWARD
+    return _look_of(fit, target)
 
 
 def _draw_response(axes: Axes, name: str, response: pd.DataFrame, style: Look) -> None:

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from alliancedyn.errors import SpecificationError
+from alliancedyn.plot.numerals import interval
 from alliancedyn.plot.style import (
     BACKWARD,
     FAINT,
@@ -25,9 +26,7 @@ from alliancedyn.plot.style import (
     SOFT_INK,
     Look,
     drawing,
-    interval,
     label,
-    number,
 )
 from alliancedyn.results.paths import no_time_order, time_order
 
@@ -207,7 +206,7 @@ def _draw_path(axes: Axes, path: _Path) -> None:
     clear = bool(np.isfinite(one.lower)) and one.lower * one.upper > 0
     for start, end in filter(None, ((path.start, path.end), path.repeat)):
         _draw_arrow(axes, start, end, path, clear)
-    figures = f"{number(one.value)}  [{number(one.lower)}, {number(one.upper)}]"
+    figures = interval(one.value, one.lower, one.upper)
     axes.text(
         *path.at,
         figures,

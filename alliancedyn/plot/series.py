@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from alliancedyn.errors import SpecificationError
+from alliancedyn.plot.numerals import number
 from alliancedyn.plot.style import (
     FORWARD,
     RULE,
@@ -18,7 +19,6 @@ from alliancedyn.plot.style import (
     SOFT_INK,
     drawing,
     label,
-    number,
     panels,
     styled,
 )
@@ -39,6 +39,8 @@ def spaghetti(
     clients: int = 40,
     seed: int = 0,
     ax: Axes | None = None,
+    *,
+    title: str | None = None,
 ) -> Axes:
     """Draw the courses of some clients, unlabeled, and the mean of all of them.
 
@@ -56,6 +58,8 @@ def spaghetti(
         Which clients are sampled.
     ax : Axes, optional
         Where to draw; a new figure otherwise.
+    title : str, optional
+        Instead of how many clients are drawn.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def spaghetti(
     mean = _column_means(scores, seen)
     with drawing(ax, (6.4, 3.5)) as axes:
         for line in sample:
-            axes.plot(sessions, line, color="#9fb3c8", linewidth=0.7, alpha=0.55, zorder=1)
+            axes.plot(sessions, line, color="#829ab1", linewidth=0.7, alpha=0.5, zorder=1)
             _dot_lone_scores(axes, sessions, line)
         axes.plot(
             sessions,
@@ -82,7 +86,7 @@ def spaghetti(
             zorder=3,
         )
         _name_axes(axes, "Session", name)
-        axes.set_title(_spaghetti_title(len(sample), panel.n_clients))
+        axes.set_title(title or _spaghetti_title(len(sample), panel.n_clients))
     label(axes, _spaghetti_text(name, sessions, mean, len(sample), panel.n_clients))
     return axes
 

@@ -163,19 +163,3 @@ def save(ax: Axes | Sequence[Axes] | np.ndarray, path: str | Path) -> Path:
     with rc_context(STYLE):
         figure.savefig(target)
     return target
-
-
-def number(value: float, places: int = 2) -> str:
-    """Write a number for reading: a true minus sign, fixed places, a dash where there is none."""
-    if not np.isfinite(value):
-        return "–"
-    text = f"{value:.{places}f}"
-    if float(text) == 0.0:
-        text = text.lstrip("-")
-    return text.replace("-", "−")
-
-
-def interval(value: float, lower: float, upper: float, places: int = 2) -> str:
-    """Write an estimate with its interval: −0.12 [−0.19, −0.05]."""
-    ends = f"{number(lower, places)}, {number(upper, places)}"
-    return f"{number(value, places)} [{ends}]"

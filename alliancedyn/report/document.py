@@ -1,0 +1,163 @@
+"""From material to a page: gather what each section shows, then fill the template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from alliancedyn.report import figures, ladder, methods, tables, verdict
+from alliancedyn.report.material import Material, is_detrended
+
+if TYPE_CHECKING:
+    from alliancedyn.results import Fit
+
+__all__ = ["Material", "render"]
+
+CAUSAL = (
+    "These are predictions from one session to another in the same client, not effects of an "
+    "intervention. To read a path as a causal effect one must also believe that nothing that "
+    "changes over time within a client and is not in the model moves both scores (life events, "
+    "medication, what happens in the sessions, a change of therapist); that one session is the "
+    "lag at which one works on the other; that the scores are measured well enough, because "
+    "measurement error shrinks some paths and can make others; that scores are missing for "
+    "reasons that the observed scores account for; and that the paths are the same for the "
+    "clients and the sessions pooled here. Stable differences between clients, observed or not, "
+    "are held apart only by models with random intercepts, and only if they are stable. None of "
+    "this can be checked from these data alone."
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One line about a model, and what is to be said against it."""
+
+    label: str
+    text: str
+    detrended: bool
+
+
+def render(material: Material) -> str:
+    """Return the report as one HTML document."""
+    loader = PackageLoader("alliancedyn.report")
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["discreet"] = material.discretion.withhold
+    style = files("alliancedyn.report").joinpath("templates/report.css").read_text("utf-8")
+    return environment.get_template("report.html").render(
+        style=Markup(style),
+        material=material,
+        verdict=verdict.conclude(material),
+        counts=methods.count(material.panel),
+        **_data(material),
+        **_parts(material),
+        **_models(material),
+        warnings=warnings(material),
+        causal=CAUSAL,
+        assumptions=_assumptions(material),
+        **_closing(material),
+    )
+
+
+def _data(material: Material) -> dict[str, object]:
+    return {
+        "flow": tables.flow(material),
+        "attendance": tables.attendance(material),
+        "missingness": figures.missingness(material),
+        "courses": figures.courses(material),
+        "issues": [issue for issue in material.panel.issues if issue.severity != "info"],
+        "remarks": [issue for issue in material.panel.issues if issue.severity == "info"],
+    }
+
+
+def _parts(material: Material) -> dict[str, object]:
+    decomposition = material.decomposition
+    if decomposition is None:
+        return {"decomposition": None}
+    return {
+        "decomposition": decomposition,
+        "split": figures.split(material),
+        "variance": tables.variance(decomposition),
+        "correlations": tables.correlations(decomposition),
+        "reliability": tables.reliability(decomposition),
+    }
+
+
+def _models(material: Material) -> dict[str, object]:
+    return {
+        "models": [
+            Model(label, ladder.describe(label, fit), is_detrended(label))
+            for label, fit in material.fits.items()
+        ],
+        "forest": figures.forest(material),
+        "effects": tables.effects(material),
+        "indices": tables.indices(material),
+        "stories": ladder.tell(material),
+        "any_detrended": any(is_detrended(label) for label in material.fits),
+        "paths": figures.paths(material),
+        "bases": tables.bases(material),
+        "responses": figures.responses(material),
+        "parameters": tables.parameters(material),
+    }
+
+
+def _assumptions(material: Material) -> tuple[str, ...]:
+    answer = material.directions.get(material.speaker)
+    stated = material.fit.model.assumptions if answer is None else answer.assumptions
+    return tuple(dict.fromkeys(stated))
+
+
+def warnings(material: Material) -> list[tuple[str, str]]:
+    """List who says what must be known before any number is used."""
+    found: list[tuple[str, str]] = []
+    for label, fit in material.fits.items():
+        found += [(label, sentence) for sentence in _fit_warnings(fit)]
+    unknown = [
+        name
+        for name in material.panel.variables
+        if material.panel.timing.get(name) not in ("before", "after")
+    ]
+    if unknown:
+        found.append(
+            (
+                "Timing",
+                f"Whether {' and '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} rated "
+                "before or after the session is unknown. Only the lag from one session to the next "
+                "can be read, and its two directions may span unequal stretches of time. Give "
+                "the timing in the mapping.",
+            )
+        )
+    if material.decomposition is not None:
+        found += [("Variance split", sentence) for sentence in material.decomposition.boundary]
+    return found + [("Note", note) for note in material.notes]
+
+
+def _fit_warnings(fit: Fit) -> list[str]:
+    diagnostics = fit.diagnostics
+    sentences = []
+    if not fit.converged:
+        failure = str(diagnostics.get("failure", "")).strip()
+        sentences.append(
+            f"Did not converge: its estimates are not a maximum and must not be read. {failure}"
+        )
+    sentences += [f"At a bound: {one}" for one in diagnostics.get("boundary", ())]
+    sentences += [str(one) for one in diagnostics.get("notes", ())]
+    return sentences
+
+
+def _closing(material: Material) -> dict[str, object]:
+    return {
+        "paragraph": methods.paragraph(material),
+        "citation": methods.citation(),
+        "references": methods.references(material),
+        "provenance": methods.provenance(material),
+        "software": methods.software(),
+    }

@@ -1,0 +1,145 @@
+"""The report's figures: drawn by ``plot``, carried in the file itself, each with its words."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from alliancedyn import plot
+from alliancedyn.errors import SpecificationError
+from alliancedyn.report.material import Material
+from alliancedyn.results.paths import no_time_order
+
+if TYPE_CHECKING:
+    from alliancedyn.results import Fit
+
+HORIZON = 8
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a data address, its alternative text and its caption; or why there is none."""
+
+    name: str
+    caption: str
+    source: str = ""
+    alt: str = ""
+    reason: str = ""
+
+
+def missingness(material: Material) -> Picture:
+    """Draw the map of what was observed."""
+    return _picture(
+        "missingness",
+        plot.missingness(material.panel),
+        "What was observed, one row per client. Percentages are of the sessions up to each "
+        "client's last; a gap is a session without any score before it.",
+    )
+
+
+def courses(material: Material) -> Picture:
+    """Draw some courses and the mean, for process and outcome side by side."""
+    panel = material.panel
+    axes = plot.panels(2, (7.2, 3.1))
+    for place, name in zip(axes, (panel.process, panel.outcome), strict=True):
+        plot.spaghetti(
+            panel, name, seed=0 if material.seed is None else material.seed, ax=place, title=name
+        )
+    return _picture(
+        "courses",
+        axes,
+        "Courses of up to 40 clients drawn at random, and the mean of all clients (thick). The "
+        "mean stops where fewer than five clients are seen.",
+    )
+
+
+def split(material: Material) -> Picture | None:
+    """Draw the same scores between and within clients."""
+    if material.decomposition is None:
+        return None
+    panel = material.panel
+    axes = plot.between_within(material.decomposition, panel.process, panel.outcome)
+    return _picture(
+        "split",
+        axes,
+        "The same scores twice: one dot per client (left), one dot per client and session (right).",
+    )
+
+
+def forest(material: Material) -> Picture:
+    """Draw both directions of every model."""
+    answer = material.directions.get(material.speaker)
+    fit = material.fit
+    try:
+        axes = plot.direction_forest(
+            material.comparison,
+            process=fit.process,
+            outcome=fit.outcome,
+            smallest_effect=0.05 if answer is None else answer.smallest_effect,
+        )
+    except SpecificationError as refusal:
+        return Picture("forest", "", reason=str(refusal))
+    return _picture(
+        "forest",
+        axes,
+        "Lagged effects from one session to the next (reduced form), with 95 % intervals. The "
+        "shaded band holds effects too small to matter.",
+    )
+
+
+def paths(material: Material) -> Picture:
+    """Draw the headline model's paths, in time order where that is known."""
+    fit = material.fit
+    try:
+        axes = plot.path_diagram(fit)
+    except SpecificationError as refusal:
+        return Picture("paths", "", reason=str(refusal))
+    why = no_time_order(fit.lagged, fit.timing)
+    order = (
+        "Paths in the order in which the scores are taken; shaded bars are sessions."
+        if why is None
+        else f"Lagged paths from one session to the next. {why}"
+    )
+    return _picture(
+        "paths",
+        axes,
+        f"{order} Within-client standardized coefficients with 95 % intervals, "
+        f"{material.speaker}. Dashed: the interval includes zero.",
+    )
+
+
+def responses(material: Material) -> Picture:
+    """Draw how an unexpected point in either variable travels to the other."""
+    fit = material.fit
+    kind: Literal["reduced", "structural"] = "structural"
+    if no_time_order(fit.lagged, fit.timing) is not None:
+        kind = "reduced"
+    steps = min(HORIZON, max(3, len(fit.sessions) - 1))
+    try:
+        axes = _both_responses(fit, kind, steps)
+    except SpecificationError as refusal:
+        return Picture("responses", "", reason=str(refusal))
+    return _picture(
+        "responses",
+        axes,
+        "What one unexpected point in one score does to the other over the following sessions, "
+        f"both ways, with 95 % bands ({kind} form, {material.speaker}).",
+    )
+
+
+def _both_responses(fit: Fit, kind: Literal["reduced", "structural"], steps: int) -> Any:
+    axes = plot.panels(2, (7.2, 2.9))
+    for place, shock, response in (
+        (axes[0], fit.process, fit.outcome),
+        (axes[1], fit.outcome, fit.process),
+    ):
+        title = f"{shock} → {response}"
+        plot.impulse_response(fit, shock, steps, kind, response=response, title=title, ax=place)
+    return axes
+
+
+def _picture(name: str, axes: Any, caption: str) -> Picture:
+    drawn = b64encode(plot.svg(axes).encode("utf-8")).decode("ascii")
+    source = f"data:image/svg+xml;base64,{drawn}"
+    return Picture(name, caption, source, plot.alt_text(axes))

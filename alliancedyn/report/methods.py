@@ -1,0 +1,233 @@
+"""A methods paragraph ready to paste, what to cite, and where the data came from."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn import __version__
+from alliancedyn.plot.numerals import number
+from alliancedyn.report.material import Material, is_detrended
+
+if TYPE_CHECKING:
+    from alliancedyn.panel import SessionPanel
+    from alliancedyn.results import Fit
+
+_HASHES = ("sha256", "sha-256", "hash", "digest")
+_WHEN = {"before": "before each session", "after": "after each session"}
+_ERRORS = {
+    "observed": "Standard errors are from the observed information.",
+    "robust": "Standard errors are robust to non-normal scores (sandwich estimator, MLR type).",
+}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Plain counts of a panel."""
+
+    clients: int
+    first: int
+    last: int
+    rows: int
+    median: float
+    fewest: int
+    most: int
+    missing: float
+    single: int
+
+
+def count(panel: SessionPanel) -> Counts:
+    """Count clients, sessions, and what is missing up to each client's last session."""
+    observed: NDArray[np.bool_] = ~np.isnan(panel.arrays().Y)
+    seen: NDArray[np.bool_] = np.asarray(observed.any(axis=2))
+    attended = seen.sum(axis=1)
+    some = attended[attended > 0]
+    ends = np.where(seen.any(axis=1), seen.shape[1] - seen[:, ::-1].argmax(axis=1), 0)
+    due = int(ends.sum()) * observed.shape[2]
+    sessions = [int(session) for session in panel.sessions]
+    return Counts(
+        clients=panel.n_clients,
+        first=sessions[0],
+        last=sessions[-1],
+        rows=int(seen.sum()),
+        median=float(np.median(some)) if len(some) else 0.0,
+        fewest=int(some.min()) if len(some) else 0,
+        most=int(some.max()) if len(some) else 0,
+        missing=1.0 - float(observed.sum()) / due if due else 0.0,
+        single=int((attended == 1).sum()),
+    )
+
+
+def paragraph(material: Material) -> str:
+    """Write the methods paragraph from the objects of this analysis."""
+    return " ".join(
+        [
+            _sample(material),
+            _timing(material),
+            _models(material),
+            _estimation(material.fit),
+            _standardization(material),
+            _direction_rule(material),
+            _software(material),
+        ]
+    )
+
+
+def _sample(material: Material) -> str:
+    counts, fit = count(material.panel), material.fit
+    median = number(counts.median, 0 if float(counts.median).is_integer() else 1)
+    text = (
+        f"We analyzed {counts.clients:,} clients with {counts.rows:,} observed client-sessions "
+        f"(sessions {counts.first} to {counts.last}; median {median} observed sessions per client, "
+        f"range {counts.fewest} to {counts.most}). Up to each client's last session, "
+        f"{counts.missing:.1%} of the scores were missing."
+    )
+    aside = {**fit.sample.clients_set_aside}
+    if aside:
+        reasons = "; ".join(f"{reason}: {number:,}" for reason, number in aside.items())
+        text += f" The model used {fit.sample.clients:,} clients (set aside: {reasons})."
+    return text
+
+
+def _timing(material: Material) -> str:
+    panel = material.panel
+    known = [
+        f"{name} was rated {_WHEN[panel.timing[name]]}"
+        for name in panel.variables
+        if panel.timing.get(name) in _WHEN
+    ]
+    unknown = [name for name in panel.variables if panel.timing.get(name) not in _WHEN]
+    parts = []
+    if known:
+        joined = " and ".join(known) if len(known) < 3 else ", ".join(known)
+        parts.append(f"{joined[:1].upper()}{joined[1:]}.")
+    if unknown:
+        parts.append(
+            f"When {' and '.join(unknown)} {'was' if len(unknown) == 1 else 'were'} rated, before "
+            "or after the session, was not known."
+        )
+    parts.append(
+        "A lagged effect runs from one session number to the next; gaps were kept as missing "
+        "sessions and never closed."
+    )
+    return " ".join(parts)
+
+
+def _models(material: Material) -> str:
+    labels = list(material.fits)
+    text = f"We fitted {_joined(labels)}."
+    detrended = [label for label in labels if is_detrended(label)]
+    if detrended:
+        text += (
+            f" {_joined(detrended)} used scores from which each client's own straight line over "
+            "sessions had been taken."
+        )
+    if material.failures:
+        text += f" {_joined(list(material.failures))} could not be fitted (reasons in section 4)."
+    return text
+
+
+def _estimation(fit: Fit) -> str:
+    if fit.draws is not None:
+        return (
+            f"Estimates are posterior means and equal-tailed intervals of {len(fit.draws):,} draws."
+        )
+    errors = str(fit.diagnostics.get("errors", "observed"))
+    kind, _, cluster = errors.partition(":")
+    stated = (
+        f"Standard errors are robust to dependence within {cluster} (clustered sandwich)."
+        if kind == "cluster"
+        else _ERRORS.get(kind, f"Standard errors: {errors}.")
+    )
+    return (
+        "Estimation was by full-information maximum likelihood under a normal model, which uses "
+        "every observed score and takes missing ones to be missing at random given the observed. "
+        f"{stated} Intervals cover 95 %."
+    )
+
+
+def _standardization(material: Material) -> str:
+    basis = material.fit.sd_within_basis()
+    how = (
+        "stationary standard deviations implied by the model"
+        if basis == "stationary"
+        else "model-implied standard deviations, pooled over sessions"
+    )
+    return f"Standardized effects are in within-client units ({how}), their uncertainty included."
+
+
+def _direction_rule(material: Material) -> str:
+    answer = material.directions.get(material.speaker)
+    if answer is None:
+        return "No verdict on direction was drawn."
+    band = f"{answer.smallest_effect:g}"
+    return (
+        f"Either direction was called practically zero if its interval lay inside ±{band}, "
+        "supported if it excluded zero, and undetermined otherwise; the difference in absolute "
+        "size was taken over joint draws of both."
+    )
+
+
+def _software(material: Material) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in software())
+    seed = "no seed was needed" if material.seed is None else f"seed {material.seed}"
+    return f"Software: {versions}; {seed}."
+
+
+def software() -> tuple[tuple[str, str], ...]:
+    """Return name and version of what computed the numbers."""
+    found = [("alliancedyn", __version__)]
+    for name in ("numpy", "scipy", "numba"):
+        try:
+            found.append((name, version(name)))
+        except PackageNotFoundError:  # pragma: no cover - they are requirements
+            continue
+    return (*found, ("Python", platform.python_version()))
+
+
+def citation() -> str:
+    """Say how to cite the program."""
+    return (
+        "The alliancedyn developers. alliancedyn: which moves first, the therapeutic alliance or "
+        f"the symptoms? (Version {__version__}) [Computer software]."
+    )
+
+
+def references(material: Material) -> tuple[str, ...]:
+    """Collect the references of every model that was fitted, each once."""
+    every = [one for fit in material.fits.values() for one in fit.model.references]
+    return tuple(sorted(dict.fromkeys(every)))
+
+
+def provenance(material: Material) -> tuple[tuple[str, str], ...]:
+    """List where the data came from: file names without their folders, digests, counts."""
+    rows = []
+    for key, value in material.panel.provenance.items():
+        if isinstance(value, dict | list | tuple) or value is None:
+            continue
+        rows.append((_label(str(key)), _bare(str(value))))
+    return tuple(rows)
+
+
+def _label(key: str) -> str:
+    words = key.replace("_", " ").replace("sha256", "SHA-256")
+    return f"{words[:1].upper()}{words[1:]}"
+
+
+def _bare(value: str) -> str:
+    """Drop folders: a path may name a person, a client or a clinic."""
+    if "/" in value or "\\" in value:
+        return PureWindowsPath(PurePosixPath(value).name).name
+    return value
+
+
+def _joined(labels: list[str]) -> str:
+    if len(labels) < 2:
+        return "".join(labels)
+    return f"{'; '.join(labels[:-1])}; and {labels[-1]}"

@@ -1,0 +1,316 @@
+"""Tables of the report: captions, header cells and rows of ready-made text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from alliancedyn.errors import AllianceDynError
+from alliancedyn.plot.numerals import interval, number
+from alliancedyn.report.material import Material, is_detrended
+
+if TYPE_CHECKING:
+    from alliancedyn.decompose import Decomposition
+    from alliancedyn.results import Fit
+
+SMALL_CELL = 5
+_MOST_SESSIONS = 16
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: the first cell of every row is its header."""
+
+    name: str
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+# -- the data -----------------------------------------------------------------------------------
+
+
+def flow(material: Material) -> Table:
+    """Show what happened to the rows between the export and the panel."""
+    frame = material.panel.flow
+    rows = tuple(
+        (str(step), _count(rows), _count(clients))
+        for step, rows, clients in zip(frame["step"], frame["rows"], frame["clients"], strict=True)
+    )
+    return Table("flow", "From the export to the panel", ("Step", "Rows", "Clients"), rows)
+
+
+def attendance(material: Material) -> Table:
+    """Show how many clients were observed at each session, small counts withheld."""
+    panel = material.panel
+    observed = np.isfinite(panel.arrays().Y)
+    sessions = list(panel.sessions)
+    columns = [("any score", observed.any(axis=2).sum(axis=0))]
+    columns += [
+        (name, observed[:, :, position].sum(axis=0))
+        for position, name in enumerate(panel.variables)
+    ]
+    shown = _spread(len(sessions))
+    rows = tuple((name, *(_safe_count(int(counts[t])) for t in shown)) for name, counts in columns)
+    notes = [f"Counts below {SMALL_CELL} are not shown."]
+    if len(shown) < len(sessions):
+        notes.insert(0, f"{len(shown)} of {len(sessions)} sessions, evenly spread.")
+    head = ("Clients with", *(str(sessions[t]) for t in shown))
+    return Table("attendance", "Clients observed at each session", head, rows, tuple(notes))
+
+
+def _spread(sessions: int) -> list[int]:
+    kept = min(sessions, _MOST_SESSIONS)
+    return sorted(set(np.linspace(0, sessions - 1, kept).round().astype(int).tolist()))
+
+
+def _safe_count(count: int) -> str:
+    return f"{count:,}" if count >= SMALL_CELL or count == 0 else f"< {SMALL_CELL}"
+
+
+def _count(value: Any) -> str:
+    return "–" if value is None or pd.isna(value) else f"{int(value):,}"
+
+
+# -- trait and state ----------------------------------------------------------------------------
+
+
+def variance(decomposition: Decomposition) -> Table:
+    """Show variances and intraclass correlations by level and variable."""
+    head = ["Level"]
+    for name in decomposition.variance.columns:
+        head += [f"{name}, variance", f"{name}, share"]
+    rows = []
+    for level in decomposition.variance.index:
+        cells = [f"Between {level}s" if level != "session" else "Within clients, over sessions"]
+        for name in decomposition.variance.columns:
+            share = (
+                decomposition.icc.loc[level, name] if level in decomposition.icc.index else np.nan
+            )
+            cells += [number(float(decomposition.variance.loc[level, name]), 3), _share(share)]
+        rows.append(tuple(cells))
+    note = f"Estimated by {decomposition.estimator}. The share of a level is its ICC."
+    return Table("variance", "Variance by level", tuple(head), tuple(rows), (note,))
+
+
+def _share(value: float) -> str:
+    return "–" if not np.isfinite(value) else f"{value:.2f}"
+
+
+def correlations(decomposition: Decomposition) -> Table:
+    """Show every pair's correlation between and within clients."""
+    names = [str(name) for name in decomposition.correlation_between.columns]
+    rows = []
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            between = float(decomposition.correlation_between.loc[first, second])
+            within = float(decomposition.correlation_within.loc[first, second])
+            rows.append((f"{first}, {second}", number(between), number(within)))
+    return Table(
+        "correlations",
+        "Correlations of the two parts",
+        ("Pair", "Between clients", "Within clients, same session"),
+        tuple(rows),
+        ("Of the observed parts: client means, and deviations from them.",),
+    )
+
+
+def reliability(decomposition: Decomposition) -> Table:
+    """Show how well a client's mean measures the stable level."""
+    rows = tuple(
+        (str(name), number(float(row["reliability"])), number(float(row["white_noise"])))
+        for name, row in decomposition.reliability.iterrows()
+    )
+    return Table(
+        "reliability",
+        "Reliability of the client's mean as a measure of the stable level",
+        ("Variable", "With autocorrelation", "White-noise formula"),
+        rows,
+        ("Average over clients. The white-noise formula overstates it where sessions carry over.",),
+    )
+
+
+# -- models -------------------------------------------------------------------------------------
+
+
+def effects(material: Material) -> Table:
+    """Show both directions of every model, raw and standardized."""
+    process, outcome = material.fit.process, material.fit.outcome
+    frame = material.comparison
+    pairs = ((process, outcome), (outcome, process))
+    head = ["Model"]
+    for source, target in pairs:
+        head += [f"{source} → {target}, raw", f"{source} → {target}, SD"]
+    rows = []
+    for label in material.fits:
+        cells = [_labeled(label, material.fits[label])]
+        for source, target in pairs:
+            mine = frame[
+                (frame["model"] == label)
+                & (frame["source"] == source)
+                & (frame["target"] == target)
+            ]
+            cells += _pair_cells(mine)
+        rows.append(tuple(cells))
+    return Table(
+        "effects",
+        "Lagged effects, every model",
+        tuple(head),
+        tuple(rows),
+        (
+            "Raw: score points of the later score per score point of the earlier, one session "
+            "apart. SD: within-client standard deviations. Estimates with 95 % intervals.",
+        ),
+    )
+
+
+def _labeled(label: str, fit: Fit) -> str:
+    remarks = ["detrended"] if is_detrended(label) and "detrended" not in label.lower() else []
+    if not fit.converged:
+        remarks.append("did not converge")
+    if fit.diagnostics.get("boundary"):
+        remarks.append("at a bound")
+    return f"{label} ({', '.join(remarks)})" if remarks else label
+
+
+def _pair_cells(mine: pd.DataFrame) -> list[str]:
+    if mine.empty:
+        return ["–", "–"]
+    row = mine.iloc[0]
+    cells = []
+    for names in (
+        ("estimate", "lower", "upper"),
+        ("standardized", "standardized_lower", "standardized_upper"),
+    ):
+        value, lower, upper = (float(row[name]) for name in names)
+        cells.append(interval(value, lower, upper) if np.isfinite(value) else "–")
+    return cells
+
+
+def indices(material: Material) -> Table:
+    """Show fit indices, and say why where there are none."""
+    rows, notes = [], []
+    for label, fit in material.fits.items():
+        found, reason = _indices_of(fit)
+        rows.append((label, *_index_cells(found), *_criteria(material, label)))
+        if reason:
+            notes.append(f"{label}: {reason}")
+    head = ("Model", "χ² (df)", "p", "CFI", "TLI", "RMSEA [90 %]", "SRMR", "AIC", "BIC")
+    if any("–" in row[-2:] for row in rows):
+        notes.append(
+            "AIC and BIC are given only where the same scores were modeled as in the first model."
+        )
+    return Table("indices", "Fit of every model", head, tuple(rows), tuple(_merged(notes)))
+
+
+def _indices_of(fit: Fit) -> tuple[dict[str, Any], str]:
+    try:
+        found = dict(fit.fit_indices())
+    except AllianceDynError as refusal:
+        return {}, str(refusal)
+    return found, str(found.get("reason") or "")
+
+
+def _index_cells(found: dict[str, Any]) -> tuple[str, ...]:
+    tail = "_scaled" if np.isfinite(_float(found, "chisq_scaled")) else ""
+
+    def value(name: str) -> str:
+        scaled = _float(found, f"{name}{tail}")
+        return number(scaled if np.isfinite(scaled) else _float(found, name), 3)
+
+    chisq = _float(found, f"chisq{tail}")
+    test = f"{number(chisq, 1)} ({number(_float(found, 'df'), 0)})" if np.isfinite(chisq) else "–"
+    ends = (_float(found, "rmsea"), _float(found, "rmsea_lower"), _float(found, "rmsea_upper"))
+    pvalue = _float(found, f"pvalue{tail}")
+    rmsea = interval(*ends, 3) if np.isfinite(ends[0]) else "–"
+    return test, _p(pvalue), value("cfi"), value("tli"), rmsea, value("srmr")
+
+
+def _float(found: dict[str, Any], name: str) -> float:
+    value = found.get(name)
+    return float(value) if isinstance(value, int | float | np.floating) else float("nan")
+
+
+def _criteria(material: Material, label: str) -> tuple[str, str]:
+    frame = material.comparison
+    mine = frame[frame["model"] == label]
+    if mine.empty:
+        return "–", "–"
+    row = mine.iloc[0]
+    return number(float(row["aic"]), 1), number(float(row["bic"]), 1)
+
+
+def _merged(notes: list[str]) -> list[str]:
+    """Say a reason once for all the models that share it."""
+    by_reason: dict[str, list[str]] = {}
+    for note in notes:
+        label, _, reason = note.partition(": ")
+        by_reason.setdefault(reason or label, []).append(label if reason else "")
+    return [
+        f"{', '.join(labels)}: {reason}" if labels[0] else reason
+        for reason, labels in by_reason.items()
+    ]
+
+
+def bases(material: Material) -> Table | None:
+    """Show the headline model's two readings of time side by side."""
+    answer = material.directions.get(material.speaker)
+    if answer is None or len(answer.by_basis) < 2:
+        return None
+    names = {"reduced": "Reduced: session to session", "structural": "Structural: in time order"}
+    rows = tuple(
+        (
+            names.get(name, name),
+            _estimate(one.forward),
+            _estimate(one.backward),
+            _estimate(one.difference),
+            {"forward": answer.source, "backward": answer.target}.get(one.lead, one.lead),
+        )
+        for name, one in answer.by_basis.items()
+    )
+    head = (
+        "Reading",
+        f"{answer.source} → {answer.target}",
+        f"{answer.target} → {answer.source}",
+        "Difference in size",
+        "Leads",
+    )
+    return Table("bases", f"Two readings of time, {material.speaker}", head, rows, ())
+
+
+def _estimate(one: Any) -> str:
+    return interval(one.value, one.lower, one.upper)
+
+
+def parameters(material: Material) -> Table:
+    """Show every parameter of the headline model that is not tied to one session."""
+    frame = material.fit.table()
+    general = frame[["@" not in str(name) for name in frame.index]]
+    shown = general if len(general) else frame.head(40)
+    last = "p_value" if "p_value" in shown.columns else "prob_positive"
+    rows = tuple(
+        (
+            str(name),
+            number(float(row["estimate"]), 3),
+            number(float(row["se"]), 3),
+            f"{number(float(row['lower']), 3)}, {number(float(row['upper']), 3)}",
+            _p(float(row[last])) if last == "p_value" else number(float(row[last]), 3),
+        )
+        for name, row in shown.iterrows()
+    )
+    head = ("Parameter", "Estimate", "SE", "95 % interval", "p" if last == "p_value" else "P(> 0)")
+    left_out = len(frame) - len(shown)
+    notes = ["Rows of phi are outcomes: phi[outcome,predictor]."]
+    if left_out:
+        notes.append(f"{left_out} parameters of single sessions are left out; fit.table() has all.")
+    return Table("parameters", f"Parameters, {material.speaker}", head, rows, tuple(notes))
+
+
+def _p(value: float) -> str:
+    if not np.isfinite(value):
+        return "–"
+    return "< .001" if value < 0.001 else f"{value:.3f}".replace("0.", ".", 1)
