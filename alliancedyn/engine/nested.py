@@ -139,13 +139,14 @@ class _Place:
     s: Array
     ascent: _Ascent
     gradient: Array
+    per_ratio: Array  # ds / d rho
 
 
 @dataclass(frozen=True)
 class _Problem:
     stats: ClusterStatistics
     reml: bool
-    scale: Array  # c_l, the average number of rows in a unit of level l
+    scale: Array  # c_l, the average weight A_j of the units of level l
 
     def ratios(self, s: Array) -> Array:
         return np.asarray(np.expm1(s) / self.scale)
@@ -154,7 +155,8 @@ class _Problem:
         ratios = self.ratios(s)
         ascent = _ascend(ratios, self.stats, self.reml)
         gradient = _descend(ratios, ascent, self.stats, self.reml)
-        return _Place(s, ascent, gradient * np.exp(s) / self.scale)
+        per_ratio = self.scale * np.exp(-s)
+        return _Place(s, ascent, gradient / per_ratio, per_ratio)
 
 
 def maximise_components(
@@ -162,27 +164,28 @@ def maximise_components(
 ) -> VarianceComponents:
     """Maximise the profiled (restricted) likelihood over variance ratios rho_l >= 0.
 
-    The search runs over s_l = log(1 + c_l rho_l), c_l the average number of rows in a unit: linear
+    The search runs over s_l = log(1 + c_l rho_l), c_l the average weight A_j of the units: linear
     near zero, so the bound is an ordinary point where a derivative has a sign, and logarithmic far
     from it, so no scale has to be guessed. Projected Newton steps start from the best point of a
     coarse grid that contains the bounds (or from the ratios ``start``), with a Hessian by
-    differences of the exact gradient and a line search that never accepts a worse point.
+    differences of the exact gradient and a line search that never accepts a worse point. Weights
+    of outer units depend on the inner ratios; where they end far from what c_l assumed, the search
+    is taken up again with theirs.
     """
-    scale = np.array([stats.rows / count for count in stats.units])
-    problem = _Problem(stats, reml, scale)
-    place = problem.at(_best_of_grid(problem) if start is None else np.log1p(scale * start))
-    steps, gain = 0, math.inf
-    while steps < MAX_ITERATIONS:
-        step, gain = _newton_step(place, problem)
-        if gain < 1e-4 * CONVERGED_GAIN:
+    problem = _Problem(stats, reml, np.array([stats.rows / count for count in stats.units]))
+    ratios = problem.ratios(_best_of_grid(problem)) if start is None else start
+    steps = 0
+    for _ in range(3):
+        place, gain, taken = _climb(problem.at(np.log1p(problem.scale * ratios)), problem)
+        ratios, steps = problem.ratios(place.s), steps + taken
+        scale = np.array([float(weight.mean()) for weight in place.ascent.weights])
+        if np.abs(np.log(scale / problem.scale)).max() < 1.0:
             break
-        moved = _line_search(place, step, problem)
-        if moved is None:
-            break
-        place, steps = moved, steps + 1
-    residual = place.ascent.squares / place.ascent.freedom
+        problem = _Problem(stats, reml, scale)
+    place = _settle_bounds(place, problem)
     ratios = problem.ratios(place.s)
-    slopes = -0.5 * place.gradient * scale / np.exp(place.s)
+    residual = place.ascent.squares / place.ascent.freedom
+    slopes = -0.5 * place.gradient * place.per_ratio
     return VarianceComponents(
         beta=place.ascent.beta,
         beta_cov=residual * place.ascent.cov,
@@ -276,6 +279,28 @@ def _best_of_grid(problem: _Problem) -> Array:
     return grid[int(np.argmin(deviances))]
 
 
+def _climb(place: _Place, problem: _Problem) -> tuple[_Place, float, int]:
+    """Take Newton steps until they promise nothing; return the place, that promise, the count."""
+    for taken in range(MAX_ITERATIONS):
+        step, gain = _newton_step(place, problem)
+        if gain < 1e-4 * CONVERGED_GAIN:
+            return place, gain, taken
+        moved = _line_search(place, step, problem)
+        if moved is None:
+            return place, gain, taken
+        place = moved
+    return place, math.inf, MAX_ITERATIONS
+
+
+def _settle_bounds(place: _Place, problem: _Problem) -> _Place:
+    """Move to its bound any level that is still falling towards it when steps gain nothing."""
+    for level in np.flatnonzero((place.s > 0.0) & (place.gradient > 0.0)):
+        bound = problem.at(np.where(np.arange(len(place.s)) == level, 0.0, place.s))
+        if bound.gradient[level] >= 0.0 and bound.ascent.deviance <= place.ascent.deviance:
+            place = bound
+    return place
+
+
 def _newton_step(place: _Place, problem: _Problem) -> tuple[Array, float]:
     """Return a descent step within the bounds and the gain in log-likelihood that it promises."""
     step = np.zeros_like(place.s)
@@ -287,13 +312,21 @@ def _newton_step(place: _Place, problem: _Problem) -> tuple[Array, float]:
         shifted = place.s.copy()
         shifted[level] += 1e-5
         hessian[row] = (problem.at(shifted).gradient[index] - place.gradient[index]) / 1e-5
-    roots, axes = np.linalg.eigh(0.5 * (hessian + hessian.T))
     # Where the deviance is not convex the modulus of the curvature still gives a descent step.
+    roots, axes = np.linalg.eigh(0.5 * (hessian + hessian.T))
     curvature = np.maximum(np.abs(roots), 1e-8 * max(1.0, float(np.abs(roots).max())))
-    step[index] = np.clip(-axes @ ((axes.T @ place.gradient[index]) / curvature), -2.0, 2.0)
-    # A step that the bound cuts short gains only what it can still reach.
-    step = np.maximum(place.s + step, 0.0) - place.s
+    slope = place.gradient[index]
+    step[index] = _bounded(place.s[index], -axes @ ((axes.T @ slope) / curvature))
+    if place.gradient @ step >= 0.0:  # the bound turned the step uphill: move coordinate-wise
+        steep = np.maximum(np.abs(np.diag(hessian)), curvature.min())
+        step[index] = _bounded(place.s[index], -slope / steep)
     return step, 0.25 * abs(float(place.gradient @ step))
+
+
+def _bounded(s: Array, step: Array) -> Array:
+    """Shorten a step to at most 2 in any direction, its direction kept, and stop it at zero."""
+    step = step / max(1.0, float(np.abs(step).max()) / 2.0)
+    return np.asarray(np.maximum(s + step, 0.0) - s)
 
 
 def _line_search(place: _Place, step: Array, problem: _Problem) -> _Place | None:
