@@ -21,6 +21,7 @@ from made_fits import (
 from scipy import stats
 
 from alliancedyn.engine import names, var
+from alliancedyn.engine.moments import implied_moments
 from alliancedyn.errors import DataError, SpecificationError
 from alliancedyn.results import Estimate, Fit
 
@@ -552,6 +553,62 @@ class TestScores:
         prints = [f.fingerprint() for f in (with_scores, shuffled, padded, turned)]
         assert len(set(prints)) == 1
         assert changed.fingerprint() != prints[0]
+
+
+class TestFitIndices:
+    """On complete scores, where the saturated model has a closed form."""
+
+    n, sessions = 60, (1, 2, 3)
+
+    def made(self, **changes) -> Fit:
+        rng = np.random.default_rng(6)
+        k, params = 2, known_params()
+        Y = rng.normal(size=(self.n, 1, k)) + rng.normal(size=(self.n, 3, k)) + [1.0, 2.0]
+        data = make_scores(Y, ROLES)
+        data.therapist = np.arange(self.n) % 12
+        made = make_fit(params, sessions=self.sessions, data=data, **changes)
+        wide = Y.reshape(self.n, -1)
+        mean, cov = implied_moments(made.model.state_space(params, ROLES, self.sessions))
+        return replace(made, loglik=stats.multivariate_normal(mean, cov).logpdf(wide).sum())
+
+    def test_chi_square_against_the_closed_form(self) -> None:
+        made = self.made()
+        wide = made.data.Y.reshape(self.n, -1)
+        saturated = stats.multivariate_normal(wide.mean(axis=0), np.cov(wide.T, bias=True))
+        found = made.fit_indices()
+        expected = 2 * (saturated.logpdf(wide).sum() - made.loglik)
+        assert found["chisq"] == pytest.approx(expected, rel=1e-6)
+        assert found["df"] == 27 - made.n_params
+        assert found["aic"] == pytest.approx(made.aic)
+
+    def test_clusters_come_from_therapists_or_from_the_panel(self) -> None:
+        def robust(by: str) -> Fit:
+            diagnostics = {"boundary": [], "errors": f"cluster:{by}", "trace": 14.0}
+            return self.made(diagnostics=diagnostics)
+
+        therapist, site = robust("therapist"), robust("site")
+        found = therapist.fit_indices()
+        assert np.isfinite(found["chisq_scaled"])
+        bare = site.fit_indices()
+        assert "pass panel=" in bare["reason_scaled"] and "chisq_scaled" not in bare
+        assert bare["chisq"] == found["chisq"]
+
+        class Held:
+            def arrays(self):
+                return site.data
+
+            def client_values(self, name: str):
+                assert name == "site"
+                return np.array([f"S{i % 12}" for i in range(60)], dtype=object)
+
+        again = site.fit_indices(panel=Held())
+        assert again["chisq_scaled"] == pytest.approx(found["chisq_scaled"])
+        robustly = replace(therapist, diagnostics={**therapist.diagnostics, "errors": "robust"})
+        assert robustly.fit_indices()["chisq_scaled"] != pytest.approx(found["chisq_scaled"])
+
+    def test_without_a_likelihood_there_are_none(self) -> None:
+        with pytest.raises(SpecificationError, match="no likelihood"):
+            replace(self.made(), loglik=None).fit_indices()
 
 
 class TestShowing:
