@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numba import njit
@@ -231,9 +231,10 @@ def _observe_back(
     """Adjoint of :func:`_observe`: from (Pb, xb) after the score to (Pb, xb) before it."""
     m = xb.shape[0]
     Fb = np.empty(LANES)
-    vb = np.zeros(LANES)
+    vb = np.empty(LANES)
     for b in range(LANES):
         Fb[b] = 0.0
+        vb[b] = 0.0
     for i in range(m):
         for b in range(LANES):
             Mb[i, b] = 0.0
@@ -314,7 +315,7 @@ def _forward(y, seen, last, mean, mean_at, phi, phi_at, psi, psi_at, initial, lo
     """Filter one block; keep what the adjoint needs where ``keep``."""
     d = phi.shape[1]
     m = x.shape[0]
-    product = np.ones(LANES)
+    product = np.empty(LANES)
     taken = 0
     for q in range(len(initial)):
         for b in range(LANES):
@@ -324,6 +325,7 @@ def _forward(y, seen, last, mean, mean_at, phi, phi_at, psi, psi_at, initial, lo
             x[i, b] = 0.0
     for b in range(LANES):
         loglik[b] = 0.0
+        product[b] = 1.0
     for t in range(last):
         s = t if keep else 0
         if t > 0:
@@ -350,9 +352,13 @@ def _forward(y, seen, last, mean, mean_at, phi, phi_at, psi, psi_at, initial, lo
                     loglik[b] += 0.5 * math.log(product[b])
                     product[b] = 1.0
                 taken = 0
-        if keep:
-            sP[t] = P
-            sx[t] = x
+        if keep:  # element by element: slice assignment would compile Numba's string code
+            for q in range(len(initial)):
+                for b in range(LANES):
+                    sP[t, q, b] = P[q, b]
+            for i in range(m):
+                for b in range(LANES):
+                    sx[t, i, b] = x[i, b]
     for b in range(LANES):
         loglik[b] += 0.5 * math.log(product[b])
 
@@ -364,8 +370,12 @@ def _backward(seen, last, mean_at, phi, phi_at, psi_at, load_index, load, tri, P
     d = phi.shape[1]
     m = xb.shape[0]
     At = np.empty((d, d, LANES))
-    Pb[:] = 0.0
-    xb[:] = 0.0
+    for q in range(len(Pb)):
+        for b in range(LANES):
+            Pb[q, b] = 0.0
+    for i in range(m):
+        for b in range(LANES):
+            xb[i, b] = 0.0
     for t in range(last - 1, -1, -1):
         for j in range(seen.shape[1] - 1, -1, -1):
             _observe_back(Pb, xb, seen[t, j], load_index[j], load[j], tri, sv[t, j], si[t, j],
@@ -436,6 +446,7 @@ def _run(y, seen, last, start, stop, mean, mean_at, phi, phi_at, psi, psi_at, in
                       g_initial[at], g_noise[at])  # fmt: skip
 
 
+@lru_cache
 def _packed_index(m: int) -> Index:
     """Place of entry (i, j) of a symmetric (m, m) matrix in its packed lower triangle."""
     i, j = np.indices((m, m))

@@ -105,34 +105,44 @@ class Layout:
             [block.size(self.k) for block in self.blocks],
         )
 
+    @cached_property
     def slices(self) -> dict[str, slice]:
-        """Return where in theta, and in :attr:`names`, each family stands."""
+        """Where in theta, and in :attr:`names`, each family stands."""
         edges = np.cumsum([0, *(block.size(self.k) for block in self.blocks)])
         return {
             block.family: slice(int(a), int(b))
             for block, a, b in zip(self.blocks, edges[:-1], edges[1:], strict=True)
         }
 
+    @cached_property
+    def _scale(self) -> Array:
+        return np.array(self.scale)
+
+    @cached_property
+    def _ratio(self) -> Array:
+        return np.asarray(self._scale[:, None] / self._scale)
+
+    @cached_property
+    def _lower(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        rows, columns = np.tril_indices(self.k)
+        return rows, columns
+
     def _factors(self, block: Block, theta: Array) -> Array:
         """Lower-triangular L (S, k, k) of a covariance family, score points."""
         L = np.zeros(block.shape(self.k))
-        rows, columns = np.tril_indices(self.k)
+        rows, columns = self._lower
         L[:, rows, columns] = theta.reshape(len(block.slots), -1)
-        return L * np.array(self.scale)[:, None]
-
-    def _ratio(self) -> Array:
-        scale = np.array(self.scale)
-        return np.asarray(scale[:, None] / scale[None, :])
+        return L * self._scale[:, None]
 
     def matrices(self, theta: Array) -> Matrices:
         """Return every family's array, slots first, in score points."""
         out: Matrices = {}
-        for block, cut in zip(self.blocks, self.slices().values(), strict=True):
+        for block, cut in zip(self.blocks, self.slices.values(), strict=True):
             part = theta[cut]
             if block.kind == "vector":
-                out[block.family] = part.reshape(block.shape(self.k)) * np.array(self.scale)
+                out[block.family] = part.reshape(block.shape(self.k)) * self._scale
             elif block.kind == "matrix":
-                out[block.family] = part.reshape(block.shape(self.k)) * self._ratio()
+                out[block.family] = part.reshape(block.shape(self.k)) * self._ratio
             else:
                 L = self._factors(block, part)
                 out[block.family] = L @ np.swapaxes(L, 1, 2)
@@ -144,18 +154,18 @@ class Layout:
         Derivatives by a covariance are symmetric and meant entry by entry; leading axes (clients)
         are kept.
         """
-        rows, columns = np.tril_indices(self.k)
+        rows, columns = self._lower
         parts = []
-        for block, cut in zip(self.blocks, self.slices().values(), strict=True):
+        for block, cut in zip(self.blocks, self.slices.values(), strict=True):
             G = gradients[block.family]
             lead = G.shape[: G.ndim - len(block.shape(self.k))]
             if block.kind == "vector":
-                part = G * np.array(self.scale)
+                part = G * self._scale
             elif block.kind == "matrix":
-                part = G * self._ratio()
+                part = G * self._ratio
             else:
                 L = self._factors(block, theta[cut])
-                full = 2.0 * (G @ L) * np.array(self.scale)[:, None]
+                full = 2.0 * (G @ L) * self._scale[:, None]
                 part = full[..., rows, columns]
             parts.append(part.reshape(*lead, -1))
         return np.concatenate(parts, axis=-1)
@@ -178,12 +188,12 @@ class Layout:
     def jacobian(self, theta: Array) -> Array:
         """Return d natural / d theta, (len(names), n_free)."""
         J = np.zeros((len(self.names), self.n_free))
-        for block, cut in zip(self.blocks, self.slices().values(), strict=True):
+        for block, cut in zip(self.blocks, self.slices.values(), strict=True):
             at = np.arange(cut.start, cut.stop)
             if block.kind == "vector":
                 J[at, at] = np.tile(self.scale, len(block.slots))
             elif block.kind == "matrix":
-                J[at, at] = np.tile(self._ratio().ravel(), len(block.slots))
+                J[at, at] = np.tile(self._ratio.ravel(), len(block.slots))
             else:
                 q = self.k * (self.k + 1) // 2
                 for s, piece in enumerate(self._covariance_jacobian(block, theta[cut])):
@@ -195,11 +205,11 @@ class Layout:
         """Return d(upper triangle of L L') / d(lower triangle of L / scale), (S, q, q)."""
         k = self.k
         L = self._factors(block, theta)
-        rows, columns = np.tril_indices(k)
+        rows, columns = self._lower
         upper = np.triu_indices(k)
         q = len(rows)
         unit = np.zeros((q, k, k))
-        unit[np.arange(q), rows, columns] = np.array(self.scale)[rows]
+        unit[np.arange(q), rows, columns] = self._scale[rows]
         half = np.einsum("aij,slj->sail", unit, L)
         full = half + np.swapaxes(half, 2, 3)
         return np.swapaxes(full[:, :, upper[0], upper[1]], 1, 2)
@@ -230,15 +240,15 @@ class Layout:
 
     def theta(self, matrices: Matrices) -> Array:
         """Return the theta at which :meth:`matrices` gives these arrays (covariances made PSD)."""
-        scale = np.array(self.scale)
-        rows, columns = np.tril_indices(self.k)
+        scale = self._scale
+        rows, columns = self._lower
         parts = []
         for block in self.blocks:
             value = matrices[block.family]
             if block.kind == "vector":
                 parts.append((value / scale).ravel())
             elif block.kind == "matrix":
-                parts.append((value / self._ratio()).ravel())
+                parts.append((value / self._ratio).ravel())
             else:
                 unit = value / (scale[:, None] * scale)
                 L = np.stack([_factor(one) for one in unit])
@@ -249,7 +259,7 @@ class Layout:
         """Return the covariances that are singular: (family, session, matrix in score units)."""
         found = []
         values = self.matrices(theta)
-        unit = np.array(self.scale)[:, None] * np.array(self.scale)
+        unit = self._scale[:, None] * self._scale
         for block in self.blocks:
             if block.kind != "covariance":
                 continue

@@ -283,7 +283,7 @@ class _Settled:
 
     def jacobian(self, matrices: Matrices, natural: Array) -> Array:
         """Derivatives by theta, from those of the natural parameters (len(names), n)."""
-        k, cuts = self.layout.k, self.layout.slices()
+        k, cuts = self.layout.k, self.layout.slices
         upper = np.triu_indices(k)
         d_phi = natural[cuts["phi"]].T.reshape(-1, k, k)
         d_psi = np.zeros_like(d_phi)
