@@ -69,7 +69,7 @@ def test_every_set_is_complete_and_says_it_is_synthetic(name):
 
 @pytest.mark.parametrize("call", [datasets.load, datasets.path, datasets.describe, datasets.truth])
 def test_unknown_names_are_refused_with_the_known_ones(call):
-    with pytest.raises(DataError, match="no bundled data set 'Example'. There are 'example'"):
+    with pytest.raises(DataError, match=r"no bundled data set 'Example'\. There are 'example'"):
         call("Example")
 
 

@@ -33,7 +33,8 @@ def as_array(value: Any, shape: tuple[int, ...], name: str) -> Array:
         ) from None
     if array.shape != shape:
         raise SpecificationError(
-            f"{name} has shape {array.shape}, expected {shape}. Give one row and column per series."
+            f"{name} has shape {array.shape}, expected {shape}. "
+            "Pass nested lists or an array of that shape."
         )
     if not np.isfinite(array).all():
         raise SpecificationError(f"{name} holds NaN or infinity. Give finite numbers.")

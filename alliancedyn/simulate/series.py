@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -14,8 +14,8 @@ DEFAULT_TIMING = {"alliance": "after", "symptoms": "before"}
 
 def series_names(names: Any) -> tuple[str, ...]:
     """Return ``names`` as a tuple of at least two distinct, non-empty strings."""
-    if isinstance(names, str):
-        raise SpecificationError("variables must be a sequence of names, not one string.")
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise SpecificationError("variables must be a sequence of names, one per series.")
     names = tuple(names)
     if any(not isinstance(name, str) or not name for name in names):
         raise SpecificationError("variables must be non-empty strings.")
@@ -43,6 +43,8 @@ def session_timing(
     """Return when each series is scored, in the order of ``variables``; unknown ones left out."""
     if timing is None:
         timing = {name: when for name, when in DEFAULT_TIMING.items() if name in variables}
+    if not isinstance(timing, Mapping):
+        raise SpecificationError('timing must name the series, e.g. {"alliance": "after"}.')
     unknown = [name for name in timing if name not in variables]
     if unknown:
         raise SpecificationError(f"timing names {listed(unknown)}, which are not among variables.")
