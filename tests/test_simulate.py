@@ -179,13 +179,24 @@ class TestReliability:
         share = np.diag(truth.within_cov) / total
         np.testing.assert_allclose(share, [0.9, 0.6], atol=0.015)
 
-    def test_error_attenuates_the_lag_as_known(self):
-        """Within reliability .7 turns phi_S .45 into .317 and b -.12 into -.101."""
-        truth = Dynamics.time_ordered(0.35, 0.45, -0.12, -0.10, reliability=0.7)
+    @pytest.mark.parametrize(
+        ("reliability", "autoregression", "forward"),
+        [
+            (1.0, 0.450, -0.120),
+            (0.9, 0.406, -0.115),
+            (0.8, 0.361, -0.109),
+            (0.7, 0.317, -0.101),
+            (0.6, 0.273, -0.091),
+            (0.5, 0.228, -0.080),
+        ],
+    )
+    def test_error_attenuates_the_lags_as_known(self, reliability, autoregression, forward):
+        """Figures of an independent computation of the population regression, three decimals."""
+        truth = Dynamics.time_ordered(0.35, 0.45, -0.12, -0.10, reliability=reliability)
         _, cov = truth.moments(2)
         lagged = cov[2:, :2] @ np.linalg.inv(cov[:2, :2])
-        assert lagged[1, 1] == pytest.approx(0.317, abs=6e-4)
-        assert lagged[1, 0] == pytest.approx(-0.101, abs=6e-4)
+        assert lagged[1, 1] == pytest.approx(autoregression, abs=6e-4)
+        assert lagged[1, 0] == pytest.approx(forward, abs=6e-4)
 
     def test_adding_error_leaves_the_scores_beneath(self):
         exact = scores(world(), 2000, 4)
