@@ -251,19 +251,19 @@ def _therapist_issues(panel: SessionPanel, rows: _Rows) -> list[Issue]:
     if named < 2 or named == len(known):
         needed = "two therapists" if named < 2 else "one therapist with two clients"
         raise SpecificationError(
-            f"The therapist level needs at least {needed}; this panel names {named} for "
-            f'{len(known)} clients. Name the therapist column, or use levels=("client",).'
+            f"The therapist level needs at least {needed}; this panel names {named} for its "
+            f'{len(rows.clients)} clients. Name the therapist column, or use levels=("client",).'
         )
     seen = panel.frame.groupby("client", sort=False)["therapist"].nunique()
     return [
         *_about(
-            "therapist_unknown",
+            "missing-therapist",
             "warning",
             rows.named(np.flatnonzero(rows.therapist < 0)),
             "without a therapist: left out of the variances by level",
         ),
         *_about(
-            "therapist_changed",
+            "therapist-switches",
             "info",
             seen.index[seen > 1],
             "with more than one therapist: counted under the one of most sessions",
@@ -287,10 +287,10 @@ def _take_apart(rows: _Rows, name: str, trend: Trend) -> tuple[_Parts, list[Issu
         moved, absorbed = slope[client] * (session - center[client]), np.isfinite(slope).sum()
         short = rows.named(np.flatnonzero((count > 0) & (count < 3)))
         text = f"with fewer than three scores of {name}: no line, so no trend and no within part"
-        issues.extend(_about("trend_not_estimable", "warning", short, text))
+        issues.extend(_about("trend-not-estimable", "warning", short, text))
     if trend != "linear":
         text = f"with a single score of {name}: its within part is zero by construction"
-        issues.extend(_about("single_score", "info", rows.named(np.flatnonzero(count == 1)), text))
+        issues.extend(_about("single-scores", "info", rows.named(np.flatnonzero(count == 1)), text))
     # A line is a deviation from the client's mean already; the session trend is not.
     level = y - moved if trend == "session" else y
     mean = np.bincount(client, level, len(count)) / np.where(count > 0, count, np.nan)
@@ -392,16 +392,16 @@ def _unlinked(name: str, block: Codes) -> list[Issue]:
         f"The sessions of {name} fall into {blocks} blocks that no client links: the session trend "
         "compares sessions within a block only. Restrict the sessions, or leave the trend out."
     )
-    return [Issue("sessions_not_linked", "warning", text, blocks)] if blocks > 1 else []
+    return [Issue("unlinked-sessions", "warning", text, blocks)] if blocks > 1 else []
 
 
 def _not_estimable(name: str, what: str, refusal: SpecificationError) -> Issue:
-    return Issue("not_estimable", "warning", f"The {what} of {name} are not estimated. {refusal}")
+    return Issue("not-estimable", "warning", f"The {what} of {name} are not estimated. {refusal}")
 
 
 def _not_converged(name: str, what: str) -> Issue:
     text = f"The search for the {what} of {name} stopped before its maximum: do not report them."
-    return Issue("not_converged", "error", text)
+    return Issue("not-converged", "error", text)
 
 
 def _bound_sentence(

@@ -211,6 +211,22 @@ def test_extreme_ratios_are_found():
     assert fit.variances[0] == pytest.approx(two, rel=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_bound_is_a_bound_at_any_ratio_of_the_levels(seed):
+    """Therapists above clients who differ 1e8 times as much as sessions: zero, or a maximum."""
+    rng = np.random.default_rng(seed)
+    client = np.repeat(np.arange(14), rng.integers(1, 9, 14))
+    therapist = np.arange(14) % 4
+    y = 100.0 * rng.normal(size=14)[client] + 0.01 * rng.normal(size=len(client))
+    fit = fit_variance_components(y, [client, therapist[client]])
+    assert fit.converged
+    if fit.boundary:
+        assert fit.boundary == (1,) and fit.variances[1] == 0.0 and fit.slopes[1] < 0
+    else:
+        assert fit.variances[1] > 1.0
+        assert abs(fit.slopes[1]) * fit.variances[1] / fit.residual < 1e-4
+
+
 def test_absorbed_lines_cost_their_degrees_of_freedom():
     frame = scores("nested")
     count = frame.groupby("client")["score"].transform("size")
