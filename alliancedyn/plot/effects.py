@@ -26,6 +26,7 @@ from alliancedyn.plot.style import (
     drawing,
     label,
     look,
+    write_labels,
 )
 
 if TYPE_CHECKING:
@@ -134,9 +135,12 @@ def impulse_response(
         for name in names:
             style = _look_of(fit, name) if response is None else _look_of_path(fit, source, name)
             _draw_response(axes, name, frame[name], style)
-        axes.set_xlabel("Sessions after the shock")
-        axes.set_ylabel("Score points" if response is None else f"{response}, score points")
-        axes.set_title(title or f"One point more {source} than expected")
+        write_labels(
+            axes,
+            x="Sessions after the shock",
+            y="Score points" if response is None else f"{response}, score points",
+            title=title or f"One point more {source} than expected",
+        )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color=RULE, linewidth=0.5, alpha=0.7)
         if len(names) > 1:
@@ -195,7 +199,9 @@ def _draw_forest(axes: Axes, rows: list[_Row], band: float | None) -> None:
         axes.plot(row.value, y, color=row.look.color, marker=row.look.marker, markersize=6.5)
         figures = interval(row.value, row.lower, row.upper)
         axes.text(1.02, y, figures, transform=beside, va="center", color=INK, fontsize=8.5)
-        axes.text(-0.02, y, row.name, transform=beside, va="center", ha="right", fontsize=8.5)
+        axes.text(
+            -0.02, y, fill(row.name, 40), transform=beside, va="center", ha="right", fontsize=8.5
+        )
     for model in dict.fromkeys(row.model for row in rows):
         top = min(y for row, y in zip(rows, places, strict=True) if row.model == model)
         axes.text(

@@ -21,6 +21,7 @@ from alliancedyn.plot.style import (
     label,
     panels,
     styled,
+    write_labels,
 )
 
 if TYPE_CHECKING:
@@ -85,8 +86,13 @@ def spaghetti(
             markeredgecolor="white",
             zorder=3,
         )
-        _name_axes(axes, "Session", name)
-        axes.set_title(title or _spaghetti_title(len(sample), panel.n_clients))
+        write_labels(
+            axes,
+            x="Session",
+            y=name,
+            title=title or _spaghetti_title(len(sample), panel.n_clients),
+        )
+        _set_ticks(axes)
     label(axes, _spaghetti_text(name, sessions, mean, len(sample), panel.n_clients))
     return axes
 
@@ -160,9 +166,7 @@ def _dot_lone_scores(axes: Axes, sessions: Array, line: Array) -> None:
         axes.plot(sessions[lone], line[lone], ".", color="#9fb3c8", markersize=3, zorder=1)
 
 
-def _name_axes(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+def _set_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.grid(axis="y", color=RULE, linewidth=0.5, alpha=0.7)
@@ -220,9 +224,7 @@ def _cloud(axes: Axes, values: Array, r: float, title: str, names: tuple[str, st
         )
         if len(values) > 2 and np.isfinite(r):
             _draw_trend(axes, values, r)
-        axes.set_title(f"{title}: r = {number(r)}")
-        axes.set_xlabel(names[0])
-        axes.set_ylabel(names[1])
+        write_labels(axes, x=names[0], y=names[1], title=f"{title}: r = {number(r)}")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.axhline(values[:, 1].mean() if len(values) else 0, color=RULE, lw=0.7, zorder=0)

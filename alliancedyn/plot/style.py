@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ STYLE: dict[str, Any] = {
     "lines.markersize": 5.0,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
+    "text.parse_math": False,  # a variable may have a dollar sign in its name
     "figure.dpi": 110.0,
     "savefig.dpi": 200.0,
     "svg.fonttype": "none",
@@ -97,6 +99,17 @@ def drawing(ax: Axes | None, size: tuple[float, float]) -> Iterator[Axes]:
     """Give an axes to draw on, the caller's or a new one of ``size`` inches, in the house style."""
     with rc_context(STYLE):
         yield panels(1, size)[0] if ax is None else ax
+
+
+def write_labels(ax: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
+    """Label an axes word for word, wrapped, whatever characters the names hold."""
+    for setter, text, width in (
+        (ax.set_xlabel, x, 60),
+        (ax.set_ylabel, y, 34),
+        (ax.set_title, title, 60),
+    ):
+        if text:
+            setter(fill(text, width), parse_math=False)
 
 
 def panels(columns: int, size: tuple[float, float], *, share_y: bool = False) -> np.ndarray:

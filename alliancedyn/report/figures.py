@@ -34,7 +34,7 @@ def missingness(material: Material) -> Picture:
         "missingness",
         plot.missingness(material.panel),
         "What was observed, one row per client. Percentages are of the sessions up to each "
-        "client's last; a gap is a session without any score before it.",
+        "client’s last; a gap is a session without any score before it.",
     )
 
 

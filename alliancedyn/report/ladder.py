@@ -22,7 +22,7 @@ _FAMILIES = {
     ),
     "RICLPM": (
         "random intercepts hold what is stable in each client; lagged effects run between the "
-        "deviations from the client's own level"
+        "deviations from the client’s own level"
     ),
 }
 _OPTIONS = {
@@ -79,7 +79,7 @@ def describe(label: str, fit: Fit) -> str:
     if options:
         parts.append(", ".join(options))
     if is_detrended(label):
-        parts.append("fitted to scores from which each client's own straight line was taken")
+        parts.append("fitted to scores from which each client’s own straight line was taken")
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}."
 
@@ -88,9 +88,9 @@ def step(earlier: str, first: Fit, later: str, second: Fit) -> str:
     """Say what changes from one model to the next."""
     changes = []
     if is_detrended(later) and not is_detrended(earlier):
-        changes.append("each client's own straight line is taken out of the scores first")
+        changes.append("each client’s own straight line is taken out of the scores first")
     if is_detrended(earlier) and not is_detrended(later):
-        changes.append("scores keep each client's own straight line")
+        changes.append("scores keep each client’s own straight line")
     ours, theirs = type(first.model).__name__, type(second.model).__name__
     if (ours, theirs) == ("CLPM", "RICLPM"):
         changes.append("stable differences between clients are set apart")

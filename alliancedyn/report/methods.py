@@ -85,12 +85,13 @@ def _sample(material: Material) -> str:
     text = (
         f"We analyzed {counts.clients:,} clients with {counts.rows:,} observed client-sessions "
         f"(sessions {counts.first} to {counts.last}; median {median} observed sessions per client, "
-        f"range {counts.fewest} to {counts.most}). Up to each client's last session, "
+        f"range {counts.fewest} to {counts.most}). Up to each client’s last session, "
         f"{counts.missing:.1%} of the scores were missing."
     )
     aside = {**fit.sample.clients_set_aside}
     if aside:
-        reasons = "; ".join(f"{reason}: {number:,}" for reason, number in aside.items())
+        withhold = material.discretion.withhold
+        reasons = "; ".join(f"{withhold(why)}: {many:,}" for why, many in aside.items())
         text += f" The model used {fit.sample.clients:,} clients (set aside: {reasons})."
     return text
 
@@ -125,7 +126,7 @@ def _models(material: Material) -> str:
     detrended = [label for label in labels if is_detrended(label)]
     if detrended:
         text += (
-            f" {_joined(detrended)} used scores from which each client's own straight line over "
+            f" {_joined(detrended)} used scores from which each client’s own straight line over "
             "sessions had been taken."
         )
     if material.failures:

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_QUOTED = r"(?:'[^']*'|\"[^\"]*'[^\"]*\")"  # double quotes only around an apostrophe, as repr does
+# A quotation mark opens after a non-letter and closes before one: client's is not a quotation.
+# repr uses double quotes around a value that holds an apostrophe.
+_QUOTED = r"(?:(?<!\w)'[^'\n]+'(?!\w)|(?<!\w)\"[^\"\n]*'[^\"\n]*\"(?!\w))"
 _ITEM = rf"{_QUOTED}(?: \((?:once|[\d,]+ times)\))?"
 _RUN = re.compile(rf"{_ITEM}(?:(?:, | and ){_ITEM})*(?: and (\d[\d,]*) more)?")
 _ONE = re.compile(_QUOTED)
-_PEOPLE = re.compile(r"\b(?:client|clients|therapist|therapists)\b[^'.;]{0,60}$")
+_PEOPLE = re.compile(r"\b(?:client|clients|therapist|therapists)\b[^'.;]{0,60}$", re.IGNORECASE)
 _COLUMN = re.compile(r"\bcolumns?\s*$", re.IGNORECASE)
 
 

@@ -127,7 +127,7 @@ def reliability(decomposition: Decomposition) -> Table:
     )
     return Table(
         "reliability",
-        "Reliability of the client's mean as a measure of the stable level",
+        "Reliability of the client’s mean as a measure of the stable level",
         ("Variable", "With autocorrelation", "White-noise formula"),
         rows,
         ("Average over clients. The white-noise formula overstates it where sessions carry over.",),

@@ -1,0 +1,283 @@
+"""Figures: they return axes, leave no trace, survive odd input, and say in words what they show."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+import alliancedyn as ad
+from alliancedyn import plot
+from alliancedyn.errors import SpecificationError
+from alliancedyn.plot import missing, style
+from alliancedyn.plot.numerals import interval, number
+
+
+@pytest.fixture(scope="module")
+def panel() -> ad.SessionPanel:
+    truth = ad.Dynamics.time_ordered(
+        phi_alliance=0.35,
+        phi_symptoms=0.45,
+        forward=-0.12,
+        backward=-0.10,
+        between_cov=[[1.0, -0.3], [-0.3, 2.0]],
+        mean=(4.0, 12.0),
+    )
+    dropout = ad.Dropout(rule="random", rate=0.3, first=3)
+    return ad.simulate(truth, clients=150, sessions=8, dropout=dropout, missing=0.1, seed=3)
+
+
+@pytest.fixture(scope="module")
+def fit(panel: ad.SessionPanel) -> ad.Fit:
+    return ad.RICLPM().fit(panel)
+
+
+@pytest.fixture(scope="module")
+def comparison(panel: ad.SessionPanel, fit: ad.Fit) -> object:
+    return ad.compare_models({"CLPM": ad.CLPM().fit(panel), "RI-CLPM": fit})
+
+
+def test_every_figure_returns_axes_and_has_words(panel, fit, comparison):
+    drawn = {
+        "spaghetti": plot.spaghetti(panel),
+        "missingness": plot.missingness(panel),
+        "path_diagram": plot.path_diagram(fit),
+        "direction_forest": plot.direction_forest(comparison),
+        "impulse_response": plot.impulse_response(fit),
+    }
+    for name, axes in drawn.items():
+        assert isinstance(axes, Axes), name
+        assert plot.alt_text(axes).endswith("."), name
+        assert plot.svg(axes).startswith("<?xml"), name
+
+
+def test_between_within_returns_two_axes_with_the_correlations_of_the_decomposition(panel):
+    parts = ad.decompose(panel)
+    axes = plot.between_within(parts)
+    assert axes.shape == (2,)
+    between = float(parts.correlation_between.loc["symptoms", "alliance"])
+    within = float(parts.correlation_within.loc["symptoms", "alliance"])
+    assert number(between) in axes[0].get_title(loc="left")
+    assert number(within) in axes[1].get_title(loc="left")
+    assert number(between) in plot.alt_text(axes)
+    assert number(within) in plot.alt_text(axes)
+
+
+def test_given_axes_are_drawn_on(panel, fit):
+    figure = Figure()
+    axes = figure.add_subplot()
+    assert plot.spaghetti(panel, "alliance", ax=axes) is axes
+    pair = plot.panels(2, (6, 3))
+    assert plot.impulse_response(fit, "symptoms", ax=pair[1]) is pair[1]
+    assert len(figure.axes) == 1
+
+
+def test_no_trace_is_left_in_matplotlib(panel):
+    before = dict(matplotlib.rcParams)
+    plot.svg(plot.spaghetti(panel))
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_no_window_system_is_touched():
+    code = (
+        "import sys, alliancedyn.plot; "
+        "assert 'matplotlib.pyplot' not in sys.modules, 'pyplot was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_same_figure_is_the_same_bytes(panel):
+    assert plot.svg(plot.spaghetti(panel, seed=5)) == plot.svg(plot.spaghetti(panel, seed=5))
+    assert plot.svg(plot.spaghetti(panel, seed=5)) != plot.svg(plot.spaghetti(panel, seed=6))
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
+def test_save_writes_the_format_that_the_suffix_names(panel, tmp_path, suffix):
+    magic = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[suffix]
+    path = plot.save(plot.missingness(panel), tmp_path / f"figure.{suffix}")
+    assert path.read_bytes().startswith(magic)
+
+
+# -- what is drawn ------------------------------------------------------------------------------
+
+
+def test_spaghetti_draws_as_many_lines_as_asked_and_the_true_mean(panel):
+    axes = plot.spaghetti(panel, "symptoms", clients=12)
+    mean = axes.lines[-1]
+    scores = panel.arrays().Y[:, :, panel.variables.index("symptoms")]
+    np.testing.assert_allclose(mean.get_ydata(), np.nanmean(scores, axis=0), rtol=1e-12)
+    courses = [line for line in axes.lines[:-1] if len(line.get_xdata()) == panel.n_sessions]
+    assert len(courses) == 12
+    assert "12 of 150" in plot.alt_text(axes)
+
+
+def test_the_mean_stops_where_fewer_than_five_clients_are_seen():
+    Y = np.full((8, 4, 2), 3.0)
+    Y[4:, 2:] = np.nan
+    axes = plot.spaghetti(_bare(Y), "symptoms")
+    assert np.isfinite(axes.lines[-1].get_ydata()).tolist() == [True, True, False, False]
+
+
+def test_a_handful_of_clients_is_not_drawn_one_by_one():
+    axes = plot.spaghetti(_bare(np.random.default_rng(0).normal(size=(4, 6, 2))))
+    assert len(axes.lines) == 1
+    assert "no mean" in plot.alt_text(axes)
+
+
+def test_missingness_tells_gaps_from_the_end():
+    Y = np.full((3, 4, 2), 1.0)
+    Y[0, 2:] = np.nan  # ends after session 2
+    Y[1, 1] = np.nan  # a gap
+    Y[2, 3, 0] = np.nan  # one score of two
+    cells = missing._map(_bare(Y))
+    expected = [
+        [missing.ALL, missing.ALL, missing.OVER, missing.OVER],
+        [missing.ALL, missing.ALL, missing.ALL, missing.SOME],
+        [missing.ALL, missing.GAP, missing.ALL, missing.ALL],
+    ]
+    assert cells.codes.tolist() == expected
+    assert cells.shares == pytest.approx((8 / 10, 1 / 10, 1 / 10))
+
+
+def test_missingness_of_many_clients_stays_small():
+    Y = np.random.default_rng(0).normal(size=(5000, 30, 2))
+    Y[np.random.default_rng(1).random(Y.shape) < 0.3] = np.nan
+    assert len(plot.svg(plot.missingness(_bare(Y)))) < 200_000
+
+
+def test_shades_of_the_map_differ_in_lightness():
+    grey = sorted(np.dot(to_rgb(color), (0.299, 0.587, 0.114)) for color in missing._COLORS)
+    assert min(np.diff(grey)) > 0.15
+
+
+def test_series_differ_in_more_than_color():
+    looks = style.LOOKS
+    assert len({str(one.line) for one in looks}) == len(looks)
+    assert len({one.marker for one in looks}) == len(looks)
+
+
+def test_path_diagram_prints_the_structural_paths_in_standard_deviations(panel, fit):
+    words = plot.alt_text(plot.path_diagram(fit))
+    answer = ad.compare_directions(fit, basis="structural")
+    for one in (answer.forward, answer.backward):
+        assert interval(one.value, one.lower, one.upper) in words
+    assert "in the order in which the scores are taken" in words
+
+
+def test_path_diagram_turns_round_with_the_timing(panel):
+    scored = panel.frame[["client", "session", "alliance", "symptoms"]]
+    turned = ad.SessionPanel.from_frame(
+        scored,
+        client="client",
+        session="session",
+        variables={"alliance": "alliance", "symptoms": "symptoms"},
+        timing={"alliance": "before", "symptoms": "after"},
+    )
+    fit = ad.RICLPM().fit(turned)
+    answer = ad.compare_directions(fit, basis="structural")
+    words = plot.alt_text(plot.path_diagram(fit))
+    path = interval(answer.forward.value, answer.forward.lower, answer.forward.upper)
+    assert f"alliance → symptoms: {path}" in words
+
+
+def test_path_diagram_without_timing_shows_the_lags(panel):
+    fit = ad.RICLPM().fit(_unknown_timing(panel))
+    words = plot.alt_text(plot.path_diagram(fit))
+    one = fit.effect("wai", "phq", standardized="within")
+    assert f"wai → phq: {interval(one.value, one.lower, one.upper)}" in words
+    with pytest.raises(SpecificationError, match="unknown"):
+        plot.path_diagram(fit, "structural")
+
+
+def test_forest_shows_every_model_both_ways_raw_and_standardized(comparison):
+    for standardized, column in ((True, "standardized"), (False, "estimate")):
+        axes = plot.direction_forest(comparison, standardized=standardized)
+        for value in comparison[column]:
+            assert number(float(value)) in plot.alt_text(axes)
+        names = [text.get_text() for text in axes.texts]
+        assert names.count("alliance → symptoms") == names.count("symptoms → alliance") == 2
+    assert len(plot.direction_forest(comparison).patches) == 1
+    assert not plot.direction_forest(comparison, standardized=False).patches
+
+
+def test_forest_draws_directions_too(fit):
+    answer = ad.compare_directions(fit)
+    words = plot.alt_text(plot.direction_forest({"RI-CLPM": answer}))
+    assert number(answer.forward.value) in words
+    with pytest.raises(SpecificationError, match="compare_models"):
+        plot.direction_forest({"RI-CLPM": answer}, standardized=False)
+
+
+def test_forest_of_nothing_is_refused(comparison):
+    with pytest.raises(SpecificationError, match="no effect to draw"):
+        plot.direction_forest(comparison.iloc[:0])
+    with pytest.raises(SpecificationError, match="no effect to draw"):
+        plot.direction_forest(comparison, process="alliance", outcome="nothing")
+
+
+def test_impulse_response_is_that_of_the_fit(fit):
+    frame = fit.impulse_response("alliance", 6)
+    axes = plot.impulse_response(fit, "alliance", 6, response="symptoms")
+    drawn = axes.lines[-1].get_ydata()
+    np.testing.assert_allclose(drawn, frame["symptoms"]["estimate"], rtol=1e-12)
+    assert len(drawn) == 7
+
+
+def test_an_unknown_variable_is_refused_by_name(panel):
+    with pytest.raises(SpecificationError, match=r"no variable 'mood'.*alliance, symptoms"):
+        plot.spaghetti(panel, "mood")
+
+
+def test_axes_of_others_have_no_words():
+    with pytest.raises(SpecificationError, match="no alternative text"):
+        plot.alt_text(Figure().add_subplot())
+
+
+@pytest.mark.parametrize("name", ["$x_$", "a & b <c>", "α–β", "x" * 70, "100 %", r"\frac{1}"])
+def test_any_variable_name_can_be_drawn(name):
+    Y = np.random.default_rng(0).normal(size=(20, 5, 2))
+    panel = _bare(Y, (name, "symptoms"))
+    figure = Figure()
+    for axes in (None, figure.add_subplot()):
+        drawn = plot.spaghetti(panel, name, ax=axes)
+        assert plot.svg(drawn)
+        assert name in plot.alt_text(drawn)
+
+
+def test_numbers_read_well():
+    assert number(-0.114) == "−0.11"
+    assert number(-0.001) == "0.00"
+    assert number(float("nan")) == "–"
+    assert number(12345.678, 1) == "12,345.7"
+    assert interval(-0.114, -0.171, -0.056) == "−0.11 [−0.17, −0.06]"
+    assert interval(0.02, 0.001, 0.04) == "0.020 [0.001, 0.040]"
+    assert interval(0.2, float("nan"), float("nan")) == "0.20 [no interval]"
+
+
+def _bare(Y: np.ndarray, variables: tuple[str, ...] = ("alliance", "symptoms")) -> SimpleNamespace:
+    """Return as much of a panel as a figure of scores needs."""
+    return SimpleNamespace(
+        n_clients=len(Y),
+        variables=variables,
+        process=variables[0],
+        outcome=variables[1],
+        sessions=np.arange(1, Y.shape[1] + 1),
+        arrays=lambda: SimpleNamespace(Y=Y),
+    )
+
+
+def _unknown_timing(panel: ad.SessionPanel) -> ad.SessionPanel:
+    frame = panel.frame.rename(columns={"alliance": "wai", "symptoms": "phq"})
+    return ad.SessionPanel.from_frame(
+        frame[["client", "session", "wai", "phq"]],
+        client="client",
+        session="session",
+        variables={"wai": "wai", "phq": "phq"},
+    )

@@ -1,0 +1,543 @@
+"""The report: valid, self-contained, discreet, honest, and readable in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from base64 import b64decode
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pages import Page
+
+import alliancedyn as ad
+from alliancedyn.errors import SpecificationError
+from alliancedyn.report.privacy import Discretion
+
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs headless Chromium, which is not installed"
+)
+
+
+def _frame(clients: int = 90, sessions: int = 8, seed: int = 3) -> pd.DataFrame:
+    """Simulate a panel whose client and therapist ids cannot be mistaken for anything else."""
+    truth = ad.Dynamics.time_ordered(
+        phi_alliance=0.35,
+        phi_symptoms=0.45,
+        forward=-0.15,
+        backward=-0.12,
+        between_cov=[[1.0, -0.3], [-0.3, 2.0]],
+        mean=(4.0, 12.0),
+    )
+    dropout = ad.Dropout(rule="random", rate=0.3, first=3)
+    panel = ad.simulate(truth, clients, sessions, dropout=dropout, missing=0.08, seed=seed)
+    frame = panel.frame[["client", "session", "alliance", "symptoms"]].copy()
+    frame["client"] = "Quixote-" + frame["client"].astype(str)
+    frame["therapist"] = np.where(frame["client"].str[-1].isin(list("02468")), "Dulcinea", "Sancho")
+    return frame
+
+
+def _panel(
+    frame: pd.DataFrame, variables: tuple[str, ...], timing: dict[str, str] | None
+) -> ad.SessionPanel:
+    return ad.SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables={name: name for name in variables},
+        therapist="therapist",
+        timing=timing,
+    )
+
+
+def _write(path: Path, panel: ad.SessionPanel, fits: dict[str, ad.Fit], **more: object) -> str:
+    directions = more.pop("directions", None)
+    ad.write_report(
+        path,
+        panel,
+        fits,
+        directions=directions
+        if directions is not None
+        else {label: ad.compare_directions(fit) for label, fit in fits.items()},
+        decomposition=more.pop("decomposition", ad.decompose(panel)),
+        comparison=ad.compare_models(fits),
+        quality=ad.check(panel),
+        **more,
+    )
+    return path.read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def panel() -> ad.SessionPanel:
+    timing = {"alliance": "after", "symptoms": "before"}
+    return _panel(_frame(), ("alliance", "symptoms"), timing)
+
+
+@pytest.fixture(scope="module")
+def fits(panel: ad.SessionPanel) -> dict[str, ad.Fit]:
+    return {
+        "CLPM, equal means": ad.CLPM(means="equal").fit(panel),
+        "CLPM, session means": ad.CLPM().fit(panel),
+        "RI-CLPM, session means": ad.RICLPM().fit(panel),
+        "RI-CLPM, client-detrended": ad.RICLPM(means="equal").fit(panel),
+    }
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report") / "deep" / "report.html"
+
+
+@pytest.fixture(scope="module")
+def text(path: Path, panel: ad.SessionPanel, fits: dict[str, ad.Fit]) -> str:
+    return _write(
+        path, panel, fits, failures={"LCM-SR": "It needs four sessions. Use RI-CLPM."}, seed=7
+    )
+
+
+def _words(text: str) -> str:
+    return " ".join(" ".join(Page(text).words).split())
+
+
+# -- the page -----------------------------------------------------------------------------------
+
+
+def test_the_page_is_valid_and_self_contained(text):
+    assert Page(text).faults == []
+
+
+def test_the_strict_reader_sees_faults():
+    bad = (
+        "<!DOCTYPE html><html lang='en'><head><meta name='viewport'></head><body><h1 id='a'>x</h1>"
+    )
+    faults = Page(
+        f"{bad}<h3 id='a'><p><img src='http://x'></h3><a href='#b'>x</a></body></html>"
+    ).faults
+    for part in ("closes what", "alternative", "twice", "jumps", "fetches", "nothing has the id b"):
+        assert any(part in fault for fault in faults), part
+
+
+def test_figures_are_inside_the_file_and_described(text):
+    images = [one for tag, one in Page(text).elements if tag == "img"]
+    assert len(images) == 6
+    for image in images:
+        kind, _, data = image["src"].partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        assert b64decode(data).startswith(b"<?xml")
+        assert len(image["alt"]) > 60
+
+
+def test_sections_stand_in_order(text):
+    found = [text.index(f'id="{name}"') for name in (
+        "verdict", "data", "parts", "models", "ladder", "course", "assumptions", "warnings",
+        "methods", "provenance",
+    )]  # fmt: skip
+    assert found == sorted(found)
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path, panel, fits):
+    with pytest.raises(SpecificationError, match="not among the fits"):
+        _write(tmp_path / "report.html", panel, fits, headline="DSEM")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_analysis_gives_the_same_bytes(tmp_path, panel, fits):
+    few = {"RI-CLPM": fits["RI-CLPM, session means"]}
+    assert _write(tmp_path / "a.html", panel, few) == _write(tmp_path / "b.html", panel, few)
+
+
+def test_a_report_needs_a_fit(tmp_path, panel, fits):
+    with pytest.raises(SpecificationError, match=r"no fit to report.*Too few"):
+        ad.write_report(
+            tmp_path / "x.html",
+            panel,
+            {},
+            directions={},
+            comparison=ad.compare_models(fits),
+            quality=ad.check(panel),
+            failures={"CLPM": "Too few sessions."},
+        )
+
+
+# -- what it says -------------------------------------------------------------------------------
+
+
+def test_the_verdict_is_that_of_the_headline_model(text, fits):
+    answer = ad.compare_directions(fits["RI-CLPM, session means"])
+    top = text[: text.index('id="data"')]
+    for state in (answer.forward_state, answer.backward_state):
+        assert state in top
+    assert "Figures: RI-CLPM, session means" in top
+
+
+def test_models_that_disagree_are_said_to(tmp_path, panel, fits):
+    base = ad.compare_directions(fits["RI-CLPM, session means"])
+    answers = {
+        "CLPM, session means": replace(base, lead="forward", forward_state="supported"),
+        "RI-CLPM, session means": replace(base, lead="backward", forward_state="undetermined"),
+    }
+    chosen = {label: fits[label] for label in answers}
+    text = _write(tmp_path / "r.html", panel, chosen, directions=answers)
+    assert "<h1>The answer depends on the model</h1>" in text
+    assert "stable differences between clients are set apart" in _words(text)
+    assert "alliance → symptoms goes from supported to undetermined" in _words(text)
+
+
+def test_models_that_agree_are_said_to(tmp_path, panel, fits):
+    answer = replace(ad.compare_directions(fits["RI-CLPM, session means"]), lead="both")
+    chosen = {label: fits[label] for label in ("CLPM, session means", "RI-CLPM, session means")}
+    text = _write(tmp_path / "r.html", panel, chosen, directions=dict.fromkeys(chosen, answer))
+    assert "<h1>Alliance and symptoms predict each other, neither clearly more</h1>" in text
+    assert "All 2 models that converged give the same verdict." in text
+
+
+@pytest.mark.parametrize(
+    ("lead", "mirrored"), [("forward", "backward"), ("both", "both"), ("neither", "neither")]
+)
+def test_no_direction_is_favored_by_the_words(lead, mirrored):
+    from alliancedyn.report.verdict import lead_words
+
+    swapped = lead_words(mirrored, "q", "p").replace("Q", "q").replace("P", "p")
+    ours = lead_words(lead, "p", "q").replace("Q", "q").replace("P", "p")
+    if lead == "forward":
+        assert ours == swapped
+    else:
+        assert sorted(ours.split()) == sorted(swapped.split())
+
+
+def test_the_ladder_tells_both_paths_with_the_numbers_of_the_comparison(text, fits):
+    from alliancedyn.plot.numerals import interval
+
+    words = _words(text[text.index('id="ladder"') : text.index('id="course"')])
+    for row in ad.compare_models(fits).to_dict("records"):
+        assert interval(row["estimate"], row["lower"], row["upper"]) in words
+    assert words.count("every session gets its own mean") == 2
+    assert words.count("stable differences between clients are set apart") == 2
+    assert words.count("straight line is taken out of the scores first") == 2
+
+
+def test_detrended_models_are_marked_and_never_speak_first(text):
+    assert text.count('<span class="tag">detrended</span>') >= 4
+    assert "Detrended models are a check" in text
+    assert 'class="speaks"><th scope="row">RI-CLPM, session means' in text
+
+
+def test_failures_are_named_with_their_reason(text):
+    words = _words(text)
+    assert "LCM-SR" in words
+    assert "It needs four sessions. Use RI-CLPM." in words
+    assert "1 model could not be fitted" in words
+
+
+def test_missing_fit_indices_are_explained(tmp_path, panel, fits, monkeypatch):
+    fit = fits["CLPM, session means"]
+    reason = "Sessions 7 and 8 are never seen together."
+    monkeypatch.setattr(
+        ad.Fit, "fit_indices", lambda self, panel=None: {"chisq": float("nan"), "reason": reason}
+    )
+    assert reason in _words(_write(tmp_path / "r.html", panel, {"CLPM": fit}))
+
+
+def test_fits_without_data_still_report(tmp_path, panel, fits):
+    text = _write(
+        tmp_path / "r.html", panel, {"RI-CLPM": fits["RI-CLPM, session means"].without_data()}
+    )
+    assert Page(text).faults == []
+    assert "Pass panel=" in _words(text)
+
+
+def test_assumptions_and_the_causal_paragraph_are_always_there(text, fits):
+    words = _words(text)
+    assert "not effects of an intervention" in words
+    for one in fits["RI-CLPM, session means"].model.assumptions:
+        assert " ".join(one.split()) in words
+
+
+def test_the_methods_paragraph_holds_the_real_figures(text, panel):
+    start = text.index('class="box paste"')
+    words = " ".join(unescape(text[start : text.index("</p>", start)]).split())
+    attended = np.isfinite(panel.arrays().Y).any(axis=2).sum(axis=1)
+    for part in (
+        f"{panel.n_clients} clients",
+        f"range {attended.min()} to {attended.max()}",
+        "symptoms was rated before each session",
+        "Alliance was rated after each session",
+        "full-information maximum likelihood",
+        f"alliancedyn {ad.__version__}",
+        f"numpy {np.__version__}",
+        f"Python {sys.version.split()[0]}",
+        "seed 7",
+        "LCM-SR could not be fitted",
+    ):
+        assert part in words, part
+
+
+def test_errors_are_named_as_they_were_computed(tmp_path, panel):
+    fit = ad.RICLPM().fit(panel, errors="robust")
+    assert "robust to non-normal scores" in _words(
+        _write(tmp_path / "r.html", panel, {"RI-CLPM": fit})
+    )
+
+
+# -- odd cases ----------------------------------------------------------------------------------
+
+
+def test_unknown_timing_is_warned_of_and_the_lags_are_shown(tmp_path):
+    frame = _frame().rename(columns={"alliance": "wai", "symptoms": "phq"})
+    panel = _panel(frame, ("wai", "phq"), None)
+    text = _write(tmp_path / "r.html", panel, {"RI-CLPM": ad.RICLPM().fit(panel)})
+    words = _words(text)
+    assert Page(text).faults == []
+    assert "Whether wai and phq are rated before or after the session is unknown" in words
+    assert "When wai and phq were rated, before or after the session, was not known." in words
+    assert "Two readings of time" not in words
+
+
+def test_three_variables(tmp_path):
+    frame = _frame()
+    frame["hope"] = np.random.default_rng(0).normal(size=len(frame)) + frame["alliance"] / 2
+    timing = {"alliance": "after", "symptoms": "before", "hope": "after"}
+    panel = _panel(frame, ("alliance", "symptoms", "hope"), timing)
+    text = _write(tmp_path / "r.html", panel, {"RI-CLPM": ad.RICLPM().fit(panel)})
+    assert Page(text).faults == []
+    assert "alliance, hope" in _words(text)
+
+
+def test_session_specific_lags(tmp_path, panel):
+    fit = ad.RICLPM(lags="free").fit(panel, strict=False)
+    text = _write(tmp_path / "r.html", panel, {"RI-CLPM, free lags": fit})
+    assert Page(text).faults == []
+    assert "No figure here" in text  # there is no one impulse response
+
+
+def test_bounds_and_failed_convergence_are_said_at_the_top_and_in_full(tmp_path, panel, fits):
+    fit = fits["RI-CLPM, session means"]
+    sentence = "between_cov[alliance,alliance] ended at zero: this is the CLPM."
+    bounded = replace(fit, diagnostics={**fit.diagnostics, "boundary": [sentence]})
+    text = _write(tmp_path / "a.html", panel, {"RI-CLPM": bounded})
+    assert sentence in _words(text)
+    assert "1 warning" in _words(text[: text.index('id="data"')])
+    failed = replace(fit, converged=False)
+    text = _write(tmp_path / "b.html", panel, {"RI-CLPM": failed})
+    assert "<h1>No verdict: the model did not converge</h1>" in text
+    assert "must not be read" in _words(text)
+
+
+def test_a_converged_model_speaks_before_one_that_did_not(tmp_path, panel, fits):
+    some = {
+        "CLPM": fits["CLPM, session means"],
+        "RI-CLPM": replace(fits["RI-CLPM, session means"], converged=False),
+    }
+    text = _write(tmp_path / "r.html", panel, some)
+    assert "Figures: CLPM," in text
+
+
+def test_without_a_verdict_there_is_still_a_report(tmp_path, panel, fits):
+    few = {"CLPM": fits["CLPM, session means"]}
+    text = _write(tmp_path / "r.html", panel, few, directions={}, decomposition=None)
+    assert "<h1>No model gave a verdict</h1>" in text
+    assert Page(text).faults == []
+
+
+@pytest.mark.parametrize(
+    "hostile", ["<script>alert(1)</script>", 'a"b', "x & y", "</style><b>", "$x_1$"]
+)
+def test_hostile_names_are_shown_and_do_nothing(tmp_path, hostile):
+    frame = _frame(60, 6).rename(columns={"alliance": hostile})
+    timing = {hostile: "after", "symptoms": "before"}
+    panel = _panel(frame, (hostile, "symptoms"), timing)
+    title = f"Study of {hostile}"
+    fits = {f"CLPM of {hostile}": ad.CLPM().fit(panel)}
+    text = _write(tmp_path / "r.html", panel, fits, title=title, notes=(f"Mind {hostile}.",))
+    assert Page(text).faults == []
+    assert title in _words(text)
+    assert f"Mind {hostile}." in _words(text)
+
+
+# -- who is not named ---------------------------------------------------------------------------
+
+
+def test_no_client_and_no_therapist_is_named(tmp_path, panel, fits):
+    fit = fits["RI-CLPM, session means"]
+    clients = list(panel.arrays().clients)
+    who = f"Look at clients {clients[0]!r}, {clients[1]!r} and 7 more, seen by 'Dulcinea'."
+    aside = replace(fit.sample, clients_set_aside={f"no score, as {clients[2]!r}": 1})
+    noted = replace(fit, sample=aside, diagnostics={**fit.diagnostics, "notes": [who]})
+    text = _write(
+        tmp_path / "r.html", panel, {"RI-CLPM": noted}, failures={"CLPM": who}, notes=(who,)
+    )
+    everything = text + "".join(
+        b64decode(one["src"].partition(",")[2]).decode()
+        for tag, one in Page(text).elements
+        if tag == "img"
+    )
+    for name in ("Quixote", "Dulcinea", "Sancho"):
+        assert name not in everything
+    assert "[9 not named here]" in text
+
+
+def test_folders_are_not_named(tmp_path):
+    folder = tmp_path / "patients of Dr Sancho"
+    folder.mkdir()
+    source = folder / "export.csv"
+    _frame(40, 5).to_csv(source, index=False)
+    variables = {"alliance": "alliance", "symptoms": "symptoms"}
+    panel = ad.read_sessions(
+        source, client="client", session="session", variables=variables, therapist="therapist"
+    )
+    text = _write(tmp_path / "r.html", panel, {"CLPM": ad.CLPM().fit(panel)})
+    assert "export.csv" in text
+    assert "patients of" not in text
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("out of order for 'C03', 'C20' and 7 more. Sort.", "out of order for [9 not named here]. Sort."),
+        ("Client ids 'X1' and 'X2' differ", "Client ids [2 not named here] differ"),
+        ("clients 'X' (12 times), 'Y' (once)", "clients [2 not named here]"),
+        ('therapist "O\'Brien" left', "therapist [1 not named here] left"),
+        ("Column 'client_id' holds text", "Column 'client_id' holds text"),
+        ("each client's mean, the therapist's too", "each client's mean, the therapist's too"),
+        ("values 'NA' and '.' in column 'wai'", "values 'NA' and '.' in column 'wai'"),
+        ('pass order="date"', 'pass order="date"'),
+    ],
+)  # fmt: skip
+def test_identifiers_in_messages_are_withheld(message, expected):
+    assert Discretion.of(["C03", "C11"], ["T1"]).withhold(message) == expected
+
+
+def test_small_counts_are_withheld(tmp_path):
+    frame = _frame(40, 6)
+    late = frame["session"].to_numpy() == 6
+    first_three = np.isin(frame["client"], sorted(set(frame["client"][late]))[:3])
+    panel = _panel(frame[~late | first_three], ("alliance", "symptoms"), None)
+    fit = ad.CLPM(sessions=(1, 5)).fit(panel)
+    text = _write(tmp_path / "r.html", panel, {"CLPM": fit})
+    table = text[text.index('id="table-attendance"') : text.index("Counts below 5")]
+    assert "<td>&lt; 5</td>" in table
+    assert "<td>3</td>" not in table
+
+
+# -- cost ---------------------------------------------------------------------------------------
+
+
+def test_importing_the_report_is_light():
+    code = (
+        "import sys, alliancedyn.report; "
+        "bad = {'matplotlib', 'jinja2', 'numba', 'scipy'} & set(sys.modules); assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_report_takes_seconds(tmp_path, panel, fits):
+    began = time.perf_counter()
+    _write(tmp_path / "r.html", panel, fits)
+    assert time.perf_counter() - began < 4.0
+
+
+# -- a real browser -----------------------------------------------------------------------------
+
+
+def _chromium(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    command = [
+        str(CHROMIUM),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--allow-file-access-from-files",
+        f"--user-data-dir={home / 'profile'}",
+        *arguments,
+    ]
+    environment = {**os.environ, "HOME": str(home)}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=True, env=environment
+    )
+
+
+def _measure(report: Path, width: int, home: Path) -> dict[str, object]:
+    """Open the report in a frame of ``width`` pixels and measure it there."""
+    probe = home / f"probe{width}.html"
+    probe.write_text(
+        f"""<!DOCTYPE html><body>
+<iframe id="f" src="{report.as_uri()}" style="width:{width}px;height:800px;border:0"></iframe>
+<pre id="found"></pre><script>
+document.getElementById("f").onload = () => {{
+  const page = document.getElementById("f").contentDocument;
+  const wide = [...page.querySelectorAll("body *")].filter(one =>
+    !one.closest(".scroll") && !one.closest(".skip, .hidden") &&
+    one.getBoundingClientRect().right > {width} + 1);
+  const answers = page.querySelector(".answers").getBoundingClientRect();
+  document.getElementById("found").textContent = JSON.stringify({{
+    width: page.documentElement.scrollWidth,
+    wide: wide.map(one => one.tagName + "." + one.className),
+    broken: [...page.images].filter(one => one.complete && !one.naturalWidth).length,
+    images: page.images.length,
+    headline: page.querySelector("h1").getBoundingClientRect().bottom,
+    answers: answers.top,
+  }});
+}};
+</script></body>""",
+        "utf-8",
+    )
+    run = _chromium("--virtual-time-budget=8000", "--dump-dom", probe.as_uri(), home=home)
+    found = run.stdout.partition('<pre id="found">')[2].partition("</pre>")[0]
+    return dict(json.loads(unescape(found)))
+
+
+@pytest.mark.browser
+@needs_chromium
+def test_the_console_stays_silent(text, path, tmp_path):
+    run = _chromium(
+        "--enable-logging=stderr",
+        "--virtual-time-budget=5000",
+        "--dump-dom",
+        path.as_uri(),
+        home=tmp_path,
+    )
+    assert "</html>" in run.stdout
+    said = [line for line in run.stderr.splitlines() if "CONSOLE" in line]
+    assert said == []
+
+
+@pytest.mark.browser
+@needs_chromium
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_fits_its_window(text, path, tmp_path, width):
+    found = _measure(path, width, tmp_path)
+    assert found["width"] <= width
+    assert found["wide"] == []
+    assert (found["broken"], found["images"]) == (0, 6)
+    assert found["headline"] < 320
+    assert found["answers"] < 640, "the answer is not on the first screen"
+
+
+@pytest.mark.browser
+@needs_chromium
+def test_it_prints(text, path, tmp_path):
+    target = tmp_path / "report.pdf"
+    _chromium(f"--print-to-pdf={target}", "--no-pdf-header-footer", path.as_uri(), home=tmp_path)
+    pages = target.read_bytes().count(b"/Type /Page\n") + target.read_bytes().count(b"/Type /Page ")
+    assert target.stat().st_size > 50_000
+    assert pages < 20
