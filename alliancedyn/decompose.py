@@ -435,8 +435,9 @@ def _estimator(trend: Trend, levels: tuple[str, ...]) -> str:
         "linear": " of scores minus each client's line, whose degrees of freedom are counted",
     }[trend]
     return (
-        f"Variances and intraclass correlations: REML, intercept-only, random intercepts of "
-        f"{' and '.join(levels)}, independent sessions{taken}. Reliability: REML with a random "
+        "Variances and intraclass correlations: REML, intercept-only, random intercepts for "
+        f"{' and '.join(f'{level}s' for level in levels)}, independent sessions{taken}; carry-over "
+        "from session to session counts partly as stable there. Reliability: REML with a random "
         "client intercept and first-order autocorrelated sessions. Correlations: observed parts, "
         "not corrected for unreliability."
     )
