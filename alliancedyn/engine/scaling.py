@@ -27,6 +27,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, solve_triangular
+from scipy.linalg.blas import dgemm
 
 from alliancedyn.engine.moments import Patterns, find_patterns
 from alliancedyn.errors import SpecificationError
@@ -172,9 +173,11 @@ def _information(Y: Array, patterns: Patterns, mean: Array, cov: Array) -> Array
         pull = [chunk.pull[low:high] for low, high in pairwise(start)]
         half = np.array([g.T @ g for g in pull]) - 0.5 * count[:, None, None] * chunk.weight
         weight, half = chunk.weight[:, low_a, low_b], half[:, low_a, low_b]
-        table += weight.T @ half
-        total_weight += np.tensordot(count, chunk.weight, axes=1)
-        cross += weight.T @ np.array([g.sum(axis=0) for g in pull])
+        # SciPy's products: NumPy's own threads, still spinning, would slow its Cholesky down.
+        table += dgemm(1.0, half.T, weight.T, trans_b=True)
+        total_weight += np.einsum("k,kab->ab", count, chunk.weight)
+        summed = np.array([g.sum(axis=0) for g in pull])
+        cross += dgemm(1.0, weight.T, summed.T, trans_b=True)
     out = np.zeros((p + len(low_a),) * 2)
     out[:p, :p] = total_weight
     out[:p, p:] = _mean_by_cov(cross, p)
