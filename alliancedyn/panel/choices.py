@@ -1,0 +1,56 @@
+"""Which variable is the process, which the outcome, and when each was rated."""
+
+from __future__ import annotations
+
+from alliancedyn.panel.issues import Issue, info, joined, warning
+from alliancedyn.panel.mapping import PanelMapping
+
+USUAL_ROLES = {"process": "alliance", "outcome": "symptoms"}
+USUAL_TIMING = {"alliance": "after", "symptoms": "before"}
+
+
+def choose_roles(mapping: PanelMapping) -> tuple[str, str, list[Issue]]:
+    """Return process and outcome, and an issue if any of them was chosen by default.
+
+    Returns
+    -------
+    process, outcome : str
+    issues : list of Issue
+    """
+    names = list(mapping.variables)
+    chosen = {"process": mapping.process, "outcome": mapping.outcome}
+    for role in chosen:
+        taken = [name for name in chosen.values() if name is not None]
+        usual = USUAL_ROLES[role]
+        if chosen[role] is None and usual in names and usual not in taken:
+            chosen[role] = usual
+    for role in chosen:
+        if chosen[role] is None:
+            chosen[role] = next(name for name in names if name not in chosen.values())
+    process, outcome = str(chosen["process"]), str(chosen["outcome"])
+    if mapping.process is not None and mapping.outcome is not None:
+        return process, outcome, []
+    said = f"process={process!r} and outcome={outcome!r} were chosen by default. Pass process= and "
+    return process, outcome, [info("default-roles", f"{said}outcome= to say otherwise.")]
+
+
+def choose_timing(mapping: PanelMapping) -> tuple[dict[str, str], list[Issue]]:
+    """Return when each variable was rated; a missing key means unknown.
+
+    Only the names alliance and symptoms have a default, and an issue says that it was used.
+    """
+    timing, issues = dict(mapping.timing), []
+    assumed = [name for name in mapping.variables if name in USUAL_TIMING and name not in timing]
+    if assumed:
+        timing |= {name: USUAL_TIMING[name] for name in assumed}
+        listing = joined([f"{name!r} {USUAL_TIMING[name]}" for name in assumed])
+        said = f"Timing was assumed from the names: {listing} the session. Pass timing= to confirm."
+        issues.append(warning("default-timing", said, len(assumed)))
+    timing = {name: when for name, when in timing.items() if when != "unknown"}
+    unknown = [name for name in mapping.variables if name not in timing]
+    if unknown:
+        listing = joined([repr(name) for name in unknown])
+        said = f"It is unknown whether {listing} was rated before or after the session; what needs "
+        said += "that order is refused. Pass timing=."
+        issues.append(warning("unknown-timing", said, len(unknown)))
+    return {name: timing[name] for name in mapping.variables if name in timing}, issues

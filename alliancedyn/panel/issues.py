@@ -1,0 +1,119 @@
+"""Findings that travel with a panel: what was noticed, how often, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SEVERITIES = ("error", "warning", "info")
+
+# Every code an issue of a panel can carry, with the question it answers. docs/data.md lists them.
+CODES = {
+    "apostrophe-ids": "ids that began with an apostrophe (a spreadsheet's mark for text)",
+    "blank-rows": "rows without anything in the mapped columns, removed",
+    "case-differing-ids": "ids that differ only in case, spaces or punctuation",
+    "ceiling": "many scores at the highest declared value",
+    "cleaned-numbers": "numbers read despite apostrophes or typographic minus signs",
+    "constant-series": "clients whose score never changes",
+    "constant-variable": "a variable that never changes at all",
+    "dates-out-of-order": "clients whose dates run backwards, kept on request",
+    "decimal-comma": "numbers read with a decimal comma",
+    "default-roles": "process and outcome chosen by default",
+    "default-timing": "timing assumed from the names alliance and symptoms",
+    "duplicates-removed": "identical rows of one client and session, one kept",
+    "duplicates-resolved": "conflicting rows of one client and session, resolved by the policy",
+    "empty-sessions": "session numbers at which nobody has a score",
+    "encoding-assumed": "a text encoding that was inferred, not declared",
+    "excel-serial-dates": "dates read from a spreadsheet's serial numbers",
+    "float-ids": "ids written as decimal numbers, such as 12.0",
+    "floor": "many scores at the lowest declared value",
+    "late-start": "clients whose first row is not at the panel's first session",
+    "lost-leading-zeros": "ids that may have lost their leading zeros",
+    "missing-codes": "declared missing codes that were found",
+    "missing-dates": "rows without a date",
+    "missing-therapist": "rows without a therapist",
+    "never-together": "process and outcome are never scored in the same row",
+    "no-score-clients": "clients without any score",
+    "numbering-start": "session numbers that do not start at 1",
+    "padded-ids": "ids with spaces around them",
+    "repeated-episodes": "people with more than one episode, each a series of its own",
+    "rows-without-scores": "rows without any score, kept",
+    "same-day-sessions": "sessions of one client on the same date",
+    "scores-changed": "scores replaced after reading, such as detrended ones",
+    "session-gaps": "missing session numbers between a client's first and last session",
+    "sessions-by-date": "session numbers given or dealt out again by date",
+    "single-session-clients": "clients with one session only",
+    "suspect-missing-code": "values that look like undeclared missing codes",
+    "therapist-switches": "clients seen by more than one therapist",
+    "thousands-separators": "numbers with thousands separators",
+    "time-zones": "dates with a time zone, read as local clock time",
+    "two-digit-years": "dates with two-digit years",
+    "unknown-timing": "variables whose timing is unknown",
+    "varying-client-column": "a client's group, site, arm or covariate that changes over sessions",
+}
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One finding about the data.
+
+    Parameters
+    ----------
+    code : str
+        Short constant name, listed in the documentation.
+    severity : {"info", "warning", "error"}
+        How much a reader of the results should care.
+    message : str
+        What was found and what to do about it; no client data beyond identifiers.
+    count : int, default 1
+        How often, in the unit the message names.
+    """
+
+    code: str
+    severity: str
+    message: str
+    count: int = 1
+
+
+def info(code: str, message: str, count: int = 1) -> Issue:
+    """Note something that was done or assumed."""
+    return Issue(code, "info", message, int(count))
+
+
+def warning(code: str, message: str, count: int = 1) -> Issue:
+    """Note something that can move a result."""
+    return Issue(code, "warning", message, int(count))
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a count with its noun: ``1 row``, ``1,204 rows``."""
+    return f"{count:,} {noun if count == 1 else (plural or noun + 's')}"
+
+
+def named_rows(rows: Iterable[Any], shown: int = 3) -> str:
+    """Name rows by number: ``row 4``, ``rows 4, 9 and 11``, ``rows 4, 9, 11 and 7 more``."""
+    numbers = sorted({int(row) for row in rows})
+    word = "row" if len(numbers) == 1 else "rows"
+    return f"{word} {joined([str(number) for number in numbers], shown)}"
+
+
+def named_values(values: Sequence[str], counts: Sequence[int] | None = None, shown: int = 3) -> str:
+    """Name values, the most frequent first: ``'NA' (12 times), '.' (once)``."""
+    if counts is None:
+        return joined([repr(str(value)) for value in values], shown)
+    order = sorted(range(len(values)), key=lambda i: (-int(counts[i]), str(values[i])))
+    texts = [f"{str(values[i])!r} ({_times(int(counts[i]))})" for i in order]
+    return joined(texts, shown)
+
+
+def joined(parts: Sequence[str], shown: int = 3) -> str:
+    """Join words as a sentence does, naming at most ``shown`` and counting the rest."""
+    parts = list(parts)
+    if len(parts) > shown:
+        return f"{', '.join(parts[:shown])} and {len(parts) - shown:,} more"
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"

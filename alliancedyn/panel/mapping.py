@@ -1,0 +1,346 @@
+"""What each column of an export means: given in arguments, in a TOML file, or in both."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alliancedyn.errors import DataError
+from alliancedyn.panel.issues import joined
+from alliancedyn.panel.layout import instrument_column, wide_columns
+from alliancedyn.panel.table import close_to
+
+Code = str | int | float
+ROLES = ("client", "session", "therapist", "date", "day", "group", "site", "episode", "arm")
+TEXT_OPTIONS = ("process", "outcome", "date_format", "encoding", "delimiter", "decimal", "sha256")
+CHOICES = {
+    "duplicates": ("error", "first", "last", "mean", "most_complete"),
+    "order": ("date", "session"),
+    "decimal": (".", ","),
+}
+TIMINGS = ("before", "after", "unknown")
+KEYS = (
+    *ROLES,
+    *("variables", "covariates", "timing", "missing_codes", "ranges", "duplicates", "order"),
+    *("day_first", "sheet", *TEXT_OPTIONS),
+)
+RESERVED = "[](),@|="
+
+
+@dataclass(frozen=True)
+class PanelMapping:
+    """Which column plays which role, and how its values are written.
+
+    Every role is a column name of the export or None. ``variables`` and ``covariates`` give
+    canonical names to columns. The options are those of `read_sessions`.
+    """
+
+    client: str | None = None
+    session: str | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+    therapist: str | None = None
+    date: str | None = None
+    day: str | None = None
+    group: str | None = None
+    site: str | None = None
+    episode: str | None = None
+    arm: str | None = None
+    covariates: dict[str, str] = field(default_factory=dict)
+    process: str | None = None
+    outcome: str | None = None
+    timing: dict[str, str] = field(default_factory=dict)
+    missing_codes: tuple[Code, ...] | dict[str, tuple[Code, ...]] = ()
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    duplicates: str = "error"
+    order: str | None = None
+    day_first: bool | None = None
+    date_format: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    sheet: str | int | None = None
+    sha256: str | None = None
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Column of each role that has one, in canonical order."""
+        return {role: getattr(self, role) for role in ROLES if getattr(self, role) is not None}
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column of everything mapped: roles, variables and covariates."""
+        return {**self.roles, **self.variables, **self.covariates}
+
+    def codes_for(self, column: str, *, score: bool) -> tuple[Code, ...]:
+        """Return the missing codes of a column; a list for the whole file concerns numbers only."""
+        if not isinstance(self.missing_codes, dict):
+            return self.missing_codes if score else ()
+        names = [name for name, mapped in self.columns.items() if mapped == column]
+        return tuple(
+            code
+            for key in (column, *names)
+            for code in self.missing_codes.get(key, ())
+            if key == column or key not in self.columns.values()
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was said, without what was left open; the record kept with a panel."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, (), {})}
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a mapping file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be found, is no TOML, or has a key that means nothing.
+    """
+    path = Path(path).expanduser()
+    try:
+        values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise DataError(f"There is no mapping file {path.name!r}. Check its path.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise DataError(
+            f"The mapping {path.name!r} is no readable TOML: {problem}. Correct that line."
+        ) from None
+    except OSError as problem:
+        reason = problem.strerror or type(problem).__name__
+        raise DataError(f"The mapping {path.name!r} cannot be read: {reason}.") from None
+    unknown = [key for key in values if key not in KEYS]
+    if unknown:
+        near = close_to(unknown[0], KEYS)
+        hint = f" Did you mean {near[0]!r}?" if near else f" Known keys: {', '.join(KEYS)}."
+        raise DataError(f"The mapping {path.name!r} has unknown {_keys(unknown)}.{hint}")
+    return values
+
+
+def _keys(names: Sequence[str]) -> str:
+    return f"key{'s' if len(names) > 1 else ''} {joined([repr(name) for name in names])}"
+
+
+def build_mapping(values: Mapping[str, Any]) -> PanelMapping:
+    """Check what was said about the columns and put it into one form.
+
+    Parameters
+    ----------
+    values : mapping
+        Options of `read_sessions`; those that are None or empty count as not said.
+
+    Returns
+    -------
+    PanelMapping
+
+    Raises
+    ------
+    DataError
+        If an option has the wrong form, or options contradict each other.
+    """
+    said = {key: value for key, value in values.items() if value is not None}
+    for key in (*ROLES, *TEXT_OPTIONS):
+        if key in said and not isinstance(said[key], str):
+            raise DataError(f"{key} must be a text, not {said[key]!r}.")
+    for key, choices in CHOICES.items():
+        if key in said and said[key] not in choices:
+            listing = joined([repr(choice) for choice in choices], len(choices))
+            raise DataError(f"{key} must be one of {listing}, not {said[key]!r}.")
+    variables = _named_columns(said.get("variables", {}), "variables")
+    covariates = _named_columns(said.get("covariates", ()), "covariates")
+    _check_names(variables, covariates)
+    forms: dict[str, Any] = {
+        "variables": variables,
+        "covariates": covariates,
+        "timing": _timing(said.get("timing", {}), variables),
+        "missing_codes": _missing_codes(said.get("missing_codes", ())),
+        "ranges": _ranges(said.get("ranges", {})),
+    }
+    if not isinstance(said.get("day_first", False), bool):
+        raise DataError(f"day_first must be true or false, not {said['day_first']!r}.")
+    if isinstance(said.get("sheet", ""), bool) or not isinstance(said.get("sheet", ""), str | int):
+        raise DataError(f"sheet must be a name or a number from 1, not {said['sheet']!r}.")
+    mapping = PanelMapping(**(said | forms))
+    _check_roles(mapping)
+    return mapping
+
+
+def _named_columns(said: Any, what: str) -> dict[str, str]:
+    if isinstance(said, str):
+        raise DataError(f"{what} must be a table or a list of columns, not the text {said!r}.")
+    if isinstance(said, Mapping):
+        named = {str(name): column for name, column in said.items()}
+    elif isinstance(said, Sequence):
+        named = {str(column): column for column in said}
+    else:
+        raise DataError(f"{what} must be a table name = column, not {said!r}.")
+    for name, column in named.items():
+        if not isinstance(column, str) or not column or not name:
+            raise DataError(f"{what}: {name!r} must name one column, not {column!r}.")
+    return named
+
+
+def _check_names(variables: dict[str, str], covariates: dict[str, str]) -> None:
+    both = [name for name in covariates if name in variables]
+    if both:
+        raise DataError(f"{joined([repr(name) for name in both])} is a variable and a covariate.")
+    for name in (*variables, *covariates):
+        if name in ROLES:
+            raise DataError(
+                f"A variable or covariate cannot be called {name!r}, which is a role. Give it "
+                f"another name, e.g. {{'{name}_score': '{name}'}}."
+            )
+    for name in variables:
+        if set(name) & set(RESERVED) or name != name.strip() or name.endswith(".trend"):
+            raise DataError(
+                f"The variable name {name!r} would be ambiguous in parameter names. Use letters, "
+                "digits, '_' and '-'."
+            )
+
+
+def _timing(said: Any, variables: dict[str, str]) -> dict[str, str]:
+    if not isinstance(said, Mapping):
+        raise DataError(f"timing must be a table variable = 'before' or 'after', not {said!r}.")
+    for name, when in said.items():
+        if name not in variables:
+            names = joined([repr(variable) for variable in variables])
+            raise DataError(f"timing names {name!r}, which is not among the variables {names}.")
+        if when not in TIMINGS:
+            raise DataError(
+                f"timing of {name!r} must be 'before' or 'after' the session (or 'unknown'), "
+                f"not {when!r}."
+            )
+    return dict(said)
+
+
+def _missing_codes(said: Any) -> tuple[Code, ...] | dict[str, tuple[Code, ...]]:
+    if isinstance(said, Mapping):
+        return {str(key): _codes(codes) for key, codes in said.items()}
+    return _codes(said)
+
+
+def _codes(said: Any) -> tuple[Code, ...]:
+    if isinstance(said, str | int | float):
+        said = (said,)
+    if not isinstance(said, Sequence):
+        raise DataError(f"missing_codes must be a list, or a list per column, not {said!r}.")
+    for code in said:
+        if not isinstance(code, str | int | float) or isinstance(code, bool):
+            raise DataError(f"A missing code is a number or a text, not {code!r}.")
+    return tuple(said)
+
+
+def _ranges(said: Any) -> dict[str, tuple[float, float]]:
+    if not isinstance(said, Mapping):
+        raise DataError(f"ranges must be a table variable = [lowest, highest], not {said!r}.")
+    ranges = {}
+    for name, limits in said.items():
+        try:
+            low, high = (float(limit) for limit in limits)
+        except (TypeError, ValueError):
+            raise DataError(
+                f"The range of {name!r} must be [lowest, highest], not {limits!r}."
+            ) from None
+        if math.isnan(low) or math.isnan(high) or low >= high:
+            raise DataError(f"The range of {name!r} must rise, not {low:g} to {high:g}.")
+        ranges[str(name)] = (low, high)
+    return ranges
+
+
+def _check_roles(mapping: PanelMapping) -> None:
+    """Check what cannot be judged option by option."""
+    if mapping.client is None:
+        raise DataError(
+            'No client column is named. Pass client="...", or let guess_mapping propose a mapping.'
+        )
+    if len(mapping.variables) < 2:
+        raise DataError(
+            "Name at least two score columns, e.g. "
+            'variables={"alliance": "wai", "symptoms": "phq9"}.'
+        )
+    for role in ("process", "outcome"):
+        name = getattr(mapping, role)
+        if name is not None and name not in mapping.variables:
+            listing = joined([repr(variable) for variable in mapping.variables])
+            raise DataError(f"{role}={name!r} is not among the variables {listing}.")
+    if mapping.process is not None and mapping.process == mapping.outcome:
+        raise DataError(f"process and outcome must differ, both are {mapping.process!r}.")
+    if mapping.order == "date" and mapping.date is None:
+        raise DataError('order="date" needs the column of the dates: pass date="...".')
+    for option in ("ranges", "missing_codes"):
+        keys = getattr(mapping, option)
+        known = {*mapping.columns, *mapping.columns.values()}
+        strange = [key for key in keys if isinstance(keys, dict) and key not in known]
+        if strange:
+            near = close_to(strange[0], sorted(known))
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DataError(
+                f"{option} names {joined([repr(key) for key in strange])}, which is no mapped "
+                f"variable or column.{hint}"
+            )
+
+
+def check_columns(mapping: PanelMapping, header: Sequence[str]) -> list[str]:
+    """Return the columns to load, in canonical order.
+
+    Parameters
+    ----------
+    mapping : PanelMapping
+    header : sequence of str
+        Column names of the table.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    DataError
+        If a column is absent, mapped twice, or its name occurs twice in the table.
+    """
+    places: dict[str, list[str]] = {}
+    for name, column in mapping.columns.items():
+        places.setdefault(column, []).append(name)
+    absent = [column for column in places if column not in header]
+    if absent:
+        _refuse_absent(absent, list(header), places)
+    twice = [column for column, names in places.items() if len(names) > 1]
+    if twice:
+        names = joined([repr(name) for name in places[twice[0]]])
+        kind = instrument_column(header)
+        hint = (
+            f" {kind!r} looks like one row per questionnaire: reshape it to one column per score."
+            if kind is not None and kind != twice[0]
+            else " Give each its own column."
+        )
+        raise DataError(f"Column {twice[0]!r} is mapped twice, as {names}.{hint}")
+    repeated = [column for column in places if list(header).count(column) > 1]
+    if repeated:
+        raise DataError(
+            f"Several columns are called {joined([repr(column) for column in repeated])}. Give "
+            "each column a name of its own."
+        )
+    return list(places)
+
+
+def _refuse_absent(absent: list[str], header: list[str], places: dict[str, list[str]]) -> None:
+    hints = []
+    for column in absent[:3]:
+        near = close_to(column, header)
+        if near:
+            hints.append(f"{column!r} may be {joined([repr(name) for name in near])}")
+    wide = wide_columns(header)
+    if hints:
+        hint = f" Closest: {'; '.join(hints)}."
+    elif "session" in places.get(absent[0], []) and wide:
+        hint = f" {joined([repr(name) for name in wide])} look like sessions side by side."
+    else:
+        hint = f" It has {joined([repr(name) for name in header], 8)}."
+    word = "columns" if len(absent) > 1 else "a column"
+    raise DataError(
+        f"The table has no {word} {joined([repr(column) for column in absent])}, named in the "
+        f"mapping.{hint}"
+    )

@@ -1,0 +1,350 @@
+"""Texts to numbers: decimal mark by evidence, missing codes by declaration, nothing by guess."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.errors import DataError
+from alliancedyn.panel.issues import Issue, info, joined, named_rows, named_values, warning
+from alliancedyn.panel.table import Distinct
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Code = str | int | float
+
+SIGN, EXPONENT = r"[+-]?", r"(?:[eE][+-]?[0-9]+)?"
+PLAIN_CHARACTERS = frozenset("0123456789+-.eE")
+POINT = re.compile(rf"{SIGN}(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+){EXPONENT}")
+COMMA = re.compile(rf"{SIGN}(?:[0-9]+,[0-9]*|,[0-9]+){EXPONENT}")
+# Grouped thousands, with an optional fraction after the other mark.
+POINT_GROUPS = re.compile(rf"{SIGN}[1-9][0-9]{{0,2}}(?:\.[0-9]{{3}})+(?:,[0-9]+)?")
+COMMA_GROUPS = re.compile(rf"{SIGN}[1-9][0-9]{{0,2}}(?:,[0-9]{{3}})+(?:\.[0-9]+)?")
+SPACE_GROUPS = re.compile(
+    rf"{SIGN}[1-9][0-9]{{0,2}}(?:[ \u00a0\u202f'’][0-9]{{3}})+(?:[.,][0-9]+)?"
+)
+INFINITE = re.compile(rf"{SIGN}inf(?:inity)?|{SIGN}1\.#inf.*|{SIGN}∞", re.IGNORECASE)
+MINUS = str.maketrans({"\u2212": "-", "\u2013": "-", "\ufe63": "-", "\uff0d": "-"})
+
+# What people write for "no score". Never taken for it unless declared.
+SUSPECT_TEXTS = frozenset(
+    {
+        *("na", "n/a", "n.a.", "n.a", "nan", "none", "null", "nil", "#null!", "#n/a", "#na"),
+        *("#value!", "#div/0!", ".", "-", "--", "?", "*", "x", "dna", "missing", "skipped"),
+        *("unknown", "refused"),
+    }
+)
+SUSPECT_NUMBERS = (
+    *(-9999.0, -999.0, -99.0, -98.0, -97.0, -88.0, -77.0, -66.0, -9.0, -8.0, -7.0, -1.0),
+    *(0.0, 8.0, 9.0, 66.0, 77.0, 88.0, 97.0, 98.0, 99.0, 777.0, 888.0, 998.0, 999.0, 9999.0),
+)
+FAR, FREQUENT = 0.10, 0.01  # of the other scores' range; of the scores
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What the distinct texts of a column mean as numbers.
+
+    Parameters
+    ----------
+    values : (u,) float array, unit of the column
+        NaN for blank, declared missing and bad texts.
+    bad : (u,) bool array
+        Not blank, not declared, not a number.
+    declared : (u,) bool array
+        Declared as missing.
+    cleaned, grouped : (u,) bool array
+        Numbers that needed an apostrophe or typographic minus, or thousands separators, removed.
+    """
+
+    values: Array
+    bad: Mask
+    declared: Mask
+    cleaned: Mask
+    grouped: Mask
+
+
+def _plain(texts: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Normalize signs and drop a leading apostrophe, a spreadsheet's mark for text."""
+    out = np.empty(len(texts), object)
+    out[:] = [
+        text if text.isascii() and not text.startswith("'") else _unquoted(text) for text in texts
+    ]
+    return out
+
+
+def _unquoted(text: str) -> str:
+    return text.removeprefix("'").removeprefix("’").translate(MINUS)
+
+
+def decide_decimal(columns: Iterable[Distinct], delimiter: str | None) -> str:
+    """Decide from all numeric columns whether the decimal mark is a point or a comma.
+
+    ``3,5`` or ``1.234,5`` speaks for the comma; ``3.5``, ``0.125`` or ``1,234.5`` for the point.
+    ``1,234`` alone could be either. Between columns separated by semicolons a lone comma is a
+    decimal comma, since that is why the semicolon is used.
+
+    Parameters
+    ----------
+    columns : iterable of Distinct
+        The score columns and others that hold numbers.
+    delimiter : str or None
+        What divides the columns; None where cells are typed (Excel, Parquet, frames).
+
+    Returns
+    -------
+    str
+        ``"."`` or ``","``.
+
+    Raises
+    ------
+    DataError
+        If both marks occur, or only numbers that can be read either way.
+    """
+    point: list[str] = []
+    comma: list[str] = []
+    unclear: list[str] = []
+    for column in columns:
+        texts = _plain(column.stripped())
+        if _as_floats(texts) is not None:  # only points, and each at most once: look for one
+            certain = (t for t in texts if "." in t and not POINT_GROUPS.fullmatch(t))
+            point.extend(islice(certain, 1))
+            unclear.extend(islice((t for t in texts if "." in t), 1))
+            continue
+        for text in texts:
+            if "," in text:
+                _sort_comma(text, point, comma, unclear)
+            elif "." in text and POINT.fullmatch(text):
+                (unclear if POINT_GROUPS.fullmatch(text) else point).append(text)
+            elif text.count(".") > 1 and POINT_GROUPS.fullmatch(text):
+                comma.append(text)
+    if point and comma:
+        raise DataError(
+            f"Decimal marks are mixed: {comma[0]!r} has a decimal comma, {point[0]!r} a decimal "
+            "point. Correct the export, or pass decimal=',' or '.' if one of them marks thousands."
+        )
+    if point or comma or not unclear:
+        return "," if comma else "."
+    with_comma = "," in unclear[0]
+    if any(("," in text) != with_comma for text in unclear):
+        other = next(text for text in unclear if ("," in text) != with_comma)
+        raise DataError(
+            f"{unclear[0]!r} and {other!r} cannot both be decimal numbers. Pass decimal=',' or "
+            "decimal='.'."
+        )
+    if with_comma == (delimiter == ";") or (not with_comma and delimiter is None):
+        return "," if with_comma else "."
+    if not with_comma and delimiter in {",", "|", "\t"}:
+        return "."
+    raise DataError(
+        f"{unclear[0]!r} can be a decimal number or thousands. Pass decimal=',' or decimal='.'."
+    )
+
+
+def _sort_comma(text: str, point: list[str], comma: list[str], unclear: list[str]) -> None:
+    if COMMA_GROUPS.fullmatch(text):
+        several = "." in text or text.count(",") > 1
+        (point if several else unclear).append(text)
+    elif COMMA.fullmatch(text) or POINT_GROUPS.fullmatch(text):
+        comma.append(text)
+
+
+def parse(column: Distinct, codes: Sequence[Code], decimal: str) -> Numbers:
+    """Read the distinct texts of a column as numbers.
+
+    Parameters
+    ----------
+    column : Distinct
+    codes : sequence of str or number
+        Declared missing codes: numbers match by value, texts ignoring case.
+    decimal : str
+        ``"."`` or ``","``.
+
+    Returns
+    -------
+    Numbers
+    """
+    texts = column.stripped()
+    plain = _plain(texts)
+    groups, other = (COMMA_GROUPS, POINT) if decimal == "." else (POINT_GROUPS, COMMA)
+    grouped = np.zeros(len(texts), bool)
+    quick = _as_floats(plain) if decimal == "." else None
+    values = np.full(len(texts), np.nan) if quick is None else quick
+    for i, text in enumerate(plain if quick is None else ()):
+        if POINT.fullmatch(text) and (decimal == "." or "." not in text):
+            values[i] = float(text)
+        elif decimal == "," and other.fullmatch(text):
+            values[i] = float(text.replace(",", "."))
+        elif groups.fullmatch(text) or _spaced(text, decimal):
+            values[i] = _ungrouped(text, decimal)
+            grouped[i] = True
+    numeric = ~np.isnan(values)
+    declared = _declared(texts, values, codes)
+    blank = np.array([not text for text in texts], bool)
+    cleaned = numeric & (plain != texts) & ~declared
+    values[declared] = np.nan
+    return Numbers(values, ~(numeric | declared | blank), declared, cleaned, grouped & ~declared)
+
+
+def _as_floats(texts: NDArray[np.object_]) -> Array | None:
+    """Convert texts that are blank or plain numbers with a point all at once, else None."""
+    if not set("".join(texts)) <= PLAIN_CHARACTERS:
+        return None
+    try:
+        return np.where(texts == "", "nan", texts).astype(np.float64)
+    except ValueError:
+        return None
+
+
+def _spaced(text: str, decimal: str) -> bool:
+    other = "." if decimal == "," else ","
+    return other not in text and SPACE_GROUPS.fullmatch(text) is not None
+
+
+def _ungrouped(text: str, decimal: str) -> float:
+    return float(re.sub(rf"[^0-9+\-{re.escape(decimal)}]", "", text).replace(",", "."))
+
+
+def _declared(texts: NDArray[np.object_], values: Array, codes: Sequence[Code]) -> Mask:
+    """Return which texts are declared missing: by value, or by text ignoring case."""
+    written = {str(code).strip().casefold() for code in codes if isinstance(code, str)}
+    numbers = [_number(code) for code in codes]
+    matched = np.array([text.casefold() in written for text in texts], bool) & (texts != "")
+    return matched | np.isin(values, [number for number in numbers if number is not None])
+
+
+def _number(code: Code) -> float | None:
+    if not isinstance(code, str):
+        return float(code)
+    return float(code) if POINT.fullmatch(code.strip()) else None
+
+
+def refuse_bad(column: Distinct, numbers: Numbers, what: str = "scores") -> None:
+    """Refuse texts where numbers should be, naming them and how to declare them.
+
+    Raises
+    ------
+    DataError
+        If the column holds text or infinite values.
+    """
+    texts = column.stripped()
+    infinite = np.isinf(numbers.values) | np.array(
+        [INFINITE.fullmatch(text) is not None for text in texts], bool
+    )
+    if infinite.any():
+        raise DataError(
+            f"Column {column.name!r} holds infinite values in "
+            f"{named_rows(column.rows_where(infinite))}. Correct them or leave them blank."
+        )
+    if not numbers.bad.any():
+        return
+    bad = [str(text) for text in texts[numbers.bad]]
+    rows = named_rows(column.rows_where(numbers.bad))
+    counts = [int(count) for count in column.counts[numbers.bad]]
+    order = sorted(range(len(bad)), key=lambda i: -counts[i])
+    listing = ", ".join(_quoted(bad[i]) for i in order[:5])
+    remedy = (
+        f"If they stand for missing {what}, declare them: missing_codes=[{listing}]; "
+        "if not, correct them."
+        if len(bad) <= 5
+        else "Is it the right column? Correct the texts, or declare those that mean missing with "
+        "missing_codes=[...]."
+    )
+    raise DataError(
+        f"Column {column.name!r} holds text where {what} should be: "
+        f"{named_values(bad, counts)}, in {rows}. {remedy}"
+    )
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '\\"') + '"'
+
+
+def refuse_outside(
+    name: str, values: Array, rows: NDArray[np.int64], limits: tuple[float, float]
+) -> None:
+    """Refuse scores outside their declared range.
+
+    Raises
+    ------
+    DataError
+        If any score lies below or above.
+    """
+    outside = (values < limits[0]) | (values > limits[1])
+    if not outside.any():
+        return
+    found, counts = np.unique(values[outside], return_counts=True)
+    raise DataError(
+        f"{name!r} has {joined(_ranked(found, counts))} outside its range {limits[0]:g} to "
+        f"{limits[1]:g}, in {named_rows(rows[outside])}. Correct the scores or the range, or "
+        f"declare missing codes: missing_codes=[{', '.join(f'{v:g}' for v in found[:3])}]."
+    )
+
+
+def _ranked(values: Array, counts: NDArray[np.int64]) -> list[str]:
+    order = np.lexsort((values, -counts))
+    return [f"{values[i]:g} ({counts[i]}x)" for i in order]
+
+
+def suspects(name: str, column: str, values: Array) -> list[Issue]:
+    """Report scores that look like undeclared missing codes: usual codes, far from the rest.
+
+    A code is suspect if it lies outside the other scores by a tenth of their range, or outside at
+    all and makes up one score in a hundred. A 9 on a 0-10 scale is therefore left alone.
+
+    Parameters
+    ----------
+    name, column : str
+        Variable and its column in the file.
+    values : (n,) float array, score points
+        NaN = missing.
+
+    Returns
+    -------
+    list of Issue
+    """
+    seen, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+    usual = np.isin(seen, SUSPECT_NUMBERS)
+    while usual.any() and not usual.all():  # a usual code inside the range of the rest is a score
+        low, high = seen[~usual].min(), seen[~usual].max()
+        width = max(high - low, np.finfo(float).tiny)
+        beyond = np.maximum(low - seen, seen - high)
+        frequent = counts >= max(2.0, FREQUENT * counts.sum())
+        kept = usual & ((beyond > FAR * width) | ((beyond > 0) & frequent))
+        kept &= (seen < 0) | (beyond > 1.0)  # the next step of a whole-number scale is no code
+        if (kept == usual).all():
+            break
+        usual = kept
+    else:
+        return []
+    codes = ", ".join(f"{value:g}" for value in seen[usual])
+    message = (
+        f"{name!r} holds {joined(_ranked(seen[usual], counts[usual]))} far outside its other "
+        f"scores ({seen[~usual].min():g} to {seen[~usual].max():g}). If that means missing, "
+        f"declare missing_codes={{{column!r}: [{codes}]}}; if not, declare the range."
+    )
+    return [warning("suspect-missing-code", message, int(counts[usual].sum()))]
+
+
+def note_cleaning(column: Distinct, numbers: Numbers) -> list[Issue]:
+    """Count what was read despite its spelling, and the missing codes found."""
+    counts, texts, issues = column.counts, column.stripped(), []
+    for found, code, words in (
+        (numbers.cleaned, "cleaned-numbers", "with apostrophes or typographic minus signs"),
+        (numbers.grouped, "thousands-separators", "with thousands separators"),
+    ):
+        if found.any():
+            said = (
+                f"Column {column.name!r}: numbers {words} were read, such as {texts[found][0]!r}."
+            )
+            issues.append(info(code, said, int(counts[found].sum())))
+    if numbers.declared.any():
+        listing = named_values(list(texts[numbers.declared]), list(counts[numbers.declared]))
+        said = f"Column {column.name!r}: declared missing codes were found: {listing}."
+        issues.append(info("missing-codes", said, int(counts[numbers.declared].sum())))
+    return issues

@@ -1,0 +1,182 @@
+"""A table of cells as they came, and its columns as distinct texts.
+
+Every reader (text file, workbook, Parquet, frame) hands over a `Table`. A column is then looked at
+as its *distinct* values: however many rows there are, each different text is interpreted once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from alliancedyn.errors import DataError
+from alliancedyn.panel.issues import Issue
+
+Codes = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+# Spaces a spreadsheet or a web page leaves around a value: ASCII, no-break, zero-width, BOM.
+PADDING = " \t\r\n\f\v\u00a0\u2007\u202f\u200b\u200e\u200f\ufeff"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of the mapped columns, with the row numbers of the file.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The mapped columns under their own names; texts from a file, any type from a frame.
+    rows : (n,) int64 array
+        The number a user would look up: spreadsheet row for a file (the header is row 1),
+        position from 0 for a frame.
+    header : tuple of str
+        All column names, mapped or not.
+    facts : dict
+        What was found out about the file: encoding, delimiter, sheet, size, hash.
+    issues : tuple of Issue
+        What was assumed while reading.
+    """
+
+    frame: pd.DataFrame
+    rows: Codes
+    header: tuple[str, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+    issues: tuple[Issue, ...] = ()
+
+    def keep(self, kept: Mask) -> Table:
+        """Return the table with only the rows where ``kept``."""
+        if kept.all():
+            return self
+        frame = self.frame.loc[kept].reset_index(drop=True)
+        return Table(frame, self.rows[kept], self.header, self.facts, self.issues)
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """A column as its different texts.
+
+    Parameters
+    ----------
+    name : str
+        Column name in the file.
+    texts : (u,) object array of str
+        The different texts as they came, padding included; ``""`` for an empty cell.
+    codes : (n,) int64 array
+        Which text stands in which row.
+    rows : (n,) int64 array
+        Row numbers of the file.
+    """
+
+    name: str
+    texts: NDArray[np.object_]
+    codes: Codes
+    rows: Codes
+
+    @property
+    def counts(self) -> Codes:
+        """Number of rows per text, (u,)."""
+        return np.bincount(self.codes, minlength=len(self.texts)).astype(np.int64)
+
+    def stripped(self) -> NDArray[np.object_]:
+        """Return the texts without padding, (u,)."""
+        return stripped(self.texts)
+
+    def rows_where(self, chosen: Mask) -> Codes:
+        """Return the row numbers whose text is chosen; ``chosen`` is (u,)."""
+        return self.rows[chosen[self.codes]]
+
+
+def stripped(texts: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return texts without padding on either side."""
+    out = np.empty(len(texts), object)
+    out[:] = [text.strip(PADDING) for text in texts]
+    return out
+
+
+def distinct(table: Table, name: str) -> Distinct:
+    """Look at one column as its different texts."""
+    column = table.frame[name]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        codes = column.cat.codes.to_numpy(np.int64)
+        values = column.cat.categories
+    else:
+        codes, values = pd.factorize(column)
+        codes = codes.astype(np.int64)
+    codes = np.where(codes < 0, len(values), codes)
+    used = np.flatnonzero(np.bincount(codes, minlength=len(values) + 1))
+    texts = np.empty(len(values) + 1, object)
+    texts[:-1] = as_texts(values, name)
+    texts[-1] = ""
+    # Texts of rows that are gone are left out, and a missing cell is the same as an empty one.
+    back, unique = pd.factorize(texts[used])
+    place = np.zeros(len(texts), np.int64)
+    place[used] = back
+    return Distinct(name, np.asarray(unique, object), place[codes], table.rows)
+
+
+def as_texts(values: Any, name: str) -> list[str]:
+    """Write cells as the texts a person would see; nothing is guessed to be missing but None/NaN.
+
+    Raises
+    ------
+    DataError
+        If a cell is no single value (a list, a table).
+    """
+    dtype = getattr(values, "dtype", None)
+    if isinstance(dtype, pd.StringDtype):
+        return [str(value) for value in values]
+    if dtype is not None and pd.api.types.is_integer_dtype(dtype):
+        return [str(int(value)) for value in values]
+    return [_as_text(value, name) for value in values]
+
+
+def _as_text(value: Any, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dt.datetime | dt.date | dt.time | np.datetime64):
+        return pd.Timestamp(value).isoformat() if isinstance(value, np.datetime64) else _iso(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if isinstance(value, list | tuple | dict | set | np.ndarray):
+        raise DataError(
+            f"Column {name!r} holds lists or tables, not single values. Write one value per cell."
+        )
+    if value is None or value is pd.NA or value is pd.NaT or value != value:
+        return ""
+    if isinstance(value, float | np.floating):
+        return repr(float(value))
+    return str(value)
+
+
+def _iso(value: dt.datetime | dt.date | dt.time) -> str:
+    return "" if value is pd.NaT else value.isoformat()
+
+
+def blank(column: Any) -> Mask:
+    """Return where the cells of a column are empty or only padding, (n,)."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.isna().to_numpy(bool)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        empty = np.array([not str(text).strip(PADDING) for text in column.cat.categories] + [True])
+        return empty[column.cat.codes.to_numpy(np.int64)]
+    missing = column.isna().to_numpy(bool)
+    found = ~missing
+    text = column[found].map(lambda value: isinstance(value, str) and not value.strip(PADDING))
+    missing[found] = text.to_numpy(bool)
+    return missing
+
+
+def close_to(name: str, names: Sequence[str]) -> list[str]:
+    """Return up to three names that look like ``name``, the closest first."""
+    from difflib import get_close_matches
+
+    folded = {other.casefold().replace(" ", "_"): other for other in reversed(names)}
+    found = get_close_matches(name.casefold().replace(" ", "_"), list(folded), 3, 0.6)
+    return [folded[match] for match in found]

@@ -1,0 +1,271 @@
+"""Text tables: delimiter by evidence, rows checked for their cells, everything kept as text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from alliancedyn.errors import DataError
+from alliancedyn.panel.encoding import decode
+from alliancedyn.panel.issues import joined, named_rows
+from alliancedyn.panel.layout import clean_header, refuse_foreign_rows
+from alliancedyn.panel.table import Table
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+NEWLINE, RETURN, QUOTE, SPACE = 10, 13, 34, 32
+Chooser = Callable[[Sequence[str]], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Where the records of a text table begin and end.
+
+    Parameters
+    ----------
+    data : bytes
+        The text in UTF-8.
+    outside : (bytes,) bool array or None
+        Which bytes are outside quotation marks; None if there are no marks.
+    starts, ends : (r,) int64 arrays
+        First byte, and the byte after the last, of each record.
+    first : int
+        Number of the first record as a spreadsheet shows it.
+    """
+
+    data: bytes
+    outside: NDArray[np.bool_] | None
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    first: int
+
+    def cells(self, delimiter: str) -> NDArray[np.int64]:
+        """Count the cells of each record, (r,)."""
+        marks = np.frombuffer(self.data, np.uint8) == ord(delimiter)
+        if self.outside is not None:
+            marks &= self.outside
+        at = np.flatnonzero(marks)
+        found: NDArray[np.int64] = np.searchsorted(at, self.ends) - np.searchsorted(at, self.starts)
+        return found + 1
+
+    def text(self, record: int) -> str:
+        """Return one record as text."""
+        return self.data[self.starts[record] : self.ends[record]].decode("utf-8")
+
+    def split(self, record: int, delimiter: str) -> list[str]:
+        """Return the cells of one record."""
+        rows = list(csv.reader(io.StringIO(self.text(record), newline=""), delimiter=delimiter))
+        return rows[0] if rows else []
+
+
+def read_text(
+    raw: bytes,
+    name: str,
+    choose: Chooser,
+    *,
+    wanted: Sequence[str] = (),
+    encoding: str | None = None,
+    delimiter: str | None = None,
+) -> Table:
+    """Read a text table, every cell as text.
+
+    Parameters
+    ----------
+    raw : bytes
+        The file.
+    name : str
+        File name for messages.
+    choose : function
+        Given the column names, returns those to load, or raises.
+    wanted : sequence of str
+        Column names the caller expects, evidence for the delimiter.
+    encoding, delimiter : str or None
+        The caller's own word, which overrules.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    DataError
+        If the file is empty, no table, or its rows differ in their number of cells.
+    """
+    text, encoding, issues = decode(raw, name, encoding)
+    text, announced = _announced(text)
+    records = _records(text, name, first=2 if announced else 1)
+    delimiter = delimiter or announced or _delimiter(records, name, wanted)
+    if len(delimiter) != 1:
+        raise DataError(f"delimiter must be one character, not {delimiter!r}; e.g. delimiter=';'.")
+    counts = records.cells(delimiter)
+    header = clean_header(records.split(0, delimiter))
+    empty = _empty(records, delimiter)
+    refuse_foreign_rows(
+        header, [records.split(i, delimiter) for i in range(1, min(3, len(counts)))]
+    )
+    _check_cells(records, counts, empty, delimiter, name)
+    columns = list(choose(header))
+    frame = _load(records, header, columns, delimiter, name)
+    facts = {"encoding": encoding, "delimiter": delimiter}
+    rows = np.arange(1, len(counts), dtype=np.int64) + records.first
+    return Table(frame, rows, tuple(header), facts, tuple(issues))
+
+
+def _announced(text: str) -> tuple[str, str | None]:
+    """Read Excel's own first line ``sep=;``, which names the delimiter."""
+    line = re.match(r"\s*\"?sep=(.)\"?[ \t]*(\r\n|\n|\r)", text, re.IGNORECASE)
+    return (text[line.end() :], line.group(1)) if line else (text, None)
+
+
+def _records(text: str, name: str, first: int) -> Records:
+    if "\n" not in text and "\r" in text:
+        text = text.replace("\r", "\n")
+    if not text.strip(" \t\r\n\x1a\ufeff"):
+        raise DataError(f"{name!r} is empty. Export the sessions again.")
+    text = text.rstrip("\r\n \x1a")
+    data = (text + "\n").encode("utf-8")
+    buffer = np.frombuffer(data, np.uint8)
+    breaks = buffer == NEWLINE
+    outside = None
+    if b'"' in data:
+        outside = ~np.logical_xor.accumulate(buffer == QUOTE)
+        if not outside[-1]:
+            _refuse_open_quote(text, name, first)
+        breaks &= outside
+    ends = np.flatnonzero(breaks).astype(np.int64)
+    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
+    ends = ends - ((ends > starts) & (buffer[np.maximum(ends - 1, 0)] == RETURN))
+    return Records(data, outside, starts, ends, first)
+
+
+def _refuse_open_quote(text: str, name: str, first: int) -> None:
+    odd = (i for i, line in enumerate(text.split("\n")) if line.count('"') % 2)
+    raise DataError(
+        f"A quotation mark in {name!r} is opened and never closed, first perhaps in row "
+        f"{next(odd) + first}. Correct that cell, or export the table again."
+    )
+
+
+def _delimiter(records: Records, name: str, wanted: Sequence[str]) -> str:
+    """Choose the delimiter whose header holds the wanted names and whose rows agree."""
+    empty = np.asarray(records.starts == records.ends)
+    fits, knows = [], {}
+    for mark in DELIMITERS:
+        counts = records.cells(mark)
+        if counts[0] < 2:
+            continue
+        header = clean_header(records.split(0, mark))
+        knows[mark] = sum(column in header for column in wanted)
+        if (counts[~empty] == counts[0]).all():
+            fits.append(mark)
+    if not knows:
+        raise DataError(
+            f"{name!r} has a single column: no comma, semicolon or tab divides its first row "
+            f"{records.text(0)[:60]!r}. Check the export, or pass delimiter=."
+        )
+    most = max(knows.values())
+    informed = [mark for mark in knows if knows[mark] == most]
+    if most and len(informed) == 1:
+        return informed[0]
+    candidates = [mark for mark in fits if mark in informed] or informed
+    if len(candidates) > 1:
+        names = joined([DELIMITERS[mark] for mark in candidates])
+        raise DataError(
+            f"{name!r} can be divided by {names}. Say which it is, e.g. "
+            f"delimiter={candidates[0]!r}."
+        )
+    return candidates[0]
+
+
+def _empty(records: Records, delimiter: str) -> NDArray[np.bool_]:
+    """Return which records hold nothing but delimiters and spaces, (r,)."""
+    buffer = np.frombuffer(records.data, np.uint8)
+    nothing = (buffer == ord(delimiter)) | (buffer == SPACE) | (buffer == RETURN)
+    filled = np.concatenate([[0], np.cumsum(~nothing, dtype=np.int64)])
+    found: NDArray[np.bool_] = filled[records.ends] == filled[records.starts]
+    return found
+
+
+def _check_cells(
+    records: Records,
+    counts: NDArray[np.int64],
+    empty: NDArray[np.bool_],
+    delimiter: str,
+    name: str,
+) -> None:
+    """Refuse rows with more or fewer cells than the header."""
+    width, filled = counts[0], ~empty[1:]
+    if not filled.any():
+        raise DataError(f"{name!r} has column names and no rows. Export the sessions again.")
+    rows = np.arange(1, len(counts)) + records.first
+    wrong = filled & (counts[1:] != width)
+    if not wrong.any():
+        return
+    mark = DELIMITERS.get(delimiter, repr(delimiter))
+    if width == 1 and wrong.all():
+        raise DataError(
+            f"The first row of {name!r} is not a row of column names: {records.text(0)[:60]!r}. "
+            "Delete what stands above the header and save again."
+        )
+    if (counts[1:][filled] == width + 1).all():
+        raise DataError(
+            f"Every row of {name!r} has one cell more than the header. R writes row names that "
+            "way (use row.names=FALSE); else name the unnamed column."
+        )
+    longer = wrong & (counts[1:] > width)
+    which = longer if longer.any() else wrong
+    cells = int(counts[1:][which][0])
+    hint = (
+        "A decimal comma or a comma in a text needs quotation marks"
+        if longer.any() and delimiter == ","
+        else f"A {mark} inside a text needs quotation marks"
+        if longer.any()
+        else "Rows may have been cut short or broken by a line break"
+    )
+    raise DataError(
+        f"{named_rows(rows[which]).capitalize()} of {name!r} "
+        f"{'has' if which.sum() == 1 else 'have'} {cells} cells where the header has {width} "
+        f"({mark}-separated). {hint}; correct the export."
+    )
+
+
+def _load(
+    records: Records, header: Sequence[str], columns: Sequence[str], delimiter: str, name: str
+) -> pd.DataFrame:
+    places = [header.index(column) for column in columns]
+    begin = int(records.starts[1]) if len(records.starts) > 1 else len(records.data)
+    options: dict[str, Any] = {
+        "sep": delimiter,
+        "header": None,
+        "names": range(len(header)),
+        "usecols": sorted(places),
+        "dtype": "category",
+        "na_filter": False,
+        "keep_default_na": False,
+        "skip_blank_lines": False,
+        "low_memory": False,
+        "index_col": False,
+        "encoding": "utf-8",
+    }
+    try:
+        frame = pd.read_csv(io.BytesIO(records.data[begin:]), **options)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as problem:
+        raise DataError(
+            f"{name!r} cannot be divided into cells: {problem}. Correct the row, or save the "
+            "table again from a spreadsheet."
+        ) from None
+    if len(frame) != len(records.starts) - 1:
+        raise DataError(
+            f"The quotation marks of {name!r} can be read in two ways "
+            f"({len(frame)} or {len(records.starts) - 1} rows). Save it again from a spreadsheet."
+        )
+    frame = frame[places]
+    frame.columns = list(columns)
+    return frame
