@@ -178,8 +178,8 @@ class TestBases:
         assert found.by_basis["reduced"].lead == "forward"
         assert found.by_basis["structural"].lead == "both"
         assert found.lead == "depends"
-        assert "depends on the basis: in the reduced form alliance leads" in found.text
-        assert "in the structural form each predicts the other" in found.text
+        assert "depends on the basis: reduced form: alliance leads" in found.text
+        assert "structural form: each predicts the other" in found.text
 
     def test_agreement_is_a_verdict(self) -> None:
         Phi, Psi = var.time_ordered_to_reduced(0.35, 0.45, -0.3, -0.05, 0.0, 1.0, 1.0)

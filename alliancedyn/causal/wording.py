@@ -111,7 +111,7 @@ def _lead_sentence(source: str, target: str, lead: Lead, contrasts: dict[str, Co
     """Say which leads, or on what that depends."""
     if lead == "depends":
         each = [
-            f"in the {name} form {_lead_words(source, target, contrast)}"
+            f"{name} form: {_lead_words(source, target, contrast)}"
             for name, contrast in contrasts.items()
         ]
         return f"Which of the two leads depends on the basis: {'; '.join(each)}."
@@ -127,7 +127,7 @@ def _lead_words(source: str, target: str, contrast: Contrast) -> str:
         return "each predicts the other, neither reliably more strongly"
     if contrast.lead == "neither":
         return "neither predicts the other by an amount that matters"
-    return "which of the two leads is undetermined"
+    return "undetermined"
 
 
 def _basis_lines(source: str, target: str, name: str, contrast: Contrast) -> list[str]:

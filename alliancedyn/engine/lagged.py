@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +61,39 @@ class LaggedForm:
         """Return Phi (k, k) into ``session``; without one, the plain average over sessions."""
         if not self.lag_sessions:
             return names.matrix(p, "phi", self.variables, self.variables)
-        chosen = self.lag_sessions if session is None else (session,)
-        each = [names.matrix(p, "phi", self.variables, self.variables, t) for t in chosen]
-        return np.asarray(np.mean(each, axis=0))
+        if session is not None:
+            return names.matrix(p, "phi", self.variables, self.variables, session)
+        return np.asarray(self._each_lags(p).mean(axis=0))
+
+    @cached_property
+    def _lag_names_by_session(self) -> list[str]:
+        each = (
+            names.matrix_labels("phi", self.variables, self.variables, session)
+            for session in self.lag_sessions
+        )
+        return list(chain.from_iterable(each))
+
+    @cached_property
+    def _innovation_names_by_session(self) -> list[str]:
+        each = (
+            names.symmetric_labels("innovation_cov", self.variables, session)
+            for session in self.innovation_sessions
+        )
+        return list(chain.from_iterable(each))
+
+    def _each_lags(self, p: Mapping[str, float]) -> Array:
+        """Return Phi into every session that has its own (S, k, k)."""
+        k = len(self.variables)
+        return np.array([p[name] for name in self._lag_names_by_session]).reshape(-1, k, k)
+
+    def _each_innovations(self, p: Mapping[str, float]) -> Array:
+        """Return Psi into every session that has its own (S, k, k)."""
+        k = len(self.variables)
+        rows, columns = np.triu_indices(k)
+        values = np.array([p[name] for name in self._innovation_names_by_session])
+        full = np.empty((len(self.innovation_sessions), k, k))
+        full[:, rows, columns] = full[:, columns, rows] = values.reshape(-1, len(rows))
+        return full
 
     def lag(
         self, p: Mapping[str, float], target: str, source: str, session: int | None = None
@@ -77,11 +108,7 @@ class LaggedForm:
         """Return Psi (k, k), squared score points; averaged if sessions have their own."""
         if not self.innovation_sessions:
             return names.symmetric_matrix(p, "innovation_cov", self.variables)
-        each = [
-            names.symmetric_matrix(p, "innovation_cov", self.variables, t)
-            for t in self.innovation_sessions
-        ]
-        return np.asarray(np.mean(each, axis=0))
+        return np.asarray(self._each_innovations(p).mean(axis=0))
 
     def within_cov(self, p: Mapping[str, float], basis: str) -> Array:
         """Return the within-client covariance (k, k), squared score points.
@@ -91,17 +118,14 @@ class LaggedForm:
         """
         if basis == STATIONARY:
             return var.stationary_cov(self.lags(p), self.innovations(p))
-        into = self.sessions[1:]
-        lags = self.lags(p)
-        Phi = [self.lags(p, t) if self.lag_sessions else lags for t in into]
-        Psi = [self._innovation_into(p, t) for t in into]
         initial = names.symmetric_matrix(p, "initial_cov", self.variables)
-        path = var.covariance_path(np.array(Phi), np.array(Psi), initial)
+        shape = (len(self.sessions) - 1, *initial.shape)
+        Phi = self._each_lags(p) if self.lag_sessions else self.lags(p)
+        Psi = self._each_innovations(p) if self.innovation_sessions else self.innovations(p)
+        path = var.covariance_path(
+            np.broadcast_to(Phi, shape), np.broadcast_to(Psi, shape), initial
+        )
         return np.asarray(path.mean(axis=0))
-
-    def _innovation_into(self, p: Mapping[str, float], session: int) -> Array:
-        own = session if self.innovation_sessions else None
-        return names.symmetric_matrix(p, "innovation_cov", self.variables, own)
 
     def within_sd(self, p: Mapping[str, float], basis: str) -> Array:
         """Return the within-client standard deviations (k,), score points."""

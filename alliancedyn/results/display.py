@@ -16,8 +16,10 @@ def verdicts(converged: bool, diagnostics: dict[str, Any]) -> list[str]:
     """Return the sentences that must stand before any number of a fit; empty if none."""
     sentences = []
     if not converged:
-        sentences.append("NOT CONVERGED: the estimates are not a maximum; do not interpret them.")
+        failure = diagnostics.get("failure", "The estimates are not a maximum.")
+        sentences.append(f"NOT CONVERGED, not to be interpreted: {failure}")
     sentences += [f"AT A BOUND: {sentence}" for sentence in diagnostics.get("boundary", ())]
+    sentences += [f"NOTE: {sentence}" for sentence in diagnostics.get("notes", ())]
     return sentences
 
 
