@@ -9,8 +9,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from alliancedyn.engine.kalman import Blocks, Score, StateSpace, loglik_by_client
-from alliancedyn.engine.kalman import score_by_client, value_and_score
+from alliancedyn.engine.kalman import (
+    Blocks,
+    Score,
+    StateSpace,
+    loglik_by_client,
+    score_by_client,
+    value_and_score,
+)
 from alliancedyn.engine.system import Layout, Matrices
 from alliancedyn.errors import SpecificationError
 

@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 
 STEP = 1e-4  # of theta, in standard deviations: truncation error about 1e-8 of the information
 DECREMENT = 1e-13  # log-likelihood still to be gained, by the quadratic model, at a maximum
+MOVED = 1e-7  # gain of a step after which the information is taken again
 FLAT = 1e-9  # eigenvalue of the scaled information below which a direction carries nothing
 REFUSED = 1e12  # value given to the optimizer where the likelihood does not exist
 
@@ -200,7 +201,7 @@ def _polish(objective: Objective, theta: Array, steps: int = 8) -> tuple[Maximum
         if not moved > value:
             break
         theta, value, score = theta + move, moved, moved_score
-        if decrement > 1e-4 or step > 1:  # the information has moved too
+        if decrement > MOVED or step > 1:
             H = observed_information(score_at, theta, objective.linear, score)
             inverse, condition, flat = invert_information(H)
             used += len(theta) + int((~objective.linear).sum())

@@ -123,7 +123,7 @@ def _innovations(system: StateSpace) -> Array:
 
 
 def _filter(system: StateSpace, Y: Array) -> tuple[Array, Array, Array, Array]:
-    """Filtered means and covariances, and those before each session's scores."""
+    """Return filtered means and covariances, and those before each session's scores."""
     n, n_sessions, p = Y.shape
     m = system.n_states
     F, Q, Z = _transitions(system), _innovations(system), _loadings(system)

@@ -58,7 +58,7 @@ def moments(Y: Array, traits: bool) -> Moments:
         between = _between(np.mean([_cross(D, seen, lag) for lag in far], axis=0), total)
     within = _make_definite(total - between, 0.05)
     lagged = _cross(D, seen, 1) - between
-    phi = _shrink(np.linalg.solve(within, lagged.T).T)
+    phi = _shrink(np.asarray(np.linalg.solve(within, lagged.T).T, float))
     innovation = _make_definite(within - phi @ within @ phi.T, 0.05)
     return Moments(mean, np.sqrt(np.diag(total)), between, within, phi, innovation)
 
@@ -68,7 +68,7 @@ def session_means(Y: Array) -> Array:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a session nobody attended
         mean = np.nanmean(Y, axis=0)
-    return np.where(np.isnan(mean), np.nanmean(Y, axis=(0, 1)), mean)
+    return np.asarray(np.where(np.isnan(mean), np.nanmean(Y, axis=(0, 1)), mean))
 
 
 def _cross(D: Array, seen: NDArray[np.bool_], lag: int) -> Array:

@@ -55,7 +55,7 @@ class Block:
         ]
 
     def size(self, k: int) -> int:
-        """Number of free parameters."""
+        """Count the free parameters."""
         per_slot = {"vector": k, "matrix": k * k, "covariance": k * (k + 1) // 2}[self.kind]
         return per_slot * len(self.slots)
 
@@ -275,5 +275,5 @@ def _factor(S: Array, floor: float = 1e-10) -> Array:
     """Lower-triangular L with L L' = S, for S that may be singular or slightly indefinite."""
     values, vectors = np.linalg.eigh((S + S.T) / 2.0)
     root = vectors * np.sqrt(np.maximum(values, floor))
-    lower = np.asarray(np.linalg.qr(root.T, mode="r").T)
+    lower: Array = np.transpose(np.linalg.qr(root.T, mode="r"))
     return lower * np.where(np.diag(lower) < 0.0, -1.0, 1.0)

@@ -174,9 +174,7 @@ class _CrossLagged:
         """
         selection = self._select(panel)
         likelihood = self._likelihood(selection)
-        return fit_likelihood(
-            self, panel, selection, likelihood, errors, seed, strict, self.starts
-        )
+        return fit_likelihood(self, panel, selection, likelihood, errors, seed, strict, self.starts)
 
     def loglik(self, panel: SessionPanel, params: Params) -> float:
         """Return the log-likelihood at any parameters, by canonical name."""
@@ -282,7 +280,7 @@ class _Settled:
         return stationary_cov(matrices["phi"][0], matrices["innovation_cov"][0])[upper]
 
     def jacobian(self, matrices: Matrices, natural: Array) -> Array:
-        """Derivatives by theta, from those of the natural parameters (len(names), n)."""
+        """Return the derivatives by theta, from those of the natural parameters (len(names), n)."""
         k, cuts = self.layout.k, self.layout.slices
         upper = np.triu_indices(k)
         d_phi = natural[cuts["phi"]].T.reshape(-1, k, k)

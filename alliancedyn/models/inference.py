@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.engine.indices import fit_indices
 from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.engine.maximise import (
     Maximum,
@@ -19,7 +20,6 @@ from alliancedyn.engine.maximise import (
     sandwich,
 )
 from alliancedyn.engine.moments import implied_moments
-from alliancedyn.engine.indices import fit_indices
 from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
 from alliancedyn.models.selection import Selection, cluster_codes
 from alliancedyn.models.verdict import boundary_sentences, convergence_sentence, notes
@@ -27,6 +27,8 @@ from alliancedyn.panel import SessionPanel
 from alliancedyn.results import Fit, Model
 
 Array = NDArray[np.float64]
+
+RESTARTS = 4  # starting values tried where the first led to a bound: there may be several maxima
 
 
 def fit_likelihood(
@@ -52,6 +54,9 @@ def fit_likelihood(
     clusters = _clusters(panel, selection, errors)
     found = maximise(likelihood, _starts(likelihood, starts, seed))
     bounds = likelihood.layout.bounds(found.theta)
+    if (bounds or not found.converged) and starts < RESTARTS:
+        found = maximise(likelihood, _starts(likelihood, RESTARTS, seed))
+        bounds = likelihood.layout.bounds(found.theta)
     inverse, _, _ = invert_information(found.information)
     diagnostics: dict[str, Any] = {
         "errors": errors,
@@ -126,13 +131,13 @@ def _starts(likelihood: Likelihood, starts: int, seed: int | None) -> list[Array
     """Return the moment start and others around it; means stay where they are."""
     rng = np.random.default_rng(seed)
     jitter = np.where(likelihood.linear, 0.0, 0.25)
-    others = [likelihood.start + jitter * rng.standard_normal(len(jitter)) for _ in range(starts - 1)]
+    others = [
+        likelihood.start + jitter * rng.standard_normal(len(jitter)) for _ in range(starts - 1)
+    ]
     return [likelihood.start, *others]
 
 
-def _clusters(
-    panel: SessionPanel, selection: Selection, errors: str
-) -> NDArray[np.int64] | None:
+def _clusters(panel: SessionPanel, selection: Selection, errors: str) -> NDArray[np.int64] | None:
     if errors in ("observed", "robust"):
         return None
     kind, _, by = errors.partition(":")
@@ -161,4 +166,4 @@ def _scaling(
         trace=trace,
         clusters=clusters,
     )
-    return {key: indices[key] for key in ("scaling_factor", "chisq_scaled")}
+    return {key: float(indices[key]) for key in ("scaling_factor", "chisq_scaled")}

@@ -80,7 +80,7 @@ def select(
     columns = [arrays.variables.index(name) for name in chosen]
     everywhere = arrays.Y[:, :, columns]
     Y = everywhere[:, window]
-    kept = ~np.isnan(Y).all(axis=(1, 2))
+    kept: NDArray[np.bool_] = np.any(~np.isnan(Y), axis=(1, 2))
     if not kept.any():
         raise SpecificationError(
             f"No client has a score of {listed(chosen)} in sessions {first} to {last}."
@@ -103,7 +103,7 @@ def select(
 def _sample(
     panel: SessionPanel, data: Arrays, everywhere: Array, window: NDArray[np.bool_]
 ) -> Sample:
-    seen = ~np.isnan(data.Y).all(axis=2)
+    seen: NDArray[np.bool_] = np.any(~np.isnan(data.Y), axis=2)
     rows = int(seen.sum())
     scored = int((~np.isnan(everywhere).all(axis=2)).sum())
     reasons = {

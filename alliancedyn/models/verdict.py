@@ -66,10 +66,11 @@ def _sentence(variables: tuple[str, ...], family: str, session: int | None, S: A
 def convergence_sentence(parameters: tuple[str, ...], found: Maximum) -> str:
     """Say why the search did not end at a maximum, and what to do."""
     if found.flat:
+        flat = listed([parameters[i] for i in found.flat])
         return (
-            f"the likelihood is flat in the direction of {listed([parameters[i] for i in found.flat])}"
-            ": these data do not identify the model. Give it fewer parameters (equal lags, "
-            "innovations or means) or use more sessions."
+            f"the likelihood is flat in the direction of {flat}: these data do not "
+            "identify the model. Give it fewer parameters (equal lags, innovations or means) or "
+            "use more sessions."
         )
     return (
         f"the search stopped with {found.decrement:.2g} of log-likelihood still to gain. "
