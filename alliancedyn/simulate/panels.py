@@ -96,7 +96,7 @@ def simulate(
     effects, steps = None, None
     if therapists is not None:
         codes, effects = _assign(therapists, truth, clients, for_therapists)
-        columns["therapist"] = _labels("T", therapists.n)[codes][:, None]
+        columns["therapist"] = pd.Categorical.from_codes(codes, _labels("T", therapists.n))
     if gaps is not None:
         weeks = gaps.draw(clients, sessions, for_gaps)
         columns["day"] = 7.0 * weeks
@@ -137,22 +137,26 @@ def _watched(dropout: Dropout, truth: Dynamics) -> int:
     return truth.variables.index(name)
 
 
-def _labels(prefix: str, count: int) -> NDArray[np.object_]:
+def _labels(prefix: str, count: int) -> list[str]:
     width = max(2, len(str(count)))
-    return np.array([f"{prefix}{i:0{width}d}" for i in range(1, count + 1)], dtype=object)
+    return [f"{prefix}{i:0{width}d}" for i in range(1, count + 1)]
 
 
 def _panel(
     truth: Dynamics, scores: Array, last: NDArray[np.int64], columns: dict[str, Any]
 ) -> SessionPanel:
     clients, sessions, _ = scores.shape
-    attended = np.arange(1, sessions + 1) <= last[:, None]
-    who, when = np.nonzero(attended)
-    frame = {"client": _labels("C", clients)[who], "session": when + 1}
-    frame |= {name: scores[who, when, j] for j, name in enumerate(truth.variables)}
-    frame |= {
-        name: np.broadcast_to(values, attended.shape)[who, when] for name, values in columns.items()
+    who, when = np.nonzero(np.arange(1, sessions + 1) <= last[:, None])
+    # Categories, not strings: a label is then checked once per client, not once per row.
+    frame: dict[str, Any] = {
+        "client": pd.Categorical.from_codes(who, _labels("C", clients)),
+        "session": when + 1,
     }
+    frame |= {name: scores[who, when, j] for j, name in enumerate(truth.variables)}
+    if "therapist" in columns:
+        frame["therapist"] = columns["therapist"][who]
+    if "day" in columns:
+        frame["day"] = columns["day"][who, when]
     return SessionPanel.from_frame(
         pd.DataFrame(frame),
         client="client",
