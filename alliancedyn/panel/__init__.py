@@ -11,6 +11,7 @@ client and session (`duplicates`, `chronology`), and findings (`findings`).
 
 from __future__ import annotations
 
+from alliancedyn.panel.guess import GuessedMapping, guess_mapping
 from alliancedyn.panel.issues import Issue
 from alliancedyn.panel.panel import Arrays, SessionPanel
 from alliancedyn.panel.quality import QualityReport, check
@@ -18,9 +19,11 @@ from alliancedyn.panel.read import read_sessions
 
 __all__ = [
     "Arrays",
+    "GuessedMapping",
     "Issue",
     "QualityReport",
     "SessionPanel",
     "check",
+    "guess_mapping",
     "read_sessions",
 ]

@@ -187,10 +187,13 @@ def _delimiter(records: Records, name: str, wanted: Sequence[str]) -> str:
 def _empty(records: Records, delimiter: str) -> NDArray[np.bool_]:
     """Return which records hold nothing but delimiters and spaces, (r,)."""
     buffer = np.frombuffer(records.data, np.uint8)
-    nothing = (buffer == ord(delimiter)) | (buffer == SPACE) | (buffer == RETURN)
-    filled = np.concatenate([[0], np.cumsum(~nothing, dtype=np.int64)])
-    found: NDArray[np.bool_] = filled[records.ends] == filled[records.starts]
-    return found
+    opening = buffer[records.starts]
+    maybe = np.isin(opening, [ord(delimiter), SPACE, RETURN, NEWLINE])
+    empty = np.zeros(len(maybe), bool)
+    for record in np.flatnonzero(maybe):
+        cells = records.data[records.starts[record] : records.ends[record]]
+        empty[record] = not cells.translate(None, f" \r{delimiter}".encode())
+    return empty
 
 
 def _check_cells(
