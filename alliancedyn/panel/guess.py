@@ -113,20 +113,23 @@ class GuessedMapping:
         lines += [f"# {note}" for note in self.notes]
         for role, column in self.mapping.roles.items():
             lines.append(f"{role} = {_quoted(column)}  # {_comment(self.reasons[role])}")
-        lines += [f'# {role} = ""  # fill in' for role in self.unresolved if role != "variables"]
+        lines += [f'# {role} = ""  # fill in' for role in self.unresolved if "." not in role]
+        if "session" in self.unresolved and self.mapping.date is not None:
+            lines.append('# order = "date"  # instead of a session column: number by date')
         lines.append("# missing_codes = [-9, 999]  # what stands for no score, if anything does")
         lines += ["", "[variables]"]
         for name, column in self.mapping.variables.items():
             reason = _comment(self.reasons[f"variables.{name}"])
-            lines.append(f"{_quoted(name)} = {_quoted(column)}  # {reason}")
-        if "variables" in self.unresolved:
-            lines += ['# alliance = ""  # fill in', '# symptoms = ""  # fill in']
-        lines += ["", "[timing]  # rated before or after the session? Confirm."]
+            lines.append(f"{name} = {_quoted(column)}  # {reason}")
         lines += [
-            f"{_quoted(name)} = {_quoted(when)}" for name, when in self.mapping.timing.items()
+            f'# {role.removeprefix("variables.")} = ""  # fill in'
+            for role in self.unresolved
+            if role.startswith("variables.")
         ]
+        lines += ["", "[timing]  # rated before or after the session? Confirm."]
+        lines += [f"{name} = {_quoted(when)}" for name, when in self.mapping.timing.items()]
         lines += ["", "# [ranges]  # lowest and highest possible score"]
-        lines += [f"# {_quoted(name)} = [0, 100]" for name in self.mapping.variables]
+        lines += [f"# {name} = [0, 100]" for name in self.mapping.variables]
         return "\n".join(lines) + "\n"
 
 
@@ -173,7 +176,7 @@ def guess_mapping(path: str | Path) -> GuessedMapping:
         refuse_without_session(table.header)
     timing = {name: when for name, when in USUAL_TIMING.items() if name in variables}
     needed = [role for role in ("client", "session") if role not in found]
-    unresolved = [*needed, *([] if len(variables) > 1 else ["variables"])]
+    unresolved = [*needed, *(f"variables.{n}" for n in USUAL_TIMING if n not in variables)]
     mapping = PanelMapping(**found, variables=variables, timing=timing)  # type: ignore[arg-type]
     notes = _notes(table, columns, mapping)
     return GuessedMapping(mapping, reasons, tuple(unresolved), tuple(notes), name)
@@ -234,7 +237,7 @@ def _named(column: Distinct) -> bool:
 TESTS: dict[str, Callable[[Distinct], bool]] = {
     "client": _repeats,
     "session": _whole,
-    "therapist": _repeats,
+    "therapist": _named,
     "date": _dated,
     "day": _numeric,
     "group": _named,
@@ -245,7 +248,7 @@ TESTS: dict[str, Callable[[Distinct], bool]] = {
 CONTENT = {
     "client": "its values repeat over rows",
     "session": "it holds whole numbers",
-    "therapist": "its values repeat over rows",
+    "therapist": "it is filled",
     "date": "it holds dates",
     "day": "it holds numbers",
     "group": "it is filled",
@@ -304,25 +307,20 @@ def _rank(column: str, stems: tuple[str, ...]) -> tuple[int, int, int] | None:
     rest = bare[len(stem) :]
     item = bool(re.search(r"(?:item|q|i|^)[0-9]+$", rest)) and rest not in {"9", "7", "10", "45"}
     skip = "skip" in rest or "cutoff" in rest or "post" in rest
-    return (
-        3 if skip else 2 if item else 0 if folded != bare or not rest else 1,
-        len(rest),
-        places[0],
-    )
+    kind = 3 if skip else 2 if item else 0 if folded != bare or not rest else 1
+    return kind, len(rest), places[0]
 
 
 def _notes(table: Table, columns: dict[str, Distinct], mapping: PanelMapping) -> list[str]:
-    notes = [
-        f"The columns look like a {system} export."
-        for system in sorted(
-            {MARKERS[c.casefold()] for c in table.header if c.casefold() in MARKERS}
-        )
-    ]
+    systems = {MARKERS[name] for name in map(str.casefold, table.header) if name in MARKERS}
+    notes = [f"The columns look like an export of {system}." for system in sorted(systems)]
     if "redcap_repeat_instrument" in table.header:
         notes.append("Rows without a repeat instance are no sessions; delete them before reading.")
     repeated = sorted({name for name in table.header if table.header.count(name) > 1})
     if repeated:
         notes.append(f"Several columns are called {joined([repr(name) for name in repeated])}.")
+    if "ors" in _folded(mapping.variables.get("symptoms", "")):
+        notes.append("The ORS is higher when clients feel better; read signs with that in mind.")
     for name, column in mapping.variables.items():
         texts = _filled(columns[column])
         words = [text for text in texts if text.casefold() in SUSPECT_TEXTS]
