@@ -92,7 +92,7 @@ class TestExample:
         assert (wai == 5.0).mean() == pytest.approx(0.13, abs=0.005)
         always = (wai == 5.0).groupby(clean["client_id"]).sum()
         seen = wai.notna().groupby(clean["client_id"]).sum()
-        assert ((always == seen) & (seen > 5)).sum() == 2
+        assert ((always == seen) & (seen > 1)).sum() == 4
 
     def test_scores_lie_on_the_instruments_scales(self, example):
         frame = example.frame
@@ -108,7 +108,17 @@ class TestExample:
         assert not frame.duplicated(["client", "session"]).any()
         assert frame["client"].str.fullmatch(r"C\d{3}").all()
         assert (frame["symptoms"].isna()).sum() > 72
-        assert example.issues
+        counts = {(issue.code, issue.count) for issue in example.issues}
+        assert {
+            ("padded-ids", 14),
+            ("missing-codes", 72),
+            ("duplicates-removed", 6),
+            ("single-session-clients", 9),
+            ("session-gaps", 69),
+            ("rows-without-scores", 4),
+            ("constant-series", 4),
+            ("therapist-switches", 7),
+        } <= counts
 
     def test_clients_leave_when_well_enough(self, example):
         seen = example.frame.dropna(subset=["symptoms"])
@@ -116,7 +126,7 @@ class TestExample:
         left = last.loc[last["session"].between(4, 7), "symptoms"]
         stayed = seen["client"].isin(last.loc[last["session"] > 7, "client"])
         meanwhile = seen.loc[stayed & seen["session"].between(4, 7), "symptoms"]
-        assert left.mean() < meanwhile.mean() - 3.0
+        assert left.mean() < meanwhile.mean() - 2.0
 
 
 class TestTrial:
@@ -124,6 +134,7 @@ class TestTrial:
         data = trial.arrays()
         assert data.Y.shape == (120, 12, 2)
         assert np.isfinite(data.Y).all()
+        assert trial.issues == []
         np.testing.assert_array_equal(data.days, np.tile(7.0 * np.arange(12), (120, 1)))
 
     def test_arm_and_severity_are_clients_own(self, trial):
