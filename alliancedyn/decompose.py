@@ -340,9 +340,8 @@ def _reliabilities(
         part = parts[name]
         y, client, session = _fit_rows(rows, name, part)
         clients, codes = np.unique(client, return_inverse=True)
-        absorbed = part.absorbed if trend == "session" else 0
         try:
-            fit = fit_serial(y, codes, session, slopes=trend == "linear", absorbed=absorbed)
+            fit = fit_serial(y, codes, session, trend == "linear", trend == "session")
         except SpecificationError as refusal:
             issues.append(_not_estimable(name, "reliability", refusal))
             continue
@@ -351,6 +350,8 @@ def _reliabilities(
         serial = fit.between / (fit.between + fit.within * mean_error_factor(observed, fit.phi))
         levels, residual = variance[name].iloc[:-1].sum(), variance[name].iloc[-1]
         white = levels / (levels + residual * mean_error_factor(observed, 0.0))
+        if "drift" in fit.boundary:
+            serial[:] = np.nan
         table.loc[name] = [
             *(serial.mean(), np.median(serial), white.mean(), np.median(white)),
             *(fit.phi, fit.between, fit.within, len(clients)),
@@ -417,15 +418,14 @@ def _bound_sentence(
 
 
 def _serial_sentence(name: str, bound: str) -> str:
-    if bound == "between":
-        return (
-            f"stable variance of {name} is estimated at zero (its lower bound, REML) once "
-            "neighboring sessions may be alike: the reliability of its person means is zero."
-        )
-    return (
-        f"autocorrelation of {name} is estimated at the limit of the search: a slow drift and a "
-        "stable level cannot be told apart, and the reliability of its person means is unknown."
-    )
+    return {
+        "between": f"stable variance of {name} is estimated at zero (its lower bound, REML) once "
+        "neighboring sessions may be alike: the reliability of its person means is zero.",
+        "drift": f"autocorrelation of {name} is estimated at the upper limit of the search: a slow "
+        "drift and a stable level cannot be told apart, so its reliability is not given.",
+        "alternation": f"autocorrelation of {name} is estimated at the lower limit of the search: "
+        "its scores alternate from session to session.",
+    }[bound]
 
 
 def _estimator(trend: Trend, levels: tuple[str, ...]) -> str:

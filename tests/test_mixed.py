@@ -281,12 +281,39 @@ def test_serial_without_autocorrelation_is_the_random_intercept_model():
     assert fit.loglik - plain.loglik < 0.01  # phi is estimated at -0.01 there
 
 
+def test_serial_with_session_effects_is_the_restricted_likelihood():
+    """Complete data: y ~ 0 + session with random intercepts and AR(1), written out densely."""
+    rng = np.random.default_rng(14)
+    clients, sessions = 9, 5
+    y = rng.normal(size=(clients, sessions)) + rng.normal(size=(clients, 1)) + np.arange(5.0)
+    client, session = np.divmod(np.arange(clients * sessions), sessions)
+    left = (y - y.mean(axis=0) + y.mean()).ravel()
+    fit = fit_serial(left + 1e9, client, 3 * session, session_effects=True)
+    same = client[:, None] == client[None, :]
+    gap = 3 * np.abs(session[:, None] - session[None, :])
+    X = (session[:, None] == np.arange(sessions)).astype(float)
+
+    def restricted(phi, between, within):
+        S = same * (between + within * float(abs(phi)) ** gap * np.sign(phi) ** gap)
+        inverse = np.linalg.inv(S)
+        information = X.T @ inverse @ X
+        r = y.ravel() - X @ np.linalg.solve(information, X.T @ inverse @ y.ravel())
+        value = (len(r) - sessions) * np.log(2 * np.pi) + np.linalg.slogdet(S)[1] + r @ inverse @ r
+        return -0.5 * (value + np.linalg.slogdet(information)[1])
+
+    top = restricted(fit.phi, fit.between, fit.within)
+    assert fit.loglik == pytest.approx(top, rel=1e-6)
+    for move in np.vstack([np.eye(3), -np.eye(3)]) * 0.03:
+        phi, between, within = np.array([fit.phi, fit.between, fit.within]) + move
+        assert restricted(phi, between, within) < top
+
+
 def test_a_drift_is_named_when_it_passes_for_a_level():
     rng = np.random.default_rng(4)
     walk = np.cumsum(rng.normal(size=(60, 12)), axis=1)
     client, session = np.divmod(np.arange(60 * 12), 12)
     fit = fit_serial(walk.ravel(), client, session)
-    assert "phi" in fit.boundary or ("between" in fit.boundary and fit.phi > 0.9)
+    assert "drift" in fit.boundary or ("between" in fit.boundary and fit.phi > 0.9)
 
 
 def test_variance_of_a_mean_under_autocorrelation():

@@ -14,7 +14,7 @@ cross-products that are taken from the rows once. The intercepts are profiled ou
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,8 @@ class SerialFit:
     loglik : float
         Maximised (restricted) log-likelihood, constant as in ``VarianceComponents``.
     boundary : tuple of str
-        ``"phi"`` if the search stopped at its limit, ``"between"`` if tau^2 is zero.
+        ``"drift"`` or ``"alternation"`` if the search stopped at its upper or lower limit,
+        ``"between"`` if tau^2 is zero.
     converged : bool
         Verdict of the inner search over tau^2.
     """
@@ -61,6 +62,18 @@ class SerialFit:
     loglik: float
     boundary: tuple[str, ...]
     converged: bool
+
+
+@dataclass(frozen=True)
+class _Links:
+    """How often clients start at a session (T,), and go from session to session (pairs)."""
+
+    starts: Array
+    earlier: Codes
+    later: Codes
+    count: Array
+    gap: Array
+    block: Codes  # sessions that clients link share a block
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,7 @@ class _Cells:
     center: Array  # mean of y per client, score points
     rows: int
     absorbed: int
+    links: _Links | None = None
 
 
 def fit_serial(
@@ -88,8 +102,8 @@ def fit_serial(
     client: Codes,
     session: Codes,
     slopes: bool = False,
+    session_effects: bool = False,
     reml: bool = True,
-    absorbed: int = 0,
 ) -> SerialFit:
     """Fit a stable level and AR(1) deviations to scores with gaps.
 
@@ -104,11 +118,12 @@ def fit_serial(
     slopes : bool
         Give every client a slope on the session number, as a fixed effect. Needs three scores of
         every client.
+    session_effects : bool
+        ``y`` is what least-squares session effects have left over. Under REML they cost their
+        degrees of freedom, and the directions they took out of the covariance are left out of its
+        determinant too: exact for complete data, close to it otherwise.
     reml : bool
         Restricted or full maximum likelihood.
-    absorbed : int
-        Further fixed effects projected out of ``y`` beforehand; they cost degrees of freedom under
-        REML.
 
     Raises
     ------
@@ -122,8 +137,10 @@ def fit_serial(
     Pinheiro & Bates (2000), Mixed-Effects Models in S and S-PLUS, ch. 5: random intercepts with
     autocorrelated within-group errors.
     """
-    order = np.lexsort((session, client))
-    cells = _cells(y[order], client[order], session[order], slopes, absorbed)
+    order, offset = np.lexsort((session, client)), float(y.mean())
+    cells = _cells(y[order] - offset, client[order], session[order], slopes)
+    if session_effects and reml:
+        cells = replace(cells, links=_link(client[order], session[order]))
     spread = float(_statistics(cells, 0.0).scatter[1, 1])
     if spread <= len(y) * (ROUNDING * float(np.abs(y).max())) ** 2:
         raise SpecificationError(
@@ -141,12 +158,13 @@ def fit_serial(
     near = coarse[best].variances / coarse[best].residual
     phi = _search(lambda value: fit_at(value, near).loglik, edges[best], edges[best + 2])
     fit = fit_at(phi)
-    reached = ["phi"] if abs(phi) > LARGEST_PHI - 1e-4 else []
+    limit = LARGEST_PHI - 1e-4
+    reached = ["drift"] if phi > limit else ["alternation"] if phi < -limit else []
     return SerialFit(
         phi=phi,
         between=float(fit.variances[0]),
         within=fit.residual,
-        mean=float(fit.beta[0]),
+        mean=offset + float(fit.beta[0]),
         loglik=fit.loglik,
         boundary=tuple(reached + (["between"] if fit.boundary else [])),
         converged=fit.converged,
@@ -181,7 +199,7 @@ def mean_error_factor(observed: NDArray[np.bool_], phi: float) -> Array:
     return np.asarray(total / count**2)
 
 
-def _cells(y: Array, client: Codes, session: Codes, slopes: bool, absorbed: int) -> _Cells:
+def _cells(y: Array, client: Codes, session: Codes, slopes: bool) -> _Cells:
     """Take from the sorted rows, once, the cross-products that every value of phi needs."""
     clients = int(client.max(initial=-1)) + 1
     count = np.bincount(client, minlength=clients).astype(np.float64)
@@ -218,13 +236,51 @@ def _cells(y: Array, client: Codes, session: Codes, slopes: bool, absorbed: int)
         pairs=np.bincount(cell, minlength=len(key)).astype(np.float64),
         center=center,
         rows=len(y),
-        absorbed=absorbed + (clients if slopes else 0),
+        absorbed=clients if slopes else 0,
     )
+
+
+def _link(client: Codes, session: Codes) -> _Links:
+    """Count, over sorted rows, how clients go from session to session."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    numbers, place = np.unique(session, return_inverse=True)
+    same, total = client[1:] == client[:-1], len(numbers)
+    pairs, count = np.unique(place[:-1][same] * total + place[1:][same], return_counts=True)
+    earlier, later = np.divmod(pairs, total)
+    graph = coo_array((count, (earlier, later)), shape=(total, total))
+    starts = np.bincount(place[np.concatenate([[True], ~same])], minlength=total)
+    return _Links(
+        starts=starts.astype(np.float64),
+        earlier=earlier,
+        later=later,
+        count=count.astype(np.float64),
+        gap=(numbers[later] - numbers[earlier]).astype(np.float64),
+        block=connected_components(graph, directed=False)[1].astype(np.int64),
+    )
+
+
+def _log_det_of_effects(links: _Links, phi: float) -> float:
+    """Return log|X'R^-1 X| of session dummies X, without the mean of each block of sessions."""
+    carry = _power(phi, links.gap)
+    weight = links.count / (1.0 - carry**2)
+    information = np.diag(links.starts)
+    np.add.at(information, (links.later, links.later), weight)
+    np.add.at(information, (links.earlier, links.earlier), weight * carry**2)
+    np.add.at(information, (links.earlier, links.later), -weight * carry)
+    np.add.at(information, (links.later, links.earlier), -weight * carry)
+    of_means = np.bincount(links.block, information.sum(axis=1))
+    return float(np.linalg.slogdet(information)[1] - np.log(of_means).sum())
+
+
+def _power(phi: float, gap: Array) -> Array:
+    return np.asarray(np.sign(phi) ** gap * np.abs(phi) ** gap)
 
 
 def _statistics(cells: _Cells, phi: float) -> ClusterStatistics:
     """Return per client 1'R^-1 1 and the R^-1-weighted mean, with the slopes projected out."""
-    carry = np.sign(phi) ** cells.gap * np.abs(phi) ** cells.gap
+    carry = _power(phi, cells.gap)
     new = 1.0 - carry**2
     pair = cells.later - carry[:, None, None] * cells.crossed
     pair = (pair + (carry**2)[:, None, None] * cells.earlier) / new[:, None, None]
@@ -239,6 +295,10 @@ def _statistics(cells: _Cells, phi: float) -> ClusterStatistics:
         products = products[:, :2, :2] - (
             onto[:, :, None] * onto[:, None, :] / information[:, None, None]
         )
+    absorbed = cells.absorbed
+    if cells.links is not None:
+        log_det += _log_det_of_effects(cells.links, phi)
+        absorbed += len(cells.links.block) - int(cells.links.block.max()) - 1
     weight = products[:, 0, 0]
     shift = products[:, 0, 1] / weight
     spread = float((products[:, 1, 1] - shift * products[:, 0, 1]).sum())
@@ -248,7 +308,7 @@ def _statistics(cells: _Cells, phi: float) -> ClusterStatistics:
         scatter=np.array([[0.0, 0.0], [0.0, spread]]),
         parents=(),
         rows=cells.rows,
-        absorbed=cells.absorbed,
+        absorbed=absorbed,
         log_det=log_det,
     )
 
