@@ -1,1 +1,29 @@
-"""Placeholder docstring: replaced by the module that fills this package."""
+"""Many fits, read together: the ladder of models that an analysis climbs.
+
+A study decides which models are asked and keeps what each of them answered, refusals included.
+It estimates nothing itself.
+"""
+
+from __future__ import annotations
+
+from alliancedyn.studies.analysis import (
+    DEFAULT,
+    FAMILIES,
+    Analysis,
+    Family,
+    Progress,
+    analyze,
+    refusals,
+    well_seen,
+)
+
+__all__ = [
+    "DEFAULT",
+    "FAMILIES",
+    "Analysis",
+    "Family",
+    "Progress",
+    "analyze",
+    "refusals",
+    "well_seen",
+]
