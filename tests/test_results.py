@@ -23,7 +23,9 @@ from scipy import stats
 from alliancedyn.engine import names, var
 from alliancedyn.engine.moments import implied_moments
 from alliancedyn.errors import DataError, SpecificationError
+from alliancedyn.models import RICLPM
 from alliancedyn.results import Estimate, Fit
+from alliancedyn.simulate import Dynamics, simulate
 
 ROLES = ("alliance", "symptoms")
 
@@ -371,6 +373,33 @@ class TestStructural:
         made = make_fit(var_params(0.3 * np.eye(3), np.eye(3), three), variables=three)
         with pytest.raises(SpecificationError, match="two variables; this fit has 3"):
             made.structural()
+
+
+def test_a_large_panel_gives_the_known_process_back() -> None:
+    """b, g, h, phi_A, phi_S and the response to a shock, within four standard errors."""
+    truth = Dynamics.time_ordered(
+        phi_alliance=0.35,
+        phi_symptoms=0.45,
+        forward=-0.12,
+        backward=-0.10,
+        alliance_var=1.0,
+        symptoms_var=1.0,
+        between_cov=[[1, -0.3], [-0.3, 1]],
+        mean=(5.0, 10.0),
+    )
+    fit = RICLPM().fit(simulate(truth, clients=4000, sessions=10, missing=0.1, seed=5))
+    table = fit.structural()
+    off = (table["estimate"] - [-0.12, -0.10, 0.0, 0.35, 0.45]) / table["se"]
+    assert off.abs().max() < 4
+    response = fit.impulse_response("alliance", sessions=6)["symptoms"].loc[1:]
+    se = (response["upper"] - response["lower"]) / (2 * stats.norm.ppf(0.975))
+    known = [-0.1200, -0.0974, -0.0602, -0.0336, -0.0178, -0.0091]
+    assert ((response["estimate"] - known) / se).abs().max() < 4
+    for kind, value in (("sustained", -0.2182), ("total", -0.3473)):
+        found = fit.long_run(*ROLES, kind=kind)
+        assert abs(found.value - value) < 4 * found.se
+    within = fit.effect(*ROLES, standardized="within")
+    assert abs(within.value + 0.1138) < 4 * within.se
 
 
 class TestShocksAndLongRun:

@@ -63,9 +63,15 @@ def html(title: str, warnings: list[str], table: pd.DataFrame) -> str:
 
 def _printed(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table as text; what does not exist says so, and no p-value is called zero."""
-    shown = table.map(lambda number: rounded((number,))[0] if pd.notna(number) else "n/a")
+    shown = table.map(_cell)
     if "p_value" in table:
         small = table["p_value"] < 0.001
         three = table["p_value"].map(lambda p: f"{p:.3f}" if pd.notna(p) else "n/a")
         shown["p_value"] = three.mask(small, "<0.001")
     return shown
+
+
+def _cell(number: float) -> str:
+    if pd.isna(number):
+        return "n/a"
+    return f"{number:.2g}" if 0 < abs(number) < 0.0005 else rounded((1.0, number))[1]
