@@ -22,6 +22,7 @@ Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 # Spaces a spreadsheet or a web page leaves around a value: ASCII, no-break, zero-width, BOM.
+LARGEST = 1e22  # whole numbers below it are written out, not in scientific notation
 PADDING = " \t\r\n\f\v\u00a0\u2007\u202f\u200b\u200e\u200f\ufeff"
 
 
@@ -151,7 +152,8 @@ def _as_text(value: Any, name: str) -> str:
     if value is None or value is pd.NA or value is pd.NaT or value != value:
         return ""
     if isinstance(value, float | np.floating):
-        return repr(float(value))
+        whole = abs(value) < LARGEST and float(value).is_integer()
+        return f"{value:.1f}" if whole else repr(float(value))
     return str(value)
 
 
@@ -166,11 +168,11 @@ def blank(column: Any) -> Mask:
     if isinstance(column.dtype, pd.CategoricalDtype):
         empty = np.array([not str(text).strip(PADDING) for text in column.cat.categories] + [True])
         return empty[column.cat.codes.to_numpy(np.int64)]
-    missing = column.isna().to_numpy(bool)
-    found = ~missing
-    text = column[found].map(lambda value: isinstance(value, str) and not value.strip(PADDING))
-    missing[found] = text.to_numpy(bool)
-    return missing
+    empty = column.isna().to_numpy(bool, copy=True)
+    found = ~empty
+    padding = column[found].map(lambda value: isinstance(value, str) and not value.strip(PADDING))
+    empty[found] = padding.to_numpy(bool)
+    return empty
 
 
 def close_to(name: str, names: Sequence[str]) -> list[str]:
