@@ -127,9 +127,7 @@ def test_lavaan_robust(name: str, spec: RICLPM, errors: str) -> None:
     fit = spec.fit(panel(MISSING, "panel"), errors=errors)
     assert_estimates_agree(fit, peer)
     assert_indices_agree(fit, peer["fit"], INDICES | SCALED)
-    assert fit.diagnostics["chisq_scaled"] == pytest.approx(
-        peer["fit"]["chisq.scaled"], rel=INDEX
-    )
+    assert fit.diagnostics["chisq_scaled"] == pytest.approx(peer["fit"]["chisq.scaled"], rel=INDEX)
 
 
 @pytest.mark.parametrize(("case", "which", "name"), STATIONARY)

@@ -107,3 +107,12 @@ def test_singular_covariances_are_found_whatever_the_units() -> None:
     matrices["innovation_cov"][1] = np.outer(scale, scale)  # all correlations one
     ((family, session, _),) = layout().bounds(layout().theta(matrices))
     assert (family, session) == ("innovation_cov", 3)
+
+
+def test_a_variance_at_zero_no_longer_moves() -> None:
+    matrices = layout().matrices(theta())
+    assert not layout().held(layout().theta(matrices)).any()
+    matrices["between_cov"][0, 2] = matrices["between_cov"][0, :, 2] = 0.0
+    held = layout().held(layout().theta(matrices))
+    names = [name for name, at_zero in zip(layout().names, held, strict=True) if at_zero]
+    assert names == ["between_cov[sleep,sleep]"]

@@ -256,19 +256,27 @@ class Layout:
         return np.concatenate(parts)
 
     def bounds(self, theta: Array) -> list[tuple[str, int | None, Array]]:
-        """Return the covariances that are singular: (family, session, matrix in score units)."""
+        """Return the covariances that are singular: (family, session, matrix in units of scale)."""
         found = []
-        values = self.matrices(theta)
-        unit = self._scale[:, None] * self._scale
+        values = self._unit_free.matrices(theta)
         for block in self.blocks:
             if block.kind != "covariance":
                 continue
-            smallest = np.linalg.eigvalsh(values[block.family] / unit)[:, 0]
+            smallest = np.linalg.eigvalsh(values[block.family])[:, 0]
             found += [
                 (block.family, block.slots[s], values[block.family][s])
                 for s in np.flatnonzero(smallest < SINGULAR)
             ]
         return found
+
+    def held(self, theta: Array) -> NDArray[np.bool_]:
+        """Return which natural parameters no longer move with theta: variances at zero."""
+        moves = np.abs(self._unit_free.jacobian(theta)).max(axis=1)
+        return np.asarray(moves < 2.0 * np.sqrt(SINGULAR))
+
+    @cached_property
+    def _unit_free(self) -> Layout:
+        return Layout(self.variables, self.blocks, (1.0,) * self.k)
 
 
 def _factor(S: Array, floor: float = 1e-10) -> Array:

@@ -92,8 +92,8 @@ def _result(
     params = pd.Series(likelihood.to_params(found.theta), name="estimate", dtype=float)
     J = likelihood.jacobian(found.theta)
     cov = J @ inverse @ J.T
-    fixed = np.flatnonzero(~(np.abs(J).max(axis=1) > 1e-5 * np.abs(J).max()))  # held at a bound
-    cov[fixed, :] = cov[:, fixed] = np.nan
+    held = np.flatnonzero(likelihood.layout.held(found.theta))  # at zero: no standard error
+    cov[held, :] = cov[:, held] = np.nan
     chosen = selection.variables
     process = panel.process if panel.process in chosen else chosen[0]
     outcome = panel.outcome if panel.outcome in chosen else chosen[1]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-NO_VARIANCE = 1e-6  # of a covariance's largest variance: a variance at zero
+NO_VARIANCE = 1e-6  # in units of the scores' variances: a variance at zero
 CLUSTERS = 20  # fewer make clustered errors too small
 
 _MEANING = {

@@ -1,0 +1,275 @@
+"""Options, refusals, verdicts and invariances of the cross-lagged families."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from test_reference import COMPLETE, MISSING, panel
+
+from alliancedyn import (
+    CLPM,
+    RICLPM,
+    ConvergenceError,
+    InferenceWarning,
+    SessionPanel,
+    SpecificationError,
+)
+
+Array = NDArray[np.float64]
+
+PHI = np.array([[0.35, -0.05], [-0.15, 0.45]])
+
+
+def scores(seed: int, clients: int, sessions: int, phi: Array = PHI, between: float = 1.0) -> Array:
+    """Simulate (N, T, k) scores with random intercepts, plainly."""
+    rng = np.random.default_rng(seed)
+    k = len(phi)
+    w = rng.standard_normal((clients, k))
+    out = np.empty((clients, sessions, k))
+    trait = np.sqrt(between) * rng.standard_normal((clients, k))
+    for t in range(sessions):
+        if t:
+            w = w @ phi.T + rng.standard_normal((clients, k))
+        out[:, t] = 10.0 + trait + w
+    return out
+
+
+def as_panel(Y: Array, variables: tuple[str, ...] = ("alliance", "symptoms")) -> SessionPanel:
+    clients, sessions, k = Y.shape
+    frame = pd.DataFrame(
+        {
+            "client": np.repeat([f"C{i:05d}" for i in range(clients)], sessions),
+            "session": np.tile(np.arange(1, sessions + 1), clients),
+            **{v: Y[:, :, j].ravel() for j, v in enumerate(variables)},
+        }
+    )
+    frame = frame[~np.isnan(Y.reshape(-1, k)).all(axis=1)]
+    timing = {"alliance": "after", "symptoms": "before"}
+    return SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables={v: v for v in variables},
+        process=variables[0],
+        outcome=variables[1],
+        timing={v: timing[v] for v in variables if v in timing},
+    )
+
+
+# -- specifications
+
+
+def test_specifications_are_values() -> None:
+    assert RICLPM(lags="free") == RICLPM(lags="free")
+    assert RICLPM() != CLPM()
+    assert pickle.loads(pickle.dumps(RICLPM(sessions=(2, 5)))) == RICLPM(sessions=(2, 5))
+    assert hash(RICLPM(variables=["a", "b"])) == hash(RICLPM(variables=("a", "b")))
+    assert "lags='free'" in repr(RICLPM(lags="free"))
+    assert RICLPM().assumptions
+    assert RICLPM().references
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        ({"lags": "equals"}, "choose 'equal' or 'free'"),
+        ({"initial": "stationary", "lags": "free"}, "equal over sessions"),
+        ({"starts": 0}, "1 or more"),
+    ],
+)
+def test_contradictory_options_are_refused(options: dict[str, object], fragment: str) -> None:
+    with pytest.raises(SpecificationError, match=fragment):
+        RICLPM(**options)  # type: ignore[arg-type]
+
+
+# -- refusals
+
+
+def test_too_few_sessions() -> None:
+    with pytest.raises(SpecificationError, match="3 or more sessions"):
+        RICLPM().fit(as_panel(scores(1, 50, 2)))
+    assert CLPM().fit(as_panel(scores(1, 50, 2))).converged
+
+
+def test_unknown_variable_is_named() -> None:
+    with pytest.raises(SpecificationError, match="'bond'"):
+        RICLPM(variables=("alliance", "bond")).fit(panel(COMPLETE, "panel"))
+
+
+def test_one_variable_is_not_enough() -> None:
+    with pytest.raises(SpecificationError, match="two or more"):
+        RICLPM(variables=("alliance", "alliance")).fit(panel(COMPLETE, "panel"))
+
+
+def test_a_constant_series_is_refused() -> None:
+    Y = scores(2, 60, 6)
+    Y[:, :, 1] = 40.0
+    with pytest.raises(SpecificationError, match="'symptoms' has the same value in every row"):
+        RICLPM().fit(as_panel(Y))
+
+
+def test_a_thin_session_is_refused_with_the_remedy() -> None:
+    Y = scores(3, 60, 6)
+    Y[4:, 5] = np.nan
+    with pytest.raises(SpecificationError, match=r"sessions=\(1, 5\)"):
+        RICLPM().fit(as_panel(Y))
+    assert RICLPM(sessions=(1, 5)).fit(as_panel(Y)).sample.sessions == 5
+    assert RICLPM(means="equal").fit(as_panel(Y)).converged
+
+
+def test_an_empty_window_is_refused() -> None:
+    with pytest.raises(SpecificationError, match="holds none"):
+        RICLPM(sessions=(50, 60)).fit(panel(COMPLETE, "panel"))
+
+
+@pytest.mark.parametrize(
+    ("errors", "fragment"),
+    [
+        ("sandwich", "'observed', 'robust'"),
+        ("cluster:", "choose"),
+        ("cluster:therapist", "have no"),
+    ],
+)
+def test_unknown_errors_are_refused(errors: str, fragment: str) -> None:
+    with pytest.raises(SpecificationError, match=fragment):
+        RICLPM().fit(as_panel(scores(4, 40, 4)), errors=errors)
+
+
+def test_no_convergence_raises_with_the_fit_or_returns_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from alliancedyn.engine import maximise
+
+    monkeypatch.setattr(maximise, "_search", lambda objective, start: (start, 1))
+    monkeypatch.setattr(maximise, "_polish", _unpolished)
+    with pytest.raises(ConvergenceError, match="log-likelihood still to gain") as raised:
+        RICLPM().fit(panel(COMPLETE, "panel"))
+    assert not raised.value.fit.converged
+    fit = RICLPM().fit(panel(COMPLETE, "panel"), strict=False)
+    assert not fit.converged
+    assert "NOT CONVERGED" in repr(fit)
+
+
+def _unpolished(objective: object, theta: Array) -> object:
+    from alliancedyn.engine.maximise import Maximum
+
+    n = len(theta)
+    return Maximum(theta, -1e4, np.ones(n), np.eye(n), 12.0, 1.0, (), 1, False), 1
+
+
+# -- verdicts
+
+
+def test_few_clients_for_the_parameters_are_flagged() -> None:
+    with pytest.warns(InferenceWarning, match="20 clients carry 19 parameters"):
+        fit = RICLPM().fit(as_panel(scores(5, 20, 3)))
+    assert any("too optimistic" in note for note in fit.diagnostics["notes"])
+
+
+def test_a_variance_at_its_bound_is_named() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InferenceWarning)
+        fits = [RICLPM().fit(as_panel(scores(seed, 60, 5, between=0.0))) for seed in range(6)]
+    bounded = [fit for fit in fits if fit.diagnostics["boundary"]]
+    assert len(bounded) >= 3
+    for fit in bounded:
+        assert fit.converged
+        assert all(text.startswith("between_cov[") for text in fit.diagnostics["boundary"])
+        assert np.isfinite(fit.se["phi[symptoms,alliance]"])
+
+
+def test_at_the_bound_more_starts_find_nothing_better() -> None:
+    for seed in range(4):
+        data = as_panel(scores(seed, 40, 4, between=0.0))
+        few = RICLPM().fit(data, strict=False)
+        many = RICLPM(starts=10).fit(data, seed=seed, strict=False)
+        assert many.loglik == pytest.approx(few.loglik, abs=1e-6)
+
+
+# -- what must not matter
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 1000), a=st.floats(0.01, 100), b=st.floats(0.01, 100))
+def test_units_do_not_matter(seed: int, a: float, b: float) -> None:
+    Y = scores(seed, 120, 5)
+    fit = RICLPM().fit(as_panel(Y), strict=False)
+    again = RICLPM().fit(as_panel(Y * [a, b]), strict=False)
+    ratio = again.params["phi[symptoms,alliance]"] / fit.params["phi[symptoms,alliance]"]
+    assert ratio == pytest.approx(b / a, rel=1e-4)
+    first = fit.effect("alliance", "symptoms", standardized="within")
+    second = again.effect("alliance", "symptoms", standardized="within")
+    assert second.value == pytest.approx(first.value, abs=1e-6)
+    assert second.se == pytest.approx(first.se, rel=1e-4)
+
+
+def test_order_and_names_of_clients_do_not_matter() -> None:
+    Y = scores(8, 100, 5)
+    Y[np.random.default_rng(1).random(Y.shape) < 0.2] = np.nan
+    fit = RICLPM().fit(as_panel(Y))
+    again = RICLPM().fit(as_panel(Y[::-1]))
+    np.testing.assert_allclose(again.params, fit.params, rtol=1e-6, atol=1e-8)
+
+
+def test_clients_without_a_score_in_the_window_are_set_aside_by_reason() -> None:
+    Y = scores(9, 80, 6)
+    Y[:7, 3:] = np.nan
+    fit = RICLPM(sessions=(4, 6)).fit(as_panel(Y), strict=False)
+    assert fit.sample.clients == 73
+    assert fit.sample.clients_set_aside == {"no score in the sessions of the model": 7}
+    assert fit.sample.rows_set_aside["outside the sessions of the model"] == 80 * 3
+
+
+def test_one_session_clients_inform_the_means() -> None:
+    Y = scores(10, 100, 4)
+    Y[50:, 1:] = np.nan
+    fit = RICLPM().fit(as_panel(Y))
+    assert fit.sample.clients == 100
+    only = RICLPM().fit(as_panel(Y[:50]), strict=False)
+    assert fit.se["mean[alliance]@1"] < 0.85 * only.se["mean[alliance]@1"]
+
+
+# -- sizes
+
+
+def test_three_series() -> None:
+    phi = np.array([[0.3, 0.1, 0.0], [-0.2, 0.4, 0.1], [0.0, 0.15, 0.2]])
+    names = ("alliance", "symptoms", "sleep")
+    fit = RICLPM().fit(as_panel(scores(11, 1500, 6, phi), names))
+    for i, target in enumerate(names):
+        for j, source in enumerate(names):
+            name = f"phi[{target},{source}]"
+            assert abs(fit.params[name] - phi[i, j]) < 4.5 * fit.se[name], name
+    assert fit.fit_indices()["df"] == 18 * 21 // 2 - fit.n_params
+    with pytest.raises(SpecificationError):
+        fit.structural()
+
+
+def test_a_hundred_sessions() -> None:
+    Y = scores(12, 60, 100)
+    Y[np.random.default_rng(2).random((60, 100)) < 0.3] = np.nan
+    fit = RICLPM(means="equal").fit(as_panel(Y))
+    assert abs(fit.params["phi[symptoms,alliance]"] + 0.15) < 4 * fit.se["phi[symptoms,alliance]"]
+    assert fit.sessions == tuple(range(1, 101))
+
+
+def test_many_clients_cost_in_proportion() -> None:
+    fit = RICLPM().fit(as_panel(scores(13, 20_000, 5)))
+    few = RICLPM().fit(as_panel(scores(13, 2_000, 5)))
+    each, every = few.diagnostics["seconds"], fit.diagnostics["seconds"]
+    assert every < 40 * each  # ten times the clients; generous on a busy machine
+    assert fit.se["phi[symptoms,alliance]"] == pytest.approx(
+        few.se["phi[symptoms,alliance]"] / np.sqrt(10), rel=0.1
+    )
+
+
+def test_fits_pickle_without_their_data() -> None:
+    fit = RICLPM().fit(panel(MISSING, "panel"))
+    small = pickle.loads(pickle.dumps(fit.without_data()))
+    assert small.loglik == fit.loglik
+    assert small.fit_indices(panel=panel(MISSING, "panel")) == fit.fit_indices()
