@@ -15,14 +15,16 @@ from matplotlib.figure import Figure
 
 import alliancedyn as ad
 from alliancedyn import plot
+from alliancedyn.decompose import decompose
 from alliancedyn.errors import SpecificationError
 from alliancedyn.plot import missing, style
 from alliancedyn.plot.numerals import interval, number
+from alliancedyn.simulate import Dropout, Dynamics, simulate
 
 
 @pytest.fixture(scope="module")
 def panel() -> ad.SessionPanel:
-    truth = ad.Dynamics.time_ordered(
+    truth = Dynamics.time_ordered(
         phi_alliance=0.35,
         phi_symptoms=0.45,
         forward=-0.12,
@@ -30,8 +32,8 @@ def panel() -> ad.SessionPanel:
         between_cov=[[1.0, -0.3], [-0.3, 2.0]],
         mean=(4.0, 12.0),
     )
-    dropout = ad.Dropout(rule="random", rate=0.3, first=3)
-    return ad.simulate(truth, clients=150, sessions=8, dropout=dropout, missing=0.1, seed=3)
+    dropout = Dropout(rule="random", rate=0.3, first=3)
+    return simulate(truth, clients=150, sessions=8, dropout=dropout, missing=0.1, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def test_every_figure_returns_axes_and_has_words(panel, fit, comparison):
 
 
 def test_between_within_returns_two_axes_with_the_correlations_of_the_decomposition(panel):
-    parts = ad.decompose(panel)
+    parts = decompose(panel)
     axes = plot.between_within(parts)
     assert axes.shape == (2,)
     between = float(parts.correlation_between.loc["symptoms", "alliance"])
@@ -197,10 +199,12 @@ def test_path_diagram_without_timing_shows_the_lags(panel):
 
 
 def test_forest_shows_every_model_both_ways_raw_and_standardized(comparison):
-    for standardized, column in ((True, "standardized"), (False, "estimate")):
+    raw = ["estimate", "lower", "upper"]
+    scaled = ["standardized", "standardized_lower", "standardized_upper"]
+    for standardized, columns in ((True, scaled), (False, raw)):
         axes = plot.direction_forest(comparison, standardized=standardized)
-        for value in comparison[column]:
-            assert number(float(value)) in plot.alt_text(axes)
+        for values in comparison[columns].to_numpy():
+            assert interval(*map(float, values)) in plot.alt_text(axes)
         names = [text.get_text() for text in axes.texts]
         assert names.count("alliance → symptoms") == names.count("symptoms → alliance") == 2
     assert len(plot.direction_forest(comparison).patches) == 1

@@ -19,8 +19,10 @@ import pytest
 from pages import Page
 
 import alliancedyn as ad
+from alliancedyn.decompose import decompose
 from alliancedyn.errors import SpecificationError
 from alliancedyn.report.privacy import Discretion
+from alliancedyn.simulate import Dropout, Dynamics, simulate
 
 CHROMIUM = next(
     (
@@ -37,7 +39,7 @@ needs_chromium = pytest.mark.skipif(
 
 def _frame(clients: int = 90, sessions: int = 8, seed: int = 3) -> pd.DataFrame:
     """Simulate a panel whose client and therapist ids cannot be mistaken for anything else."""
-    truth = ad.Dynamics.time_ordered(
+    truth = Dynamics.time_ordered(
         phi_alliance=0.35,
         phi_symptoms=0.45,
         forward=-0.15,
@@ -45,8 +47,8 @@ def _frame(clients: int = 90, sessions: int = 8, seed: int = 3) -> pd.DataFrame:
         between_cov=[[1.0, -0.3], [-0.3, 2.0]],
         mean=(4.0, 12.0),
     )
-    dropout = ad.Dropout(rule="random", rate=0.3, first=3)
-    panel = ad.simulate(truth, clients, sessions, dropout=dropout, missing=0.08, seed=seed)
+    dropout = Dropout(rule="random", rate=0.3, first=3)
+    panel = simulate(truth, clients, sessions, dropout=dropout, missing=0.08, seed=seed)
     frame = panel.frame[["client", "session", "alliance", "symptoms"]].copy()
     frame["client"] = "Quixote-" + frame["client"].astype(str)
     frame["therapist"] = np.where(frame["client"].str[-1].isin(list("02468")), "Dulcinea", "Sancho")
@@ -75,7 +77,7 @@ def _write(path: Path, panel: ad.SessionPanel, fits: dict[str, ad.Fit], **more: 
         directions=directions
         if directions is not None
         else {label: ad.compare_directions(fit) for label, fit in fits.items()},
-        decomposition=more.pop("decomposition", ad.decompose(panel)),
+        decomposition=more.pop("decomposition", decompose(panel)),
         comparison=ad.compare_models(fits),
         quality=ad.check(panel),
         **more,
@@ -183,7 +185,7 @@ def test_the_verdict_is_that_of_the_headline_model(text, fits):
     top = text[: text.index('id="data"')]
     for state in (answer.forward_state, answer.backward_state):
         assert state in top
-    assert "Figures: RI-CLPM, session means" in top
+    assert "Numbers: RI-CLPM, session means" in top
 
 
 def test_models_that_disagree_are_said_to(tmp_path, panel, fits):
@@ -203,7 +205,7 @@ def test_models_that_agree_are_said_to(tmp_path, panel, fits):
     answer = replace(ad.compare_directions(fits["RI-CLPM, session means"]), lead="both")
     chosen = {label: fits[label] for label in ("CLPM, session means", "RI-CLPM, session means")}
     text = _write(tmp_path / "r.html", panel, chosen, directions=dict.fromkeys(chosen, answer))
-    assert "<h1>Alliance and symptoms predict each other, neither clearly more</h1>" in text
+    assert "<h1>Each predicts the other; neither path is clearly the stronger</h1>" in text
     assert "All 2 models that converged give the same verdict." in text
 
 
@@ -213,12 +215,7 @@ def test_models_that_agree_are_said_to(tmp_path, panel, fits):
 def test_no_direction_is_favored_by_the_words(lead, mirrored):
     from alliancedyn.report.verdict import lead_words
 
-    swapped = lead_words(mirrored, "q", "p").replace("Q", "q").replace("P", "p")
-    ours = lead_words(lead, "p", "q").replace("Q", "q").replace("P", "p")
-    if lead == "forward":
-        assert ours == swapped
-    else:
-        assert sorted(ours.split()) == sorted(swapped.split())
+    assert lead_words(lead, "p", "q") == lead_words(mirrored, "q", "p")
 
 
 def test_the_ladder_tells_both_paths_with_the_numbers_of_the_comparison(text, fits):
@@ -276,8 +273,7 @@ def test_the_methods_paragraph_holds_the_real_figures(text, panel):
     for part in (
         f"{panel.n_clients} clients",
         f"range {attended.min()} to {attended.max()}",
-        "symptoms was rated before each session",
-        "Alliance was rated after each session",
+        "alliance after each session, symptoms before each session",
         "full-information maximum likelihood",
         f"alliancedyn {ad.__version__}",
         f"numpy {np.__version__}",
@@ -314,9 +310,11 @@ def test_three_variables(tmp_path):
     frame["hope"] = np.random.default_rng(0).normal(size=len(frame)) + frame["alliance"] / 2
     timing = {"alliance": "after", "symptoms": "before", "hope": "after"}
     panel = _panel(frame, ("alliance", "symptoms", "hope"), timing)
-    text = _write(tmp_path / "r.html", panel, {"RI-CLPM": ad.RICLPM().fit(panel)})
+    fit = ad.RICLPM().fit(panel, strict=False)  # few clients for so many parameters
+    text = _write(tmp_path / "r.html", panel, {"RI-CLPM": fit})
     assert Page(text).faults == []
     assert "alliance, hope" in _words(text)
+    assert "carry 51 parameters" in _words(text[text.index('id="warnings"') - 40 :])
 
 
 def test_session_specific_lags(tmp_path, panel):
@@ -345,7 +343,7 @@ def test_a_converged_model_speaks_before_one_that_did_not(tmp_path, panel, fits)
         "RI-CLPM": replace(fits["RI-CLPM, session means"], converged=False),
     }
     text = _write(tmp_path / "r.html", panel, some)
-    assert "Figures: CLPM," in text
+    assert "Numbers: CLPM," in text
 
 
 def test_without_a_verdict_there_is_still_a_report(tmp_path, panel, fits):
@@ -356,7 +354,7 @@ def test_without_a_verdict_there_is_still_a_report(tmp_path, panel, fits):
 
 
 @pytest.mark.parametrize(
-    "hostile", ["<script>alert(1)</script>", 'a"b', "x & y", "</style><b>", "$x_1$"]
+    "hostile", ["<script>alert`1`</script>", 'a"b', "x & y", "</style><b>", "$x_1$"]
 )
 def test_hostile_names_are_shown_and_do_nothing(tmp_path, hostile):
     frame = _frame(60, 6).rename(columns={"alliance": hostile})
@@ -410,7 +408,7 @@ def test_folders_are_not_named(tmp_path):
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("out of order for 'C03', 'C20' and 7 more. Sort.", "out of order for [9 not named here]. Sort."),
+        ("out of order for 'C03', 'C20' and 7 more.", "out of order for [9 not named here]."),
         ("Client ids 'X1' and 'X2' differ", "Client ids [2 not named here] differ"),
         ("clients 'X' (12 times), 'Y' (once)", "clients [2 not named here]"),
         ('therapist "O\'Brien" left', "therapist [1 not named here] left"),

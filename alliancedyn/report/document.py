@@ -51,6 +51,7 @@ def render(material: Material) -> str:
         lstrip_blocks=True,
     )
     environment.filters["discreet"] = material.discretion.withhold
+    environment.filters["capital"] = verdict.capital
     style = files("alliancedyn.report").joinpath("templates/report.css").read_text("utf-8")
     return environment.get_template("report.html").render(
         style=Markup(style),
@@ -70,6 +71,7 @@ def render(material: Material) -> str:
 def _data(material: Material) -> dict[str, object]:
     return {
         "flow": tables.flow(material),
+        "scores": tables.scores(material),
         "attendance": tables.attendance(material),
         "missingness": figures.missingness(material),
         "courses": figures.courses(material),
@@ -112,7 +114,7 @@ def _models(material: Material) -> dict[str, object]:
 def _assumptions(material: Material) -> tuple[str, ...]:
     answer = material.directions.get(material.speaker)
     stated = material.fit.model.assumptions if answer is None else answer.assumptions
-    return tuple(dict.fromkeys(stated))
+    return tuple(dict.fromkeys(one.replace(" -> ", " → ") for one in stated))
 
 
 def warnings(material: Material) -> list[tuple[str, str]]:
@@ -137,7 +139,15 @@ def warnings(material: Material) -> list[tuple[str, str]]:
         )
     if material.decomposition is not None:
         found += [("Variance split", sentence) for sentence in material.decomposition.boundary]
-    return found + [("Note", note) for note in material.notes]
+    return _merged(found) + [("Note", note) for note in material.notes]
+
+
+def _merged(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Say a sentence once for all the models that share it."""
+    who: dict[str, list[str]] = {}
+    for label, sentence in found:
+        who.setdefault(sentence, []).append(label)
+    return [(" · ".join(labels), sentence) for sentence, labels in who.items()]
 
 
 def _fit_warnings(fit: Fit) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from alliancedyn.panel import SessionPanel
     from alliancedyn.results import Fit
 
-_HASHES = ("sha256", "sha-256", "hash", "digest")
+_FILES = ("file", "path", "source")
 _WHEN = {"before": "before each session", "after": "after each session"}
 _ERRORS = {
     "observed": "Standard errors are from the observed information.",
@@ -99,15 +101,14 @@ def _sample(material: Material) -> str:
 def _timing(material: Material) -> str:
     panel = material.panel
     known = [
-        f"{name} was rated {_WHEN[panel.timing[name]]}"
+        f"{name} {_WHEN[panel.timing[name]]}"
         for name in panel.variables
         if panel.timing.get(name) in _WHEN
     ]
     unknown = [name for name in panel.variables if panel.timing.get(name) not in _WHEN]
     parts = []
     if known:
-        joined = " and ".join(known) if len(known) < 3 else ", ".join(known)
-        parts.append(f"{joined[:1].upper()}{joined[1:]}.")
+        parts.append(f"Scores were taken as follows: {', '.join(known)}.")
     if unknown:
         parts.append(
             f"When {' and '.join(unknown)} {'was' if len(unknown) == 1 else 'were'} rated, before "
@@ -176,9 +177,11 @@ def _direction_rule(material: Material) -> str:
 
 
 def _software(material: Material) -> str:
+    digest = material.panel.provenance.get("sha256")
+    data = "" if digest is None else f" Data: SHA-256 {digest}."
     versions = ", ".join(f"{name} {number}" for name, number in software())
     seed = "no seed was needed" if material.seed is None else f"seed {material.seed}"
-    return f"Software: {versions}; {seed}."
+    return f"Software: {versions}; {seed}.{data}"
 
 
 def software() -> tuple[tuple[str, str], ...]:
@@ -195,8 +198,8 @@ def software() -> tuple[tuple[str, str], ...]:
 def citation() -> str:
     """Say how to cite the program."""
     return (
-        "The alliancedyn developers. alliancedyn: which moves first, the therapeutic alliance or "
-        f"the symptoms? (Version {__version__}) [Computer software]."
+        "The alliancedyn developers (2026). alliancedyn: which moves first, the therapeutic "
+        f"alliance or the symptoms? Version {__version__}."
     )
 
 
@@ -208,11 +211,18 @@ def references(material: Material) -> tuple[str, ...]:
 
 def provenance(material: Material) -> tuple[tuple[str, str], ...]:
     """List where the data came from: file names without their folders, digests, counts."""
-    rows = []
-    for key, value in material.panel.provenance.items():
-        if isinstance(value, dict | list | tuple) or value is None:
-            continue
-        rows.append((_label(str(key)), _bare(str(value))))
+    facts = material.panel.provenance
+    rows = [
+        (_label(str(key)), _bare(str(key), str(value)))
+        for key, value in facts.items()
+        if value is not None and not isinstance(value, dict | list | tuple)
+    ]
+    mapping = facts.get("mapping")
+    if isinstance(mapping, dict):
+        said = {key: value for key, value in mapping.items() if value not in (None, (), [], {})}
+        text = json.dumps(said, sort_keys=True, ensure_ascii=False, default=str)
+        rows.append(("Mapping", text))
+        rows.append(("Mapping, SHA-256", sha256(text.encode("utf-8")).hexdigest()))
     return tuple(rows)
 
 
@@ -221,10 +231,11 @@ def _label(key: str) -> str:
     return f"{words[:1].upper()}{words[1:]}"
 
 
-def _bare(value: str) -> str:
+def _bare(key: str, value: str) -> str:
     """Drop folders: a path may name a person, a client or a clinic."""
-    if "/" in value or "\\" in value:
-        return PureWindowsPath(PurePosixPath(value).name).name
+    windows = PureWindowsPath(value)
+    if key in _FILES or windows.is_absolute() or PurePosixPath(value).is_absolute():
+        return windows.name  # it reads both kinds of slash
     return value
 
 

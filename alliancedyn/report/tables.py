@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SMALL_CELL = 5
 _MOST_SESSIONS = 16
+_WHEN = {"before": "before the session", "after": "after the session"}
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,39 @@ def flow(material: Material) -> Table:
     """Show what happened to the rows between the export and the panel."""
     frame = material.panel.flow
     rows = tuple(
-        (str(step), _count(rows), _count(clients))
+        (f"{str(step)[:1].upper()}{str(step)[1:]}", _count(rows), _count(clients))
         for step, rows, clients in zip(frame["step"], frame["rows"], frame["clients"], strict=True)
     )
     return Table("flow", "From the export to the panel", ("Step", "Rows", "Clients"), rows)
+
+
+def scores(material: Material) -> Table:
+    """Describe every variable; extremes are left out, because they can point to one client."""
+    rows = tuple(
+        (
+            str(name),
+            _WHEN.get(material.panel.timing.get(str(name), ""), "unknown"),
+            f"{int(facts['scores']):,}",
+            f"{float(facts['missing_percent']):.1f} %",
+            number(float(facts["mean"])),
+            number(float(facts["sd"])),
+            number(float(facts["scores_per_client"]), 1),
+            f"{int(facts['pairs']):,}",
+        )
+        for name, facts in material.quality.variables.iterrows()
+    )
+    head = (
+        "Variable",
+        "Rated",
+        "Scores",
+        "Missing rows",
+        "Mean",
+        "SD",
+        "Per client, median",
+        "Adjacent pairs",
+    )
+    note = "Adjacent pairs: scores whose previous session has a score of the same variable too."
+    return Table("scores", "The scores", head, rows, (note,))
 
 
 def attendance(material: Material) -> Table:
@@ -93,8 +123,8 @@ def variance(decomposition: Decomposition) -> Table:
             )
             cells += [number(float(decomposition.variance.loc[level, name]), 3), _share(share)]
         rows.append(tuple(cells))
-    note = f"Estimated by {decomposition.estimator}. The share of a level is its ICC."
-    return Table("variance", "Variance by level", tuple(head), tuple(rows), (note,))
+    notes = (f"{decomposition.estimator.rstrip('.')}.", "The share of a level is its ICC.")
+    return Table("variance", "Variance by level", tuple(head), tuple(rows), notes)
 
 
 def _share(value: float) -> str:
@@ -298,16 +328,27 @@ def parameters(material: Material) -> Table:
             number(float(row["estimate"]), 3),
             number(float(row["se"]), 3),
             f"{number(float(row['lower']), 3)}, {number(float(row['upper']), 3)}",
-            _p(float(row[last])) if last == "p_value" else number(float(row[last]), 3),
+            _last(str(name), last, float(row[last])),
         )
         for name, row in shown.iterrows()
     )
     head = ("Parameter", "Estimate", "SE", "95 % interval", "p" if last == "p_value" else "P(> 0)")
     left_out = len(frame) - len(shown)
-    notes = ["Rows of phi are outcomes: phi[outcome,predictor]."]
+    notes = [
+        "Rows of phi are outcomes: phi[outcome,predictor]. A variance has no p: zero is the edge "
+        "of what it can be."
+    ]
     if left_out:
         notes.append(f"{left_out} parameters of single sessions are left out; fit.table() has all.")
     return Table("parameters", f"Parameters, {material.speaker}", head, rows, tuple(notes))
+
+
+def _last(name: str, column: str, value: float) -> str:
+    """Write a p-value or a posterior probability; neither means anything for a variance."""
+    inside = name.partition("[")[2].partition("]")[0].split(",")
+    if "_cov[" in name and len(set(inside)) == 1:
+        return "–"
+    return _p(value) if column == "p_value" else number(value, 3)
 
 
 def _p(value: float) -> str:

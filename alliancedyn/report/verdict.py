@@ -77,6 +77,7 @@ class Verdict:
     unit: str
     answers: tuple[Answer, ...]
     sentences: tuple[str, ...]
+    agree: bool
     agreement: tuple[str, ...]
     standings: tuple[Standing, ...]
 
@@ -84,7 +85,7 @@ class Verdict:
 def conclude(material: Material) -> Verdict:
     """Put the verdict of the headline model first, and beside it those of all others."""
     process, outcome = material.fit.process, material.fit.outcome
-    question = f"{capital(process)} and {outcome}: which moves first?"
+    question = f"Which moves first, {process} or {outcome}?"
     standings = tuple(_standing(material, label) for label in material.directions)
     answer = material.directions.get(material.speaker)
     if answer is None:
@@ -97,10 +98,11 @@ def conclude(material: Material) -> Verdict:
             "",
             (),
             ("None of the models has a verdict on direction; sections 4 and 8 say why.",),
+            True,
             (),
             standings,
         )
-    agreement = _agreement(material)
+    changes = _changes(material)
     return Verdict(
         question=question,
         headline=_headline(material, answer),
@@ -110,7 +112,8 @@ def conclude(material: Material) -> Verdict:
         unit=_unit(answer),
         answers=_answers(answer),
         sentences=_sentences(answer),
-        agreement=agreement,
+        agree=not changes,
+        agreement=changes or _unanimity(material),
         standings=standings,
     )
 
@@ -126,34 +129,45 @@ def capital(text: str) -> str:
 def _headline(material: Material, answer: Directions) -> str:
     if not material.fit.converged:
         return "No verdict: the model did not converge"
-    if _disputed(material):
-        return "The answer depends on the model"
-    return lead_words(answer.lead, answer.source, answer.target)
+    dispute = _dispute(material)
+    return dispute or lead_words(answer.lead, answer.source, answer.target)
 
 
 def lead_words(lead: str, source: str, target: str) -> str:
     """Say a lead in a few words."""
     return {
-        "forward": f"{capital(source)} predicts {target} more strongly than the reverse",
-        "backward": f"{capital(target)} predicts {source} more strongly than the reverse",
-        "both": f"{capital(source)} and {target} predict each other, neither clearly more",
-        "neither": f"Neither {source} nor {target} predicts the other to an extent that matters",
+        "forward": f"The stronger path runs from {source} to {target}",
+        "backward": f"The stronger path runs from {target} to {source}",
+        "both": "Each predicts the other; neither path is clearly the stronger",
+        "neither": "Neither predicts the other to an extent that matters",
         "depends": "The answer depends on how time is read",
     }.get(lead, "These data do not settle which leads")
 
 
-def _disputed(material: Material) -> bool:
-    """Tell whether converged models give different leads, or supported paths of opposite sign."""
-    answers = _settled(material)
-    leads = {answer.lead for answer in answers.values()}
-    signs = [
-        {one.value > 0 for one, state in pairs if state == "supported"}
-        for pairs in (
-            [(answer.forward, answer.forward_state) for answer in answers.values()],
-            [(answer.backward, answer.backward_state) for answer in answers.values()],
-        )
-    ]
-    return len(leads) > 1 or any(len(found) > 1 for found in signs)
+def _dispute(material: Material) -> str:
+    """Say in a headline that converged models disagree; empty if they do not."""
+    answers = list(_settled(material).values())
+    forward = {_stand(one.forward, one.forward_state) for one in answers}
+    backward = {_stand(one.backward, one.backward_state) for one in answers}
+    if len(forward) > 1 or len(backward) > 1:
+        return "The answer depends on the model"
+    if len({answer.lead for answer in answers}) < 2:
+        return ""
+    source, target = answers[0].source, answers[0].target
+    supported = (answers[0].forward_state, answers[0].backward_state)
+    shared = {
+        ("supported", "supported"): "Each predicts the other",
+        ("supported", supported[1]): f"Every model has {source} predict {target}",
+        (supported[0], "supported"): f"Every model has {target} predict {source}",
+    }.get(supported)
+    if shared is None:
+        return "The answer depends on the model"
+    return f"{shared}; which path is the stronger depends on the model"
+
+
+def _stand(one: Estimate, state: str) -> tuple[str, bool]:
+    """Return a state, with the sign where it is one that matters."""
+    return state, state == "supported" and one.value > 0
 
 
 def _settled(material: Material) -> dict[str, Directions]:
@@ -173,7 +187,7 @@ def _deck(material: Material) -> str:
     forward = sum(answer.forward_state == "supported" for answer in answers)
     backward = sum(answer.backward_state == "supported" for answer in answers)
     return (
-        f"{capital(source)} → {target} is supported in {forward} of {total} models, "
+        f"Supported: {source} → {target} in {forward} of {total} models, "
         f"{target} → {source} in {backward} of {total}."
     )
 
@@ -246,7 +260,7 @@ def _sentence(source: str, target: str, one: Estimate, state: str, immediate: bo
     if not isfinite(one.lower):
         return f"Whether {source} {first} predicts {target} {then} cannot be said: no interval."
     if state == "practically zero":
-        return f"{capital(source)} {first} predicts practically nothing of {target} {then}."
+        return f"Hardly anything in {target} {then} is predicted by {source} {first}."
     if state == "supported":
         way = "higher" if one.value > 0 else "lower"
         return f"Higher {source} {first} precedes {way} {target} {then}."
@@ -257,9 +271,9 @@ def _gap_sentence(gap: Estimate, source: str, target: str) -> str:
     if not isfinite(gap.lower):
         return "Which of the two is larger cannot be said: no interval."
     if gap.lower > 0:
-        return f"{capital(source)} → {target} is the larger of the two."
+        return f"The larger of the two is {source} → {target}."
     if gap.upper < 0:
-        return f"{capital(target)} → {source} is the larger of the two."
+        return f"The larger of the two is {target} → {source}."
     return "Which of the two is larger is not settled: the interval includes zero."
 
 
@@ -308,26 +322,24 @@ def _sentences(answer: Directions) -> tuple[str, ...]:
         return ()
     source, target = answer.source, answer.target
     each = [
-        f"read {BASES[name]}, {_within_sentence(lead_words(one.lead, source, target), source)}"
+        f"read {BASES[name]}, {_lower(lead_words(one.lead, source, target))}"
         for name, one in answer.by_basis.items()
     ]
     return (f"{capital('; '.join(each))}. Section 6 shows both readings.",)
-
-
-def _within_sentence(words: str, source: str) -> str:
-    """Undo the capital letter, which the name of a variable may or may not have had."""
-    return source + words[len(source) :] if words.startswith(capital(source)) else _lower(words)
 
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _agreement(material: Material) -> tuple[str, ...]:
-    """Say whether the models agree, and at which step of the ladder the answer changes."""
+def _unanimity(material: Material) -> tuple[str, ...]:
+    count = len(_settled(material))
+    return (f"All {count} models that converged give the same verdict.",) if count > 1 else ()
+
+
+def _changes(material: Material) -> tuple[str, ...]:
+    """Say at which steps of the ladder the answer changes."""
     answers = _settled(material)
-    if len(answers) < 2:
-        return ()
     labels = list(answers)
     changes = []
     for earlier, later in pairwise(labels):
@@ -335,8 +347,6 @@ def _agreement(material: Material) -> tuple[str, ...]:
         if changed:
             why = step(earlier, material.fits[earlier], later, material.fits[later])
             changes.append(f"{later}, where {why}: {changed}.")
-    if not changes:
-        return (f"All {len(answers)} models that converged give the same verdict.",)
     return tuple(changes)
 
 
@@ -344,13 +354,26 @@ def _changed(earlier: Directions, later: Directions) -> str:
     source, target = earlier.source, earlier.target
     parts = []
     for name, before, after in (
-        (f"{source} → {target}", earlier.forward_state, later.forward_state),
-        (f"{target} → {source}", earlier.backward_state, later.backward_state),
+        (
+            f"{source} → {target}",
+            _stand(earlier.forward, earlier.forward_state),
+            _stand(later.forward, later.forward_state),
+        ),
+        (
+            f"{target} → {source}",
+            _stand(earlier.backward, earlier.backward_state),
+            _stand(later.backward, later.backward_state),
+        ),
     ):
         if before != after:
-            parts.append(f"{name} goes from {before} to {after}")
+            turned = before[0] == after[0]
+            parts.append(
+                f"{name} changes its sign"
+                if turned
+                else f"{name} goes from {before[0]} to {after[0]}"
+            )
     if earlier.lead != later.lead and not parts:
-        parts.append(_within_sentence(lead_words(later.lead, source, target), source))
+        parts.append(_lower(lead_words(later.lead, source, target)))
     return ", and ".join(parts)
 
 
