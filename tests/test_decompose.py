@@ -337,8 +337,10 @@ def test_a_variable_without_change_is_set_aside_not_fatal():
 
 
 @pytest.mark.parametrize("trend", TRENDS)
-def test_one_session_per_client_has_no_within_part(trend):
-    frame = make_frame(clients=15, sessions=1, seen=1.1)
+def test_one_score_per_client_has_no_within_part(trend):
+    frame = make_frame(clients=15, sessions=2, seen=1.1)
+    frame.loc[frame["session"] == 1, "symptoms"] = np.nan
+    frame.loc[frame["session"] == 2, "alliance"] = np.nan
     parts = decompose(make_panel(frame), trend)
     assert parts.variance.isna().all(axis=None)
     assert parts.reliability["reliability"].isna().all()
