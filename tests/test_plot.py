@@ -262,6 +262,8 @@ def test_numbers_read_well():
     assert number(12345.678, 1) == "12,345.7"
     assert interval(-0.114, -0.171, -0.056) == "−0.11 [−0.17, −0.06]"
     assert interval(0.02, 0.001, 0.04) == "0.020 [0.001, 0.040]"
+    assert interval(-0.0102, -0.0138, -0.0066) == "−0.010 [−0.014, −0.007]"
+    assert interval(0.0, 0.0, 0.0) == "0.00 [0.00, 0.00]"
     assert interval(0.2, float("nan"), float("nan")) == "0.20 [no interval]"
 
 

@@ -201,6 +201,41 @@ def test_models_that_disagree_are_said_to(tmp_path, panel, fits):
     assert "alliance → symptoms goes from supported to undetermined" in _words(text)
 
 
+@pytest.mark.parametrize(
+    ("states", "headline"),
+    [
+        (("supported", "supported"), "Each predicts the other; which path is the stronger"),
+        (("supported", "undetermined"), "In every model alliance predicts symptoms; whether more"),
+        (("undetermined", "supported"), "In every model symptoms predicts alliance; whether more"),
+        (("undetermined", "undetermined"), "The answer depends on the model"),
+    ],
+)
+def test_the_headline_keeps_what_models_share(tmp_path, panel, fits, states, headline):
+    base = ad.compare_directions(fits["RI-CLPM, session means"])
+    base = replace(base, forward_state=states[0], backward_state=states[1])
+    answers = {
+        "CLPM, session means": replace(base, lead="both"),
+        "RI-CLPM, session means": replace(base, lead="depends"),
+    }
+    chosen = {label: fits[label] for label in answers}
+    text = _write(tmp_path / "r.html", panel, chosen, directions=answers)
+    assert f"<h1>{headline}" in text
+
+
+def test_a_path_that_turns_round_is_a_disagreement(tmp_path, panel, fits):
+    base = ad.compare_directions(fits["RI-CLPM, session means"])
+    up = replace(base.forward, value=0.3, lower=0.1, upper=0.5)
+    down = replace(base.forward, value=-0.3, lower=-0.5, upper=-0.1)
+    answers = {
+        "CLPM, session means": replace(base, forward=up, forward_state="supported"),
+        "RI-CLPM, session means": replace(base, forward=down, forward_state="supported"),
+    }
+    chosen = {label: fits[label] for label in answers}
+    text = _write(tmp_path / "r.html", panel, chosen, directions=answers)
+    assert "<h1>The answer depends on the model</h1>" in text
+    assert "alliance → symptoms changes its sign" in _words(text)
+
+
 def test_models_that_agree_are_said_to(tmp_path, panel, fits):
     answer = replace(ad.compare_directions(fits["RI-CLPM, session means"]), lead="both")
     chosen = {label: fits[label] for label in ("CLPM, session means", "RI-CLPM, session means")}

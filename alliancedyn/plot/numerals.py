@@ -18,18 +18,21 @@ def number(value: float, places: int = 2) -> str:
 def interval(value: float, lower: float, upper: float, places: int | None = None) -> str:
     """Write an estimate with its interval: −0.12 [−0.19, −0.05].
 
-    Two places, or as many more (up to six) as keep a nonzero end of the interval from reading 0.
+    Two places, or as many more (up to six) as show how wide the interval is and keep a nonzero
+    end of it from reading 0.
     """
-    if places is None:
-        places = _places(lower, upper)
     if not (isfinite(lower) and isfinite(upper)):
-        return f"{number(value, places)} [no interval]"
+        return f"{number(value, places or 2)} [no interval]"
+    if places is None:
+        places = places_for(lower, upper)
     return f"{number(value, places)} [{number(lower, places)}, {number(upper, places)}]"
 
 
-def _places(*ends: float) -> int:
-    smallest = min((abs(end) for end in ends if isfinite(end) and end != 0.0), default=1.0)
-    places = 2
-    while places < 6 and round(smallest, places) == 0.0:
-        places += 1
-    return places
+def places_for(lower: float, upper: float) -> int:
+    """Return how many places it takes to tell the ends of a span from each other and from 0."""
+    ends = [abs(end) for end in (lower, upper) if end != 0.0]
+    for places in range(2, 6):
+        wide = upper - lower >= 2.5 * 10.0**-places or upper == lower
+        if wide and all(round(end, places) != 0.0 for end in ends):
+            return places
+    return 6

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alliancedyn.plot.numerals import interval, number
+from alliancedyn.plot.numerals import interval, number, places_for
 from alliancedyn.report.material import Material, is_detrended
 
 if TYPE_CHECKING:
@@ -171,7 +171,8 @@ def _summary(frame: pd.DataFrame, source: str, target: str) -> str:
     if not total:
         return f"No model has a lagged path {source} → {target}."
     lowest, highest = frame["estimate"].min(), frame["estimate"].max()
-    span = f"{number(lowest)} to {number(highest)}"
+    places = places_for(lowest, highest)
+    span = f"{number(lowest, places)} to {number(highest, places)}"
     return (
         f"The raw lagged path {source} → {target} runs from {span} over {total} "
         f"model{'s' if total != 1 else ''}; its interval excludes zero in {clear} of them."

@@ -153,16 +153,25 @@ def _dispute(material: Material) -> str:
         return "The answer depends on the model"
     if len({answer.lead for answer in answers}) < 2:
         return ""
-    source, target = answers[0].source, answers[0].target
-    supported = (answers[0].forward_state, answers[0].backward_state)
-    shared = {
-        ("supported", "supported"): "Each predicts the other",
-        ("supported", supported[1]): f"Every model has {source} predict {target}",
-        (supported[0], "supported"): f"Every model has {target} predict {source}",
-    }.get(supported)
-    if shared is None:
+    return _shared_words(answers[0])
+
+
+def _shared_words(answer: Directions) -> str:
+    """Say what models share that agree on each path but not on which is the stronger."""
+    forward, backward = (
+        state == "supported" for state in (answer.forward_state, answer.backward_state)
+    )
+    if forward and backward:
+        return "Each predicts the other; which path is the stronger depends on the model"
+    if not (forward or backward):
         return "The answer depends on the model"
-    return f"{shared}; which path is the stronger depends on the model"
+    source, target = answer.source, answer.target
+    if backward:
+        source, target = target, source
+    return (
+        f"In every model {source} predicts {target}; whether more than the reverse depends "
+        "on the model"
+    )
 
 
 def _stand(one: Estimate, state: str) -> tuple[str, bool]:
