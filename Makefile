@@ -48,7 +48,7 @@ docs: $(VENV)/.docs  ## build the documentation into site/
 check: lint types contracts docs test  ## everything above, tests last
 
 bench: $(VENV)/.dev  ## time the engine against its peers where they are installed
-	$(BIN)/python -m benchmarks $(ARGS)
+	@for script in benchmarks/*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
 
 changelog:  ## print the next section of CHANGELOG.md from its fragments
 	@for kind in results added fixed; do \
