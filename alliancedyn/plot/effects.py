@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from textwrap import fill
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from alliancedyn.errors import SpecificationError
-from alliancedyn.plot.numerals import interval, number
+from alliancedyn.plot.numerals import interval, number, short
 from alliancedyn.plot.style import (
     BACKWARD,
     FAINT,
@@ -41,11 +40,17 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True)
 class _Row:
     model: str
-    name: str
+    source: str
+    target: str
     look: Look
     value: float
     lower: float
     upper: float
+
+    @property
+    def name(self) -> str:
+        """The path, short enough for a figure."""
+        return f"{short(self.source, 18)} → {short(self.target, 18)}"
 
 
 def direction_forest(
@@ -94,7 +99,8 @@ def direction_forest(
     ) as axes:
         _draw_forest(axes, rows, band)
         unit = "within-client SDs" if standardized else "score points per score point"
-        axes.set_xlabel(f"Lagged effect, {unit}")
+        what = "Path" if isinstance(comparison, Mapping) else "Lagged effect"
+        axes.set_xlabel(f"{what}, {unit}")
     label(axes, _forest_text(rows, standardized, band))
     return axes
 
@@ -138,8 +144,8 @@ def impulse_response(
         write_labels(
             axes,
             x="Sessions after the shock",
-            y="Score points" if response is None else f"{response}, score points",
-            title=title or f"One point more {source} than expected",
+            y="Score points" if response is None else f"{short(response, 20)}, score points",
+            title=title or f"One point more {short(source, 22)} than expected",
         )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color=RULE, linewidth=0.5, alpha=0.7)
@@ -166,7 +172,7 @@ def _rows_of_frame(
         for source, target, style in ((first, second, FORWARD), (second, first, BACKWARD)):
             here = mine[(mine["source"] == source) & (mine["target"] == target)]
             for values in here[columns].to_numpy(dtype=float):
-                rows.append(_Row(str(model), f"{source} → {target}", style, *map(float, values)))
+                rows.append(_Row(str(model), source, target, style, *map(float, values)))
     return rows
 
 
@@ -179,11 +185,11 @@ def _rows_of_directions(directions: Mapping[str, Directions], standardized: bool
     rows = []
     for model, answer in directions.items():
         first, second = answer.source, answer.target
-        for name, style, one in (
-            (f"{first} → {second}", FORWARD, answer.forward),
-            (f"{second} → {first}", BACKWARD, answer.backward),
+        for source, target, style, one in (
+            (first, second, FORWARD, answer.forward),
+            (second, first, BACKWARD, answer.backward),
         ):
-            rows.append(_Row(model, name, style, one.value, one.lower, one.upper))
+            rows.append(_Row(model, source, target, style, one.value, one.lower, one.upper))
     return rows
 
 
@@ -199,15 +205,13 @@ def _draw_forest(axes: Axes, rows: list[_Row], band: float | None) -> None:
         axes.plot(row.value, y, color=row.look.color, marker=row.look.marker, markersize=6.5)
         figures = interval(row.value, row.lower, row.upper)
         axes.text(1.02, y, figures, transform=beside, va="center", color=INK, fontsize=8.5)
-        axes.text(
-            -0.02, y, fill(row.name, 40), transform=beside, va="center", ha="right", fontsize=8.5
-        )
+        axes.text(-0.02, y, row.name, transform=beside, va="center", ha="right", fontsize=8.5)
     for model in dict.fromkeys(row.model for row in rows):
         top = min(y for row, y in zip(rows, places, strict=True) if row.model == model)
         axes.text(
             -0.02,
             top - 0.82,
-            fill(model, 60),
+            short(model, 40),
             transform=beside,
             va="center",
             ha="right",
@@ -228,22 +232,23 @@ def _row_places(rows: list[_Row]) -> list[float]:
 
 def _set_forest_limits(axes: Axes, rows: list[_Row], lowest: float, band: float | None) -> None:
     ends = np.array([[row.lower, row.upper, row.value] for row in rows], dtype=float)
-    reach = float(np.nanmax(np.abs(ends))) if np.isfinite(ends).any() else 1.0
-    reach = max(reach, 2.0 * (band or 0.0), 1e-6) * 1.12
-    axes.set_xlim(-reach, reach)
+    shown = np.append(ends[np.isfinite(ends)], [0.0, 1.4 * (band or 0.0), -1.4 * (band or 0.0)])
+    room = max(0.06 * float(np.ptp(shown)), 1e-6)
+    axes.set_xlim(shown.min() - room, shown.max() + room)
     axes.set_ylim(lowest + 0.7, -0.1)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, symmetric=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
 
 
 def _forest_text(rows: list[_Row], standardized: bool, band: float | None) -> str:
     unit = "within-client standard deviations" if standardized else "raw score points"
     figures = "; ".join(
-        f"{row.model}, {row.name}: {interval(row.value, row.lower, row.upper)}" for row in rows
+        f"{row.model}, {row.source} → {row.target}: {interval(row.value, row.lower, row.upper)}"
+        for row in rows
     )
     shade = f" A shaded band marks effects below {band:g} either way." if band is not None else ""
-    return f"Lagged effects in {unit}, with 95 % intervals. {figures}.{shade}"
+    return f"Lagged effects in {unit}, with 95% intervals. {figures}.{shade}"
 
 
 def _look_of(fit: Fit, name: str) -> Look:
@@ -279,7 +284,7 @@ def _draw_response(axes: Axes, name: str, response: pd.DataFrame, style: Look) -
         linestyle=style.line,
         marker=style.marker,
         markersize=4.5,
-        label=name,
+        label=short(name, 28),
     )
 
 
@@ -296,6 +301,6 @@ def _response_text(source: str, frame: pd.DataFrame, names: tuple[str, ...], kin
             f"session +{len(values) - 1}"
         )
     return (
-        f"Response to one score point of unexpected {source} ({kind} form, 95 % bands): "
+        f"Response to one score point of unexpected {source} ({kind} form, 95% bands): "
         f"{'; '.join(parts)}."
     )

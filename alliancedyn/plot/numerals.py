@@ -1,8 +1,19 @@
-"""Numbers as a reader expects them: a true minus sign, few places, an interval in brackets."""
+"""Numbers and names as a figure can hold them: true minus signs, few places, short names."""
 
 from __future__ import annotations
 
 from math import isfinite
+
+
+def short(name: str, most: int) -> str:
+    """Shorten a long name in its middle, where names of one kind differ least.
+
+    The words of a figure (``alt_text``) have it in full.
+    """
+    if len(name) <= most:
+        return name
+    head = (most - 1) // 2
+    return f"{name[:head]}…{name[head + 1 - most :]}"
 
 
 def number(value: float, places: int = 2) -> str:

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from alliancedyn.errors import SpecificationError
-from alliancedyn.plot.numerals import interval
+from alliancedyn.plot.numerals import interval, short
 from alliancedyn.plot.style import (
     BACKWARD,
     FAINT,
@@ -195,8 +195,17 @@ def _draw_box(axes: Axes, center: Point, name: str, moment: str) -> None:
             zorder=4,
         )
     )
-    short = name if len(name) <= 18 else f"{name[:17]}…"
-    axes.text(x, y + 0.1, short, ha="center", va="center", fontsize=9, fontweight="bold", zorder=5)
+    size = 9.0 if len(name) <= 12 else 7.5
+    axes.text(
+        x,
+        y + 0.1,
+        short(name, 15),
+        ha="center",
+        va="center",
+        fontsize=size,
+        fontweight="bold",
+        zorder=5,
+    )
     axes.text(x, y - 0.17, moment, ha="center", va="center", fontsize=7.5, color=SOFT_INK, zorder=5)
 
 
@@ -254,6 +263,6 @@ def _text(paths: list[_Path], kind: Kind) -> str:
         for path in paths
     )
     return (
-        f"Path diagram {form}, within-client standardized coefficients with 95 % intervals. "
+        f"Path diagram {form}, within-client standardized coefficients with 95% intervals. "
         f"{figures}. Dashed arrows have intervals that include zero."
     )

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from alliancedyn.errors import SpecificationError
-from alliancedyn.plot.numerals import number
+from alliancedyn.plot.numerals import number, short
 from alliancedyn.plot.style import (
     FORWARD,
     RULE,
@@ -89,7 +89,7 @@ def spaghetti(
         write_labels(
             axes,
             x="Session",
-            y=name,
+            y=short(name, 30),
             title=title or _spaghetti_title(len(sample), panel.n_clients),
         )
         _set_ticks(axes)
@@ -128,7 +128,13 @@ def between_within(
     for axes, (title, part, frame, correlation) in zip(places, split, strict=True):
         r = float(correlation.loc[vertical, horizontal])
         values = frame[[horizontal, vertical]].dropna().to_numpy(dtype=float)
-        _cloud(axes, values, r, title, (f"{horizontal}, {part}", f"{vertical}, {part}"))
+        _cloud(
+            axes,
+            values,
+            r,
+            title,
+            (f"{short(horizontal, 22)}, {part}", f"{short(vertical, 22)}, {part}"),
+        )
         label(axes, _cloud_text(title, horizontal, vertical, len(values), r))
     return places
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -102,14 +101,10 @@ def drawing(ax: Axes | None, size: tuple[float, float]) -> Iterator[Axes]:
 
 
 def write_labels(ax: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
-    """Label an axes word for word, wrapped, whatever characters the names hold."""
-    for setter, text, width in (
-        (ax.set_xlabel, x, 60),
-        (ax.set_ylabel, y, 34),
-        (ax.set_title, title, 60),
-    ):
+    """Label an axes word for word, whatever characters the names hold."""
+    for setter, text in ((ax.set_xlabel, x), (ax.set_ylabel, y), (ax.set_title, title)):
         if text:
-            setter(fill(text, width), parse_math=False)
+            setter(text, parse_math=False)
 
 
 def panels(columns: int, size: tuple[float, float], *, share_y: bool = False) -> np.ndarray:

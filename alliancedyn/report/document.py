@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from alliancedyn.report import figures, ladder, methods, tables, verdict
 from alliancedyn.report.material import Material, is_detrended
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["Material", "render"]
 
 CAUSAL = (
-    "These are predictions from one session to another in the same client, not effects of an "
-    "intervention. To read a path as a causal effect one must also believe that nothing that "
-    "changes over time within a client and is not in the model moves both scores (life events, "
-    "medication, what happens in the sessions, a change of therapist); that one session is the "
-    "lag at which one works on the other; that the scores are measured well enough, because "
-    "measurement error shrinks some paths and can make others; that scores are missing for "
-    "reasons that the observed scores account for; and that the paths are the same for the "
-    "clients and the sessions pooled here. Stable differences between clients, observed or not, "
-    "are held apart only by models with random intercepts, and only if they are stable. None of "
-    "this can be checked from these data alone."
+    "These are predictions from one session to another, not effects of an intervention. To read "
+    "a path as a causal effect one must also believe that nothing that changes over time within "
+    "a client and is not in the model moves both scores (life events, medication, what happens "
+    "in the sessions, a change of therapist); that one session is the lag at which one works on "
+    "the other; that the scores are measured well enough, because measurement error shrinks "
+    "some paths and can make others; that scores are missing for reasons that the observed "
+    "scores account for; and that the paths are the same for the clients and the sessions "
+    "pooled here. Stable differences between clients, observed or not, are held apart only by "
+    "models with random intercepts, and only if they are stable. None of this can be checked "
+    "from these data alone."
 )
 
 
@@ -51,6 +51,7 @@ def render(material: Material) -> str:
         lstrip_blocks=True,
     )
     environment.filters["discreet"] = material.discretion.withhold
+    environment.filters["soft"] = _breakable
     environment.filters["capital"] = verdict.capital
     style = files("alliancedyn.report").joinpath("templates/report.css").read_text("utf-8")
     return environment.get_template("report.html").render(
@@ -66,6 +67,11 @@ def render(material: Material) -> str:
         assumptions=_assumptions(material),
         **_closing(material),
     )
+
+
+def _breakable(text: str) -> Markup:
+    """Let a long name break after an underscore."""
+    return Markup(str(escape(text)).replace("_", "_<wbr>"))
 
 
 def _data(material: Material) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from alliancedyn import plot
 from alliancedyn.errors import SpecificationError
+from alliancedyn.plot.numerals import short
 from alliancedyn.report.material import Material
 from alliancedyn.results.paths import no_time_order
 
@@ -44,7 +45,11 @@ def courses(material: Material) -> Picture:
     axes = plot.panels(2, (7.2, 3.1))
     for place, name in zip(axes, (panel.process, panel.outcome), strict=True):
         plot.spaghetti(
-            panel, name, seed=0 if material.seed is None else material.seed, ax=place, title=name
+            panel,
+            name,
+            seed=0 if material.seed is None else material.seed,
+            ax=place,
+            title=short(name, 30),
         )
     return _picture(
         "courses",
@@ -83,7 +88,7 @@ def forest(material: Material) -> Picture:
     return _picture(
         "forest",
         axes,
-        "Lagged effects from one session to the next (reduced form), with 95 % intervals. The "
+        "Lagged effects from one session to the next (reduced form), with 95% intervals. The "
         "shaded band holds effects too small to matter.",
     )
 
@@ -104,7 +109,7 @@ def paths(material: Material) -> Picture:
     return _picture(
         "paths",
         axes,
-        f"{order} Within-client standardized coefficients with 95 % intervals, "
+        f"{order} Within-client standardized coefficients with 95% intervals, "
         f"{material.speaker}. Dashed: the interval includes zero.",
     )
 
@@ -124,7 +129,7 @@ def responses(material: Material) -> Picture:
         "responses",
         axes,
         "What one unexpected point in one score does to the other over the following sessions, "
-        f"both ways, with 95 % bands ({kind} form, {material.speaker}).",
+        f"both ways, with 95% bands ({kind} form, {material.speaker}).",
     )
 
 
@@ -134,7 +139,7 @@ def _both_responses(fit: Fit, kind: Literal["reduced", "structural"], steps: int
         (axes[0], fit.process, fit.outcome),
         (axes[1], fit.outcome, fit.process),
     ):
-        title = f"{shock} → {response}"
+        title = f"{short(shock, 15)} → {short(response, 15)}"
         plot.impulse_response(fit, shock, steps, kind, response=response, title=title, ax=place)
     return axes
 

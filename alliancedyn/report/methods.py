@@ -150,7 +150,7 @@ def _estimation(fit: Fit) -> str:
     return (
         "Estimation was by full-information maximum likelihood under a normal model, which uses "
         "every observed score and takes missing ones to be missing at random given the observed. "
-        f"{stated} Intervals cover 95 %."
+        f"{stated} Intervals cover 95%."
     )
 
 

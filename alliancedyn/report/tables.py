@@ -52,7 +52,7 @@ def scores(material: Material) -> Table:
             str(name),
             _WHEN.get(material.panel.timing.get(str(name), ""), "unknown"),
             f"{int(facts['scores']):,}",
-            f"{float(facts['missing_percent']):.1f} %",
+            f"{float(facts['missing_percent']):.1f}%",
             number(float(facts["mean"])),
             number(float(facts["sd"])),
             number(float(facts["scores_per_client"]), 1),
@@ -193,7 +193,7 @@ def effects(material: Material) -> Table:
         tuple(rows),
         (
             "Raw: score points of the later score per score point of the earlier, one session "
-            "apart. SD: within-client standard deviations. Estimates with 95 % intervals.",
+            "apart. SD: within-client standard deviations. Estimates with 95% intervals.",
         ),
     )
 
@@ -229,7 +229,7 @@ def indices(material: Material) -> Table:
         rows.append((label, *_index_cells(found), *_criteria(material, label)))
         if reason:
             notes.append(f"{label}: {reason}")
-    head = ("Model", "χ² (df)", "p", "CFI", "TLI", "RMSEA [90 %]", "SRMR", "AIC", "BIC")
+    head = ("Model", "χ² (df)", "p", "CFI", "TLI", "RMSEA [90%]", "SRMR", "AIC", "BIC")
     if any("–" in row[-2:] for row in rows):
         notes.append(
             "AIC and BIC are given only where the same scores were modeled as in the first model."
@@ -332,7 +332,7 @@ def parameters(material: Material) -> Table:
         )
         for name, row in shown.iterrows()
     )
-    head = ("Parameter", "Estimate", "SE", "95 % interval", "p" if last == "p_value" else "P(> 0)")
+    head = ("Parameter", "Estimate", "SE", "95% interval", "p" if last == "p_value" else "P(> 0)")
     left_out = len(frame) - len(shown)
     notes = [
         "Rows of phi are outcomes: phi[outcome,predictor]. A variance has no p: zero is the edge "

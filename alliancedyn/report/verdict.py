@@ -318,7 +318,7 @@ def _unit(answer: Directions) -> str:
     band = number(answer.smallest_effect, 2)
     return (
         "Within-client standard deviations of the later score per standard deviation of the "
-        f"earlier, with 95 % intervals. The shaded band, ±{band}, is too small to matter."
+        f"earlier, with 95% intervals. The shaded band, ±{band}, is too small to matter."
     )
 
 
