@@ -23,7 +23,7 @@ help:  ## list the targets
 
 demo: $(VENV)/.runtime  ## analyze the bundled example and write a report
 	@$(BIN)/python -m alliancedyn demo --out "$(OUT)"
-	@echo "Report: $$(cd "$(OUT)" && pwd)/report.html"
+	@echo "Open $$(cd "$(OUT)" && pwd)/report.html in a browser."
 
 test: $(VENV)/.dev  ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
