@@ -339,7 +339,7 @@ def _refuse_absent(absent: list[str], header: list[str], places: dict[str, list[
         hint = f" {joined([repr(name) for name in wide])} look like sessions side by side."
     else:
         hint = f" It has {joined([repr(name) for name in header], 8)}."
-    word = "columns" if len(absent) > 1 else "a column"
+    word = "columns" if len(absent) > 1 else "column"
     raise DataError(
         f"The table has no {word} {joined([repr(column) for column in absent])}, named in the "
         f"mapping.{hint}"

@@ -43,7 +43,8 @@ SUSPECT_NUMBERS = (
     *(-9999.0, -999.0, -99.0, -98.0, -97.0, -88.0, -77.0, -66.0, -9.0, -8.0, -7.0, -1.0),
     *(0.0, 8.0, 9.0, 66.0, 77.0, 88.0, 97.0, 98.0, 99.0, 777.0, 888.0, 998.0, 999.0, 9999.0),
 )
-FAR, FREQUENT = 0.10, 0.01  # of the other scores' range; of the scores
+FAR, FREQUENT = 0.25, 0.01  # of the other scores' range; of the scores
+ITEM_TOP = 7.0  # highest answer of the usual items, above which 8 and 9 are codes
 
 
 @dataclass(frozen=True)
@@ -292,10 +293,12 @@ def _ranked(values: Array, counts: NDArray[np.int64]) -> list[str]:
 
 
 def suspects(name: str, column: str, values: Array) -> list[Issue]:
-    """Report scores that look like undeclared missing codes: usual codes, far from the rest.
+    """Report scores that look like undeclared missing codes: usual codes, apart from the rest.
 
-    A code is suspect if it lies outside the other scores by a tenth of their range, or outside at
-    all and makes up one score in a hundred. A 9 on a 0-10 scale is therefore left alone.
+    The other scores decide. A negative code is suspect where all other scores are positive; 8 and 9
+    above whole answers up to 7; 0 (a placeholder) if it lies below the others by more than their
+    whole range; any other usual code by a quarter of it, or if it is outside and makes up one score
+    in a hundred. A 9 on a 0-10 scale is therefore left alone.
 
     Parameters
     ----------
@@ -310,13 +313,8 @@ def suspects(name: str, column: str, values: Array) -> list[Issue]:
     """
     seen, counts = np.unique(values[~np.isnan(values)], return_counts=True)
     usual = np.isin(seen, SUSPECT_NUMBERS)
-    while usual.any() and not usual.all():  # a usual code inside the range of the rest is a score
-        low, high = seen[~usual].min(), seen[~usual].max()
-        width = max(high - low, np.finfo(float).tiny)
-        beyond = np.maximum(low - seen, seen - high)
-        frequent = counts >= max(2.0, FREQUENT * counts.sum())
-        kept = usual & ((beyond > FAR * width) | ((beyond > 0) & frequent))
-        kept &= (seen < 0) | (beyond > 1.0)  # the next step of a whole-number scale is no code
+    while usual.any() and not usual.all():  # a usual code that is no suspect joins the rest
+        kept = usual & _apart(seen, counts, seen[~usual])
         if (kept == usual).all():
             break
         usual = kept
@@ -324,11 +322,25 @@ def suspects(name: str, column: str, values: Array) -> list[Issue]:
         return []
     codes = ", ".join(f"{value:g}" for value in seen[usual])
     message = (
-        f"{name!r} holds {joined(_ranked(seen[usual], counts[usual]))} far outside its other "
+        f"{name!r} holds {joined(_ranked(seen[usual], counts[usual]))} apart from its other "
         f"scores ({seen[~usual].min():g} to {seen[~usual].max():g}). If that means missing, "
         f"declare missing_codes={{{column!r}: [{codes}]}}; if not, declare the range."
     )
     return [warning("suspect-missing-code", message, int(counts[usual].sum()))]
+
+
+def _apart(seen: Array, counts: NDArray[np.int64], rest: Array) -> Mask:
+    """Return which values lie apart from the rest of the scores."""
+    low, high = rest.min(), rest.max()
+    width = high - low
+    beyond = np.maximum(low - seen, seen - high)
+    frequent = counts >= max(2.0, FREQUENT * counts.sum())
+    apart: Mask = (beyond > FAR * width) | ((beyond > 0) & frequent)
+    apart &= beyond > 1.0  # the next step of a whole-number scale is no code
+    items = bool(high <= ITEM_TOP and low >= 0 and (rest == np.floor(rest)).all())
+    apart = np.where(np.isin(seen, (8.0, 9.0)), items & (beyond > 1.0), apart)
+    apart = np.where(seen == 0.0, beyond > width, apart)
+    return np.where((seen < 0) & (low >= 0), True, apart)
 
 
 def note_cleaning(column: Distinct, numbers: Numbers) -> list[Issue]:

@@ -38,7 +38,8 @@ class QualityReport:
 
     def __repr__(self) -> str:
         weights = self.table["severity"][self.table["code"] != "variable-summary"].value_counts()
-        counts = ", ".join(f"{int(weights.get(kind, 0))} {kind}" for kind in SEVERITIES)
+        nouns = zip(SEVERITIES, ("error", "warning", "note"), strict=True)
+        counts = ", ".join(counted(int(weights.get(kind, 0)), noun) for kind, noun in nouns)
         return f"QualityReport({counts})"
 
     def __str__(self) -> str:

@@ -108,12 +108,11 @@ def distinct(table: Table, name: str) -> Distinct:
         codes = column.cat.codes.to_numpy(np.int64)
         values = column.cat.categories
     else:
-        codes, values = pd.factorize(column)
-        codes = codes.astype(np.int64)
+        codes, values = _factorized(column, name)
     codes = np.where(codes < 0, len(values), codes)
     used = np.flatnonzero(np.bincount(codes, minlength=len(values) + 1))
     texts = np.empty(len(values) + 1, object)
-    texts[:-1] = as_texts(values, name)
+    texts[:-1] = as_texts(values)
     texts[-1] = ""
     # Texts of rows that are gone are left out, and a missing cell is the same as an empty one.
     back, unique = pd.factorize(texts[used])
@@ -122,38 +121,39 @@ def distinct(table: Table, name: str) -> Distinct:
     return Distinct(name, np.asarray(unique, object), place[codes], table.rows)
 
 
-def as_texts(values: Any, name: str) -> list[str]:
-    """Write cells as the texts a person would see; nothing is guessed to be missing but None/NaN.
+def _factorized(column: Any, name: str) -> tuple[Codes, Any]:
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError:  # lists, tables and other cells without a single value cannot be compared
+        raise DataError(
+            f"Column {name!r} holds lists or tables, not single values. Write one value per cell."
+        ) from None
+    return codes.astype(np.int64), values
 
-    Raises
-    ------
-    DataError
-        If a cell is no single value (a list, a table).
-    """
+
+def as_texts(values: Any) -> list[str]:
+    """Write cells as the texts a person would see; only None and NaN are missing."""
     dtype = getattr(values, "dtype", None)
     if isinstance(dtype, pd.StringDtype):
         return [str(value) for value in values]
     if dtype is not None and pd.api.types.is_integer_dtype(dtype):
         return [str(int(value)) for value in values]
-    return [_as_text(value, name) for value in values]
+    return [_as_text(value) for value in values]
 
 
-def _as_text(value: Any, name: str) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, dt.datetime | dt.date | dt.time | np.datetime64):
         return pd.Timestamp(value).isoformat() if isinstance(value, np.datetime64) else _iso(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
-    if isinstance(value, list | tuple | dict | set | np.ndarray):
-        raise DataError(
-            f"Column {name!r} holds lists or tables, not single values. Write one value per cell."
-        )
     if value is None or value is pd.NA or value is pd.NaT or value != value:
         return ""
     if isinstance(value, float | np.floating):
-        whole = abs(value) < LARGEST and float(value).is_integer()
-        return f"{value:.1f}" if whole else repr(float(value))
+        number = float(value)
+        whole = abs(number) < LARGEST and number.is_integer()
+        return f"{number:.1f}" if whole else repr(number)
     return str(value)
 
 
@@ -169,6 +169,8 @@ def blank(column: Any) -> Mask:
         empty = np.array([not str(text).strip(PADDING) for text in column.cat.categories] + [True])
         return empty[column.cat.codes.to_numpy(np.int64)]
     empty = column.isna().to_numpy(bool, copy=True)
+    if isinstance(column.dtype, pd.StringDtype):
+        return empty | (column.str.strip(PADDING) == "").to_numpy(bool, na_value=False)
     found = ~empty
     padding = column[found].map(lambda value: isinstance(value, str) and not value.strip(PADDING))
     empty[found] = padding.to_numpy(bool)

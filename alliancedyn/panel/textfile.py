@@ -249,7 +249,7 @@ def _load(
         "header": None,
         "names": range(len(header)),
         "usecols": sorted(places),
-        "dtype": "category",
+        "dtype": str,  # "category" would turn the text 007 into the number 7
         "na_filter": False,
         "keep_default_na": False,
         "skip_blank_lines": False,
