@@ -21,9 +21,7 @@ def draw(target: Path = TARGET) -> Path:
         "CLPM, session means": ad.CLPM().fit(panel),
         "RI-CLPM, session means": ad.RICLPM().fit(panel),
     }
-    axes = plot.direction_forest(
-        {label: ad.compare_directions(fit) for label, fit in fits.items()}
-    )
+    axes = plot.direction_forest({label: ad.compare_directions(fit) for label, fit in fits.items()})
     target.parent.mkdir(parents=True, exist_ok=True)
     return plot.save(axes, target)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alliancedyn import __version__
+from alliancedyn.errors import SpecificationError
 from alliancedyn.plot.numerals import number
 from alliancedyn.report.material import Material, is_detrended
 
@@ -155,7 +156,10 @@ def _estimation(fit: Fit) -> str:
 
 
 def _standardization(material: Material) -> str:
-    basis = material.fit.sd_within_basis()
+    try:
+        basis = material.fit.sd_within_basis()
+    except SpecificationError:
+        return "Effects are in raw score points: the model implies no within-client SD."
     how = (
         "stationary standard deviations implied by the model"
         if basis == "stationary"
@@ -222,11 +226,13 @@ def provenance(material: Material) -> tuple[tuple[str, str], ...]:
         said = {key: value for key, value in mapping.items() if value not in (None, (), [], {})}
         text = json.dumps(said, sort_keys=True, ensure_ascii=False, default=str)
         rows.append(("Mapping", text))
-        rows.append(("Mapping, SHA-256", sha256(text.encode("utf-8")).hexdigest()))
+        rows.append(("Mapping as shown, SHA-256", sha256(text.encode("utf-8")).hexdigest()))
     return tuple(rows)
 
 
 def _label(key: str) -> str:
+    if key == "alliancedyn":
+        return "Read with alliancedyn"
     words = key.replace("_", " ").replace("sha256", "SHA-256")
     return f"{words[:1].upper()}{words[1:]}"
 
