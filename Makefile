@@ -43,7 +43,7 @@ contracts: $(VENV)/.dev  ## check that imports respect the floors
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.docs  ## build the documentation into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: lint types contracts docs test  ## everything above, tests last
 
