@@ -64,7 +64,7 @@ def decode(raw: bytes, name: str, encoding: str | None) -> tuple[str, str, list[
     found = found or _zero_bytes(raw[:SAMPLE])
     if found is not None:
         return _decode_as(raw, name, found), found, []
-    _refuse_binary(raw, name)
+    refuse_binary(raw, name)
     try:
         return raw.decode("utf-8"), "utf-8", []
     except UnicodeDecodeError as problem:
@@ -125,7 +125,14 @@ def _zero_bytes(sample: bytes) -> str | None:
     return None
 
 
-def _refuse_binary(raw: bytes, name: str) -> None:
+def refuse_binary(raw: bytes, name: str) -> None:
+    """Refuse bytes that no text table holds.
+
+    Raises
+    ------
+    DataError
+        If there are control bytes.
+    """
     controls = bytes(code for code in range(32) if code not in (9, 10, 12, 13, 26, 27))
     stray = len(raw) - len(raw.translate(None, controls))
     if stray:

@@ -18,7 +18,7 @@ Codes = NDArray[np.int64]
 WHOLE_FLOAT = re.compile(r"-?[0-9]+(?:[.,]0*)?")
 SCIENTIFIC = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
 DIGITS = re.compile(r"[0-9]+")
-SESSION = re.compile(r"[+-]?[0-9]+(?:[.,]0*)?")
+SESSION = re.compile(r"[+-]?[0-9]{1,15}(?:[.,]0*)?")
 FRACTION = re.compile(r"[+-]?[0-9]+[.,][0-9]+")
 MOST_SESSIONS = 400
 EXACT = 2.0**53
@@ -88,8 +88,13 @@ def read_ids(column: Distinct, role: str, missing: tuple[object, ...] = ()) -> I
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts ``C2`` before ``C10``, with the text itself as the last word."""
     parts = re.split(r"([0-9]+)", text)
-    key = tuple((0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts) if p)
+    key = tuple(_digits(p) if i % 2 else (1, 0, p) for i, p in enumerate(parts) if p)
     return (*key, (2, 0, text))
+
+
+def _digits(text: str) -> tuple[int, int, str]:
+    digits = text.lstrip("0")
+    return 0, len(digits), digits  # the longer number is the larger one
 
 
 def _count_changed(
@@ -179,12 +184,14 @@ def refuse_blank(column: Distinct, ids: Ids, role: str) -> None:
         )
 
 
-def read_sessions_column(column: Distinct) -> Codes:
+def read_sessions_column(column: Distinct, missing: tuple[object, ...] = ()) -> Codes:
     """Read session numbers: whole numbers, 0 and negative ones included.
 
     Parameters
     ----------
     column : Distinct
+    missing : tuple
+        Codes declared missing for this column; a session without a number is refused.
 
     Returns
     -------
@@ -197,7 +204,8 @@ def read_sessions_column(column: Distinct) -> Codes:
     """
     texts = column.stripped()
     texts[:] = [text.removeprefix("'").replace("\u2212", "-") for text in texts]
-    blank = texts == ""
+    gone = {str(code).strip().casefold() for code in missing}
+    blank = np.array([not text or text.casefold() in gone for text in texts], bool)
     if blank.any():
         raise DataError(
             f"Column {column.name!r} has no session number in "
@@ -243,7 +251,7 @@ def _refuse_span(column: Distinct, values: list[int]) -> None:
         )
     span = distinct_numbers[-1] - distinct_numbers[0] + 1
     if span > MOST_SESSIONS:
-        middle = int(np.median(values))
+        middle = sorted(values)[len(values) // 2]
         far = max(distinct_numbers, key=lambda number: abs(number - middle))
         at = np.array([value == far for value in values], bool)
         raise DataError(

@@ -272,14 +272,15 @@ def _check_roles(mapping: PanelMapping) -> None:
         raise DataError('order="date" needs the column of the dates: pass date="...".')
     for option in ("ranges", "missing_codes"):
         keys = getattr(mapping, option)
-        known = {*mapping.columns, *mapping.columns.values()}
+        named = mapping.columns if option == "missing_codes" else mapping.variables
+        known = {*named, *named.values()}
         strange = [key for key in keys if isinstance(keys, dict) and key not in known]
         if strange:
             near = close_to(strange[0], sorted(known))
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise DataError(
-                f"{option} names {joined([repr(key) for key in strange])}, which is no mapped "
-                f"variable or column.{hint}"
+                f"{option} names {joined([repr(key) for key in strange])}, which is no variable "
+                f"or mapped column.{hint}"
             )
 
 

@@ -214,15 +214,13 @@ def _ungrouped(text: str, decimal: str) -> float:
 def _declared(texts: NDArray[np.object_], values: Array, codes: Sequence[Code]) -> Mask:
     """Return which texts are declared missing: by value, or by text ignoring case."""
     written = {str(code).strip().casefold() for code in codes if isinstance(code, str)}
-    numbers = [_number(code) for code in codes]
     matched = np.array([text.casefold() in written for text in texts], bool) & (texts != "")
-    return matched | np.isin(values, [number for number in numbers if number is not None])
+    return matched | np.isin(values, code_numbers(codes))
 
 
-def _number(code: Code) -> float | None:
-    if not isinstance(code, str):
-        return float(code)
-    return float(code) if POINT.fullmatch(code.strip()) else None
+def code_numbers(codes: Sequence[Code]) -> list[float]:
+    """Return the missing codes that are numbers, written as such or as text."""
+    return [float(c) for c in codes if not isinstance(c, str) or POINT.fullmatch(c.strip())]
 
 
 def refuse_bad(column: Distinct, numbers: Numbers, what: str = "scores") -> None:
@@ -245,6 +243,11 @@ def refuse_bad(column: Distinct, numbers: Numbers, what: str = "scores") -> None
     if not numbers.bad.any():
         return
     bad = [str(text) for text in texts[numbers.bad]]
+    if all(POINT.fullmatch(text) or COMMA.fullmatch(text) for text in bad):
+        raise DataError(
+            f"Column {column.name!r} has {named_values(bad)}, which do not fit the decimal mark "
+            "that was passed. Leave decimal= away, or correct the numbers."
+        )
     rows = named_rows(column.rows_where(numbers.bad))
     counts = [int(count) for count in column.counts[numbers.bad]]
     order = sorted(range(len(bad)), key=lambda i: -counts[i])

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError
-from alliancedyn.panel.encoding import decode
+from alliancedyn.panel.encoding import decode, refuse_binary
 from alliancedyn.panel.issues import joined, named_rows
 from alliancedyn.panel.layout import clean_header, refuse_foreign_rows
 from alliancedyn.panel.table import Table
@@ -35,16 +35,13 @@ class Records:
     outside : (bytes,) bool array or None
         Which bytes are outside quotation marks; None if there are no marks.
     starts, ends : (r,) int64 arrays
-        First byte, and the byte after the last, of each record.
-    first : int
-        Number of the first record as a spreadsheet shows it.
+        First byte, and the byte after the last, of each record. The first record is row 1.
     """
 
     data: bytes
     outside: NDArray[np.bool_] | None
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
-    first: int
 
     def cells(self, delimiter: str) -> NDArray[np.int64]:
         """Count the cells of each record, (r,)."""
@@ -100,7 +97,7 @@ def read_text(
     """
     text, encoding, issues = decode(raw, name, encoding)
     text, announced = _announced(text)
-    records = _records(text, name, first=2 if announced else 1)
+    records = _records(text, name)
     delimiter = delimiter or announced or _delimiter(records, name, wanted)
     if len(delimiter) != 1:
         raise DataError(f"delimiter must be one character, not {delimiter!r}; e.g. delimiter=';'.")
@@ -114,7 +111,7 @@ def read_text(
     columns = list(choose(header))
     frame = _load(records, header, columns, delimiter, name)
     facts = {"encoding": encoding, "delimiter": delimiter}
-    rows = np.arange(1, len(counts), dtype=np.int64) + records.first
+    rows = np.arange(2, len(counts) + 1, dtype=np.int64)
     return Table(frame, rows, tuple(header), facts, tuple(issues))
 
 
@@ -124,32 +121,33 @@ def _announced(text: str) -> tuple[str, str | None]:
     return (text[line.end() :], line.group(1)) if line else (text, None)
 
 
-def _records(text: str, name: str, first: int) -> Records:
+def _records(text: str, name: str) -> Records:
     if "\n" not in text and "\r" in text:
         text = text.replace("\r", "\n")
     if not text.strip(" \t\r\n\x1a\ufeff"):
         raise DataError(f"{name!r} is empty. Export the sessions again.")
     text = text.rstrip("\r\n \x1a")
     data = (text + "\n").encode("utf-8")
+    refuse_binary(data, name)
     buffer = np.frombuffer(data, np.uint8)
     breaks = buffer == NEWLINE
     outside = None
     if b'"' in data:
         outside = ~np.logical_xor.accumulate(buffer == QUOTE)
         if not outside[-1]:
-            _refuse_open_quote(text, name, first)
+            _refuse_open_quote(text, name)
         breaks &= outside
     ends = np.flatnonzero(breaks).astype(np.int64)
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
     ends = ends - ((ends > starts) & (buffer[np.maximum(ends - 1, 0)] == RETURN))
-    return Records(data, outside, starts, ends, first)
+    return Records(data, outside, starts, ends)
 
 
-def _refuse_open_quote(text: str, name: str, first: int) -> None:
+def _refuse_open_quote(text: str, name: str) -> None:
     odd = (i for i, line in enumerate(text.split("\n")) if line.count('"') % 2)
     raise DataError(
         f"A quotation mark in {name!r} is opened and never closed, first perhaps in row "
-        f"{next(odd) + first}. Correct that cell, or export the table again."
+        f"{next(odd) + 1}. Correct that cell, or export the table again."
     )
 
 
@@ -207,7 +205,7 @@ def _check_cells(
     width, filled = counts[0], ~empty[1:]
     if not filled.any():
         raise DataError(f"{name!r} has column names and no rows. Export the sessions again.")
-    rows = np.arange(1, len(counts)) + records.first
+    rows = np.arange(2, len(counts) + 1)
     wrong = filled & (counts[1:] != width)
     if not wrong.any():
         return

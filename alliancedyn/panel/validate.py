@@ -21,6 +21,7 @@ from alliancedyn.panel.layout import refuse_one_row_each, refuse_without_session
 from alliancedyn.panel.mapping import PanelMapping
 from alliancedyn.panel.numbers import (
     SUSPECT_TEXTS,
+    code_numbers,
     decide_decimal,
     note_cleaning,
     parse,
@@ -97,7 +98,8 @@ def validate(table: Table, mapping: PanelMapping) -> Content:
     decimal = _decimal(table, mapping, issues)
     columns: dict[str, Any] = {"client": ids.texts()}
     if mapping.session is not None:
-        columns["session"] = read_sessions_column(distinct(table, mapping.session))
+        codes = mapping.codes_for(mapping.session, score=False)
+        columns["session"] = read_sessions_column(distinct(table, mapping.session), codes)
     for name in mapping.variables:
         columns[name] = _read_scores(table, mapping, name, decimal, issues)
     columns |= _read_roles(table, mapping, decimal, issues)
@@ -243,7 +245,7 @@ def _read_numbers(
                 f"Column {column!r} holds infinite values in "
                 f"{named_rows(table.rows[np.isinf(values)])}. Correct them or leave them blank."
             )
-        declared = np.isin(values, [code for code in codes if not isinstance(code, str)])
+        declared = np.isin(values, code_numbers(codes))
         if declared.any():
             said = f"Column {column!r}: declared missing codes were found."
             issues.append(info("missing-codes", said, int(declared.sum())))

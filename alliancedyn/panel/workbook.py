@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 import zipfile
 import zlib
@@ -22,7 +23,11 @@ from alliancedyn.panel.table import Table
 
 Chooser = Callable[[Sequence[str]], Sequence[str]]
 OFFICE_MARK = b"\xd0\xcf\x11\xe0"
-DAMAGED = (zipfile.BadZipFile, zlib.error, ParseError, KeyError, ValueError, TypeError, EOFError)
+# What a damaged archive or a workbook with impossible contents raises while it is read.
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, ParseError, EOFError, OSError),
+    *(LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError),
+)
 
 
 def read_excel(raw: bytes, name: str, choose: Chooser, sheet: str | int | None = None) -> Table:
@@ -96,13 +101,14 @@ def read_parquet(raw: bytes, name: str, choose: Chooser) -> Table:
         columns = list(choose(header))
         own = [file.schema_arrow.names[header.index(column)] for column in columns]
         table = file.read(columns=own)
+        frame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
     except (arrow.ArrowException, OSError) as problem:
         raise DataError(
             f"{name!r} is damaged or no Parquet file ({str(problem)[:80]}). Write it again."
         ) from None
     if not table.num_rows:
         raise DataError(f"{name!r} has column names and no rows. Export the sessions again.")
-    frame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)[own]
+    frame = frame[own]
     frame.columns = columns
     rows = np.arange(2, len(frame) + 2, dtype=np.int64)
     return Table(frame, rows, tuple(header), {})
@@ -130,9 +136,10 @@ def _sheets(raw: bytes, name: str, *, values: bool) -> dict[str, list[tuple[Any,
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks about styles and extensions, not about cells
             book = openpyxl.load_workbook(io.BytesIO(raw), read_only=True, data_only=values)
-            sheets = {
-                s.title: _filled(list(s.iter_rows(values_only=True))) for s in book.worksheets
-            }
+            sheets = {}
+            for sheet in book.worksheets:
+                sheet.reset_dimensions()  # some programs store a wrong extent; read what is there
+                sheets[sheet.title] = _filled(list(sheet.iter_rows(values_only=True)))
     except DAMAGED as problem:
         raise DataError(
             f"{name!r} is damaged or no Excel workbook ({type(problem).__name__}). Open it in a "
