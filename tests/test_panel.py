@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -425,3 +427,9 @@ def test_repeating_rows_changes_nothing_but_the_flow(frame: pd.DataFrame) -> Non
     left, right = panel_of(frame), panel_of(pd.concat([frame, frame]))
     pd.testing.assert_frame_equal(left.frame, right.frame)
     assert counts(right)["duplicates-removed"] == len(frame)
+
+
+def test_the_page_lists_every_code() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text("utf-8")
+    listed = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", page, re.MULTILINE)
+    assert {code: words for code, words in listed if "-" in code or code in CODES} == CODES

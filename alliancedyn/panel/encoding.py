@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 
 from alliancedyn.errors import DataError
-from alliancedyn.panel.issues import Issue, info
+from alliancedyn.panel.issues import Issue, counted, info
 
 # First bytes of files that are no text table, with what to do about each.
 SIGNATURES = (
@@ -94,8 +94,8 @@ def _decode_as(raw: bytes, name: str, encoding: str) -> str:
     except UnicodeDecodeError as problem:
         row = raw.count(b"\n", 0, problem.start) + 1
         raise DataError(
-            f"{name!r} is not {encoding} text: the bytes in row {row} do not fit. Leave "
-            "encoding= away to have it inferred, or name the right one."
+            f"{name!r} is not {encoding} text: the bytes in row {row} do not fit. It may be "
+            "damaged or in another encoding; leave encoding= away to have it inferred, or name it."
         ) from None
     return text.removeprefix("\ufeff")
 
@@ -137,6 +137,6 @@ def refuse_binary(raw: bytes, name: str) -> None:
     stray = len(raw) - len(raw.translate(None, controls))
     if stray:
         raise DataError(
-            f"{name!r} is not a text table: it holds {stray:,} control bytes. It may be damaged "
-            "or of another kind; export it again as CSV or Excel."
+            f"{name!r} is not a text table: it holds {counted(stray, 'control byte')}. It may be "
+            "damaged or of another kind; export it again as CSV or Excel."
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError
 from alliancedyn.panel.encoding import decode, refuse_binary
-from alliancedyn.panel.issues import joined, named_rows
+from alliancedyn.panel.issues import counted, joined, named_rows
 from alliancedyn.panel.layout import clean_header, refuse_foreign_rows
 from alliancedyn.panel.table import Table
 
@@ -232,8 +232,8 @@ def _check_cells(
     )
     raise DataError(
         f"{named_rows(rows[which]).capitalize()} of {name!r} "
-        f"{'has' if which.sum() == 1 else 'have'} {cells} cells where the header has {width} "
-        f"({mark}-separated). {hint}; correct the export."
+        f"{'has' if which.sum() == 1 else 'have'} {counted(cells, 'cell')} where the header has "
+        f"{width} ({mark}-separated). {hint}; correct the export."
     )
 
 

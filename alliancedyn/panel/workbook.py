@@ -101,8 +101,9 @@ def read_parquet(raw: bytes, name: str, choose: Chooser) -> Table:
         columns = list(choose(header))
         own = [file.schema_arrow.names[header.index(column)] for column in columns]
         table = file.read(columns=own)
+        table = table.replace_schema_metadata(None)
         frame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
-    except (arrow.ArrowException, OSError) as problem:
+    except (arrow.ArrowException, OSError, ValueError) as problem:
         raise DataError(
             f"{name!r} is damaged or no Parquet file ({str(problem)[:80]}). Write it again."
         ) from None
