@@ -358,6 +358,8 @@ def run(arguments: list[str]) -> int:
         with terminal.warnings_as_notes(debug):
             code = command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
             sys.stdout.flush()
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except BrokenPipeError:  # the reader, head or less, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -382,6 +384,7 @@ def _explain(error: Exception, command: str) -> tuple[str, int]:
         return f"Error: {error}", error.exit_code
     if isinstance(error, UsageError):
         said = error.format_message()  # type: ignore[attr-defined]
+        said += "" if said.endswith((".", "?", "!")) else "."
         page = f"{PROGRAM} {command}".rstrip()
         return f"Error: {said} Help: {page} --help", USAGE
     if isinstance(error, OSError) and error.strerror:

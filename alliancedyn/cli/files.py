@@ -153,7 +153,6 @@ def write_analysis(
         title=title,
         seed=analysis.seed,
         notes=analysis.notes,
-        headline=analysis.headline,
     )
     record = describe(analysis, mapping=mapping, export=export)
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)

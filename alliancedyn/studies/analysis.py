@@ -29,6 +29,7 @@ from alliancedyn.panel import Issue, QualityReport, SessionPanel, check
 from alliancedyn.results import Fit
 
 DETRENDED = "detrended"
+FEWEST_DETRENDED = 6  # sessions: from fewer a line takes half of a lagged effect, or all of it
 
 Window = tuple[int, int]
 
@@ -61,10 +62,32 @@ class Family:
     spec: CLPM | RICLPM
     detrended: bool = False
 
-    def of(self, panel: SessionPanel, sessions: Window | None) -> CLPM | RICLPM:
-        """Return the model of a panel's process and outcome in some of its sessions."""
+    def given(
+        self, panel: SessionPanel, sessions: Window | None
+    ) -> tuple[CLPM | RICLPM, SessionPanel]:
+        """Return the model of process and outcome in some sessions, and the scores it sees.
+
+        Raises
+        ------
+        SpecificationError
+            If clients are too few, or sessions are too few for scores to be detrended.
+        """
+        if panel.n_clients < CLIENTS_PER_SESSION:
+            raise SpecificationError(
+                f"A model of how clients change needs {CLIENTS_PER_SESSION} or more clients; "
+                f"these data have {panel.n_clients}."
+            )
         pair = tuple(name for name in panel.variables if name in (panel.process, panel.outcome))
-        return replace(self.spec, variables=pair, sessions=sessions)
+        spec = replace(self.spec, variables=pair, sessions=sessions)
+        if not self.detrended:
+            return spec, panel
+        first, last = sessions or (int(panel.sessions[0]), int(panel.sessions[-1]))
+        if (many := last - first + 1) < FEWEST_DETRENDED:
+            raise SpecificationError(
+                f"Detrending needs {FEWEST_DETRENDED} or more sessions; these data have {many}. "
+                "Each client's own line would take most of the lagged effects with it."
+            )
+        return spec, _detrend(panel)
 
 
 FAMILIES = {
@@ -280,7 +303,8 @@ def refusals(
     found: dict[str, str | None] = {}
     for family in _chosen(families):
         try:
-            family.of(panel, window).objective(_detrend(panel) if family.detrended else panel)
+            spec, seen = family.given(panel, window)
+            spec.objective(seen)
         except AllianceDynError as refusal:
             found[family.label] = str(refusal)
         else:
@@ -320,8 +344,8 @@ def _climb(
     for family in ladder:
         steps.begin(family.label)
         try:
-            seen = _detrend(panel) if family.detrended else panel
-            fit = family.of(panel, sessions).fit(seen, errors=errors, seed=seed, strict=False)
+            spec, seen = family.given(panel, sessions)
+            fit = spec.fit(seen, errors=errors, seed=seed, strict=False)
         except AllianceDynError as refusal:
             failures[family.label] = refusal
             continue
@@ -378,14 +402,13 @@ def _directions(
 
 
 def _headline(fits: Mapping[str, Fit], directions: Mapping[str, Directions]) -> str:
-    """Choose who speaks: the headline model, else the highest plain rung that has a verdict."""
-    if FAMILIES[HEADLINE].label in fits:
-        return FAMILIES[HEADLINE].label
+    """Choose who speaks: the highest rung that has a verdict and is not detrended."""
     labels = list(fits)
     plain = [label for label in labels if DETRENDED not in label]
-    for some in ([x for x in plain if x in directions], plain, labels):
-        if some:
-            return some[-1]
+    for some in (plain, labels):
+        heard = [label for label in some if label in directions]
+        if heard:
+            return heard[-1]
     return labels[-1]
 
 
@@ -394,13 +417,14 @@ def _remarks(panel: SessionPanel, climbed: _Climbed, headline: str) -> list[str]
     usual = FAMILIES[HEADLINE].label
     if headline != usual:
         why = climbed.failures.get(usual)
-        reason = "it was not asked for" if why is None else str(why).rstrip(".")
+        given = "it gives no verdict" if usual in climbed.fits else "it was not asked for"
+        reason = given if why is None else str(why).rstrip(".")
         remarks.append(f"{headline} speaks first, in place of {usual}: {reason}.")
     others = [name for name in panel.variables if name not in (panel.process, panel.outcome)]
     if others:
         remarks.append(
-            f"The models hold {panel.process} and {panel.outcome}; {listed(others)} "
-            "are described but not modeled."
+            f"The models hold {panel.process} and {panel.outcome} only; described but not "
+            f"modeled: {listed(others)}."
         )
     label = FAMILIES["ri-clpm-detrended"].label
     if label in climbed.fits:

@@ -1,0 +1,260 @@
+"""The ladder: what it holds, what it says when a rung breaks, and that its words are true."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from alliancedyn.engine.maximise import Maximum
+from alliancedyn.errors import ConvergenceError, SpecificationError
+from alliancedyn.models import CLPM, RICLPM, inference
+from alliancedyn.panel import SessionPanel
+from alliancedyn.simulate import Dropout, Dynamics, Therapists, simulate
+from alliancedyn.studies import DEFAULT, FAMILIES, Analysis, analyze, refusals, well_seen
+
+TRUTH = Dynamics.time_ordered(
+    phi_alliance=0.35,
+    phi_symptoms=0.45,
+    forward=-0.12,
+    backward=-0.10,
+    between_cov=[[1, -0.3], [-0.3, 1]],
+    mean=(5, 10),
+)
+LABELS = [FAMILIES[key].label for key in DEFAULT]
+
+
+@pytest.fixture(scope="module")
+def panel() -> SessionPanel:
+    cov = [[0.2, 0.0], [0.0, 0.2]]
+    return simulate(TRUTH, 150, 8, therapists=Therapists(12, cov), missing=0.1, seed=3)
+
+
+@pytest.fixture(scope="module")
+def analysis(panel: SessionPanel) -> Analysis:
+    return analyze(panel, seed=5)
+
+
+def test_the_ladder_is_climbed_in_order(analysis: Analysis) -> None:
+    assert list(analysis.fits) == LABELS
+    assert list(analysis.directions) == LABELS
+    assert analysis.headline == "RI-CLPM (session means)"
+    assert analysis.failures == {}
+    assert set(analysis.comparison["model"]) == set(LABELS)
+    assert all(fit.converged for fit in analysis.fits.values())
+    assert "detrended" in LABELS[-1]
+    assert analysis.fit is analysis.fits[analysis.headline]
+    assert "alliance -> symptoms" in str(analysis)
+
+
+@pytest.mark.parametrize(
+    ("key", "spec"),
+    [("clpm-equal-means", CLPM(means="equal")), ("clpm", CLPM()), ("ri-clpm", RICLPM())],
+)
+def test_a_rung_is_the_model_it_names(
+    panel: SessionPanel, analysis: Analysis, key: str, spec: CLPM | RICLPM
+) -> None:
+    plain = spec.fit(panel, strict=False)
+    climbed = analysis.fits[FAMILIES[key].label]
+    np.testing.assert_allclose(climbed.params, plain.params, rtol=1e-7, atol=1e-9)
+    assert climbed.loglik == pytest.approx(plain.loglik, abs=1e-7)
+
+
+def test_the_detrended_rung_sees_no_lines_and_is_not_compared_by_likelihood(
+    panel: SessionPanel, analysis: Analysis
+) -> None:
+    fit = analysis.fits["RI-CLPM (detrended)"]
+    assert fit.data is not None
+    Y, sessions = fit.data.Y, np.asarray(fit.data.sessions, float)
+    for client in range(0, len(Y), 20):
+        for j in range(2):
+            seen = np.isfinite(Y[client, :, j])
+            slope = np.polyfit(sessions[seen], Y[client, seen, j], 1)[0]
+            assert abs(slope) < 1e-10
+    own = np.nanmean(Y[:, :, 0], axis=1)
+    np.testing.assert_allclose(own, np.nanmean(panel.arrays().Y[:, :, 0], axis=1), atol=1e-10)
+    rows = analysis.comparison[analysis.comparison["model"] == "RI-CLPM (detrended)"]
+    assert rows["aic"].isna().all()
+    assert not rows["same_data"].any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sessions", "said"), [(6, -0.07), (10, -0.10), (20, -0.11)])
+def test_what_detrending_is_said_to_cost_is_what_it_costs(
+    analysis: Analysis, sessions: int, said: float
+) -> None:
+    family = FAMILIES["ri-clpm-detrended"]
+    values = []
+    for seed in range(3):
+        spec, seen = family.given(simulate(TRUTH, 3000, sessions, seed=seed), None)
+        values.append(spec.fit(seen).params["phi[symptoms,alliance]"])
+    assert TRUTH.effect("alliance", "symptoms") == pytest.approx(-0.12)
+    assert np.mean(values) == pytest.approx(said, abs=0.007)
+    remark = next(note for note in analysis.notes if "straight line" in note)
+    assert f"{said:.2f} from {sessions}" in remark
+    assert "the median client has 8 sessions" in remark
+
+
+def test_therapists_are_a_level_where_they_are_known(analysis: Analysis) -> None:
+    assert list(analysis.decomposition.variance.index) == ["therapist", "client", "session"]
+    bare = analyze(simulate(TRUTH, 60, 6, seed=1), families=["clpm"])
+    assert list(bare.decomposition.variance.index) == ["client", "session"]
+
+
+def test_a_therapist_level_that_is_refused_is_named() -> None:
+    frame = simulate(TRUTH, 60, 6, seed=1).frame
+    frame["therapist"] = "T1"
+    panel = of(frame, therapist="therapist")
+    found = analyze(panel, families=["clpm"])
+    assert list(found.decomposition.variance.index) == ["client", "session"]
+    assert any("two therapists" in note for note in found.notes)
+
+
+def test_progress_hears_of_every_step(panel: SessionPanel) -> None:
+    heard: list[tuple[int, int, str]] = []
+    analyze(panel, families=["clpm", "ri-clpm"], progress=lambda *said: heard.append(said))
+    assert [done for done, _, _ in heard] == list(range(len(heard)))
+    assert {total for _, total, _ in heard} == {len(heard) - 1}
+    assert [doing for _, _, doing in heard][2:4] == LABELS[1:3]
+
+
+def test_families_are_chosen_by_key_and_keep_their_order(panel: SessionPanel) -> None:
+    found = analyze(panel, families=["ri-clpm", "clpm"])
+    assert list(found.fits) == LABELS[1:3]
+    with pytest.raises(SpecificationError, match="No family is called 'lcm'"):
+        analyze(panel, families=["lcm"])
+    with pytest.raises(SpecificationError, match="No family is named"):
+        analyze(panel, families=[])
+
+
+def test_without_the_usual_model_another_speaks_and_says_so(panel: SessionPanel) -> None:
+    found = analyze(panel, families=["clpm", "ri-clpm-detrended"])
+    assert found.headline == "CLPM (session means)"
+    assert any("in place of RI-CLPM" in note and "not asked for" in note for note in found.notes)
+    alone = analyze(panel, families=["ri-clpm-detrended"])
+    assert alone.headline == "RI-CLPM (detrended)"
+
+
+def test_models_that_are_refused_are_named_with_their_reason() -> None:
+    two = analyze(simulate(TRUTH, 60, 2, seed=1))
+    assert list(two.fits) == LABELS[:2]
+    assert "needs 3 or more sessions" in two.failures[LABELS[2]]
+    assert "Detrending needs 6 or more sessions; these data have 2" in two.failures[LABELS[3]]
+    assert two.headline == LABELS[1]
+    assert any("needs 3 or more sessions" in note for note in two.notes)
+
+
+@pytest.mark.parametrize(
+    ("clients", "errors", "said"),
+    [
+        (4, "observed", "5 or more clients; these data have 4"),
+        (1, "observed", "5 or more clients; these data have 1"),
+        (60, "cluster:therapist", "no therapist"),
+        (60, "made-up", "made-up"),
+    ],
+)
+def test_if_none_works_the_error_says_why_once(clients: int, errors: str, said: str) -> None:
+    with pytest.raises(SpecificationError) as caught:
+        analyze(simulate(TRUTH, clients, 7, seed=1), errors=errors)
+    text = str(caught.value)
+    assert text.startswith("No model could be fitted. CLPM (equal means), CLPM (session means)")
+    assert text.count(said) == 1
+    assert all(label in text for label in LABELS)
+
+
+def test_a_constant_series_is_refused_by_every_model() -> None:
+    frame = simulate(TRUTH, 60, 7, seed=1).frame
+    frame["alliance"] = 3.0
+    with pytest.raises(SpecificationError, match="same value in every row"):
+        analyze(of(frame))
+
+
+def test_models_that_do_not_converge_are_failures(
+    panel: SessionPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = inference.maximise
+
+    def stopped(likelihood: object, starts: object) -> Maximum:
+        from dataclasses import replace
+
+        maximum = found(likelihood, starts)  # type: ignore[arg-type]
+        return replace(maximum, decrement=3.0, converged=False)
+
+    monkeypatch.setattr(inference, "maximise", stopped)
+    with pytest.raises(ConvergenceError, match=r"^No model could be.*still to gain") as caught:
+        analyze(panel, families=["clpm", "ri-clpm"])
+    assert caught.value.exit_code == 5
+    assert caught.value.fit is not None
+
+
+def test_thin_sessions_at_the_end_are_left_out_and_counted() -> None:
+    panel = simulate(TRUTH, 100, 30, dropout=Dropout("random", rate=0.99), seed=1)
+    counts = np.isfinite(panel.arrays().Y).sum(axis=0).min(axis=1)
+    assert counts[-1] < 5 <= counts[0]
+    window, (note,) = well_seen(panel)
+    assert window is not None
+    assert window == (1, int(np.flatnonzero(counts >= 5)[-1]) + 1)
+    left_out = np.isfinite(panel.arrays().Y[:, window[1] :]).any(axis=2).sum()
+    assert f"{left_out:,} rows" in note
+    found = analyze(panel, families=["clpm-equal-means", "clpm"])
+    assert note in found.notes
+    assert {fit.sessions[-1] for fit in found.fits.values()} == {window[1]}
+    narrow = analyze(panel, families=["clpm"], sessions=(2, 6))
+    assert narrow.fit.sessions == (2, 3, 4, 5, 6)
+    assert note not in narrow.notes
+
+
+def test_full_sessions_need_no_window(panel: SessionPanel) -> None:
+    assert well_seen(panel) == (None, [])
+
+
+def test_a_third_variable_is_described_but_not_modeled() -> None:
+    frame = simulate(TRUTH, 80, 6, seed=1).frame
+    frame["bond"] = frame["alliance"] + np.random.default_rng(1).normal(size=len(frame))
+    panel = of(frame, variables=["bond", "symptoms", "alliance"])
+    found = analyze(panel, families=["clpm"])
+    assert found.fit.variables == ("symptoms", "alliance")
+    assert "bond" in found.decomposition.variance.columns
+    assert any("described but not modeled: 'bond'" in note for note in found.notes)
+
+
+def test_any_names_will_do(panel: SessionPanel) -> None:
+    """Nothing rests on the words alliance and symptoms."""
+    frame = panel.frame.rename(columns={"alliance": "Kohäsion (Gruppe)", "symptoms": "x.y"})
+    with pytest.raises(Exception, match="ambiguous"):
+        of(frame, variables=["Kohäsion (Gruppe)", "x.y"])
+    frame = panel.frame.rename(columns={"alliance": "Kohäsion", "symptoms": "x.y"})
+    found = analyze(of(frame, variables=["Kohäsion", "x.y"]), families=["ri-clpm"])
+    assert found.directions[found.headline].source == "Kohäsion"
+
+
+def test_refusals_are_those_of_the_analysis() -> None:
+    panel = simulate(TRUTH, 60, 4, seed=1)
+    said = refusals(panel)
+    assert list(said) == LABELS
+    found = analyze(panel)
+    assert {label: why for label, why in said.items() if why is not None} == found.failures
+
+
+def test_the_same_seed_gives_the_same_analysis(panel: SessionPanel, analysis: Analysis) -> None:
+    again = analyze(panel, seed=5)
+    assert again.comparison.equals(analysis.comparison)
+    assert str(again) == str(analysis)
+    assert again.notes == analysis.notes
+
+
+def test_the_panel_is_left_as_it_was(panel: SessionPanel) -> None:
+    before, issues = panel.frame, panel.issues
+    analyze(panel, families=["ri-clpm-detrended"])
+    assert panel.frame.equals(before)
+    assert panel.issues == issues
+
+
+def of(frame: object, variables: list[str] | None = None, **roles: str) -> SessionPanel:
+    """Make a panel of a simulated frame with other columns."""
+    return SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables=variables or ["alliance", "symptoms"],
+        **roles,
+    )
