@@ -49,6 +49,7 @@ def test_the_ladder_is_climbed_in_order(analysis: Analysis) -> None:
 @pytest.mark.parametrize(
     ("key", "spec"),
     [("clpm-equal-means", CLPM(means="equal")), ("clpm", CLPM()), ("ri-clpm", RICLPM())],
+    ids=str,
 )
 def test_a_rung_is_the_model_it_names(
     panel: SessionPanel, analysis: Analysis, key: str, spec: CLPM | RICLPM
@@ -107,6 +108,13 @@ def test_a_therapist_level_that_is_refused_is_named() -> None:
     found = analyze(panel, families=["clpm"])
     assert list(found.decomposition.variance.index) == ["client", "session"]
     assert any("two therapists" in note for note in found.notes)
+
+
+def test_a_rung_beyond_the_default_is_had_by_name(panel: SessionPanel) -> None:
+    found = analyze(panel, families=["ri-clpm", "ri-clpm-equal-means"])
+    assert list(found.fits) == ["RI-CLPM (equal means)", "RI-CLPM (session means)"]
+    assert found.fits["RI-CLPM (equal means)"].model.means == "equal"
+    assert found.headline == "RI-CLPM (session means)"
 
 
 def test_progress_hears_of_every_step(panel: SessionPanel) -> None:

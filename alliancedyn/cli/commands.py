@@ -45,8 +45,8 @@ Families = Annotated[
     list[str] | None,
     typer.Option(
         "--families",
-        help="Models, separated by commas: clpm-equal-means, clpm, ri-clpm, ri-clpm-detrended. "
-        "All by default.",
+        help="Models, separated by commas: clpm-equal-means, clpm, ri-clpm, ri-clpm-detrended "
+        "(these by default), ri-clpm-equal-means.",
         metavar="A,B",
     ),
 ]

@@ -95,11 +95,12 @@ FAMILIES = {
     for family in (
         Family("clpm-equal-means", "CLPM (equal means)", CLPM(means="equal")),
         Family("clpm", "CLPM (session means)", CLPM()),
+        Family("ri-clpm-equal-means", "RI-CLPM (equal means)", RICLPM(means="equal")),
         Family("ri-clpm", "RI-CLPM (session means)", RICLPM()),
         Family("ri-clpm-detrended", f"RI-CLPM ({DETRENDED})", RICLPM(), detrended=True),
     )
 }
-DEFAULT = tuple(FAMILIES)
+DEFAULT = ("clpm-equal-means", "clpm", "ri-clpm", "ri-clpm-detrended")
 HEADLINE = "ri-clpm"
 
 
