@@ -19,7 +19,8 @@ Mask = NDArray[np.bool_]
 Code = str | int | float
 
 SIGN, EXPONENT = r"[+-]?", r"(?:[eE][+-]?[0-9]+)?"
-PLAIN_CHARACTERS = frozenset("0123456789+-.eE")
+PLAIN_CHARACTERS = frozenset("0123456789+-eE")
+ASCII_WITHOUT_APOSTROPHE = frozenset(map(chr, range(128))) - {"'"}
 POINT = re.compile(rf"{SIGN}(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+){EXPONENT}")
 COMMA = re.compile(rf"{SIGN}(?:[0-9]+,[0-9]*|,[0-9]+){EXPONENT}")
 # Grouped thousands, with an optional fraction after the other mark.
@@ -70,13 +71,13 @@ class Numbers:
     grouped: Mask
 
 
-def _plain(texts: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Normalize signs and drop a leading apostrophe, a spreadsheet's mark for text."""
-    out = np.empty(len(texts), object)
-    out[:] = [
-        text if text.isascii() and not text.startswith("'") else _unquoted(text) for text in texts
-    ]
-    return out
+def _plain(column: Distinct) -> NDArray[np.object_]:
+    """Return the texts with plain signs, without a leading apostrophe (a spreadsheet's mark)."""
+    texts = column.stripped()
+    if column.characters <= ASCII_WITHOUT_APOSTROPHE:
+        return texts
+    texts[:] = [_unquoted(text) for text in texts]
+    return texts
 
 
 def _unquoted(text: str) -> str:
@@ -111,11 +112,14 @@ def decide_decimal(columns: Iterable[Distinct], delimiter: str | None) -> str:
     comma: list[str] = []
     unclear: list[str] = []
     for column in columns:
-        texts = _plain(column.stripped())
-        if _as_floats(texts) is not None:  # only points, and each at most once: look for one
-            certain = (t for t in texts if "." in t and not POINT_GROUPS.fullmatch(t))
-            point.extend(islice(certain, 1))
-            unclear.extend(islice((t for t in texts if "." in t), 1))
+        texts = _plain(column)
+        mark = "," if "," in column.characters else "."
+        if _as_floats(texts, mark) is not None:  # one mark, at most once in each: look for proof
+            certain, groups = (comma, COMMA_GROUPS) if mark == "," else (point, POINT_GROUPS)
+            marked = (text for text in texts if mark in text)
+            unclear.extend(islice(marked, 1))
+            proofs = (text for text in texts if mark in text and not groups.fullmatch(text))
+            certain.extend(islice(proofs, 1))
             continue
         for text in texts:
             if "," in text:
@@ -171,10 +175,10 @@ def parse(column: Distinct, codes: Sequence[Code], decimal: str) -> Numbers:
     Numbers
     """
     texts = column.stripped()
-    plain = _plain(texts)
+    plain = _plain(column)
     groups, other = (COMMA_GROUPS, POINT) if decimal == "." else (POINT_GROUPS, COMMA)
     grouped = np.zeros(len(texts), bool)
-    quick = _as_floats(plain) if decimal == "." else None
+    quick = _as_floats(plain, decimal)
     values = np.full(len(texts), np.nan) if quick is None else quick
     for i, text in enumerate(plain if quick is None else ()):
         if POINT.fullmatch(text) and (decimal == "." or "." not in text):
@@ -186,16 +190,19 @@ def parse(column: Distinct, codes: Sequence[Code], decimal: str) -> Numbers:
             grouped[i] = True
     numeric = ~np.isnan(values)
     declared = _declared(texts, values, codes)
-    blank = np.array([not text for text in texts], bool)
+    blank = texts == ""
     cleaned = numeric & (plain != texts) & ~declared
     values[declared] = np.nan
     return Numbers(values, ~(numeric | declared | blank), declared, cleaned, grouped & ~declared)
 
 
-def _as_floats(texts: NDArray[np.object_]) -> Array | None:
-    """Convert texts that are blank or plain numbers with a point all at once, else None."""
-    if not set("".join(texts)) <= PLAIN_CHARACTERS:
+def _as_floats(texts: NDArray[np.object_], mark: str) -> Array | None:
+    """Convert blank texts and plain numbers with this decimal mark all at once, else None."""
+    joined_texts = "\n".join(texts)
+    if not set(joined_texts) <= PLAIN_CHARACTERS | {mark, "\n"}:
         return None
+    if mark == ",":
+        texts = np.array(joined_texts.replace(",", ".").split("\n"), dtype=object)
     try:
         return np.where(texts == "", "nan", texts).astype(np.float64)
     except ValueError:
@@ -214,8 +221,11 @@ def _ungrouped(text: str, decimal: str) -> float:
 def _declared(texts: NDArray[np.object_], values: Array, codes: Sequence[Code]) -> Mask:
     """Return which texts are declared missing: by value, or by text ignoring case."""
     written = {str(code).strip().casefold() for code in codes if isinstance(code, str)}
-    matched = np.array([text.casefold() in written for text in texts], bool) & (texts != "")
-    return matched | np.isin(values, code_numbers(codes))
+    by_value = np.isin(values, code_numbers(codes))
+    if not written:
+        return by_value
+    by_text = np.array([text.casefold() in written for text in texts], bool) & (texts != "")
+    return by_value | by_text
 
 
 def code_numbers(codes: Sequence[Code]) -> list[float]:
@@ -232,9 +242,8 @@ def refuse_bad(column: Distinct, numbers: Numbers, what: str = "scores") -> None
         If the column holds text or infinite values.
     """
     texts = column.stripped()
-    infinite = np.isinf(numbers.values) | np.array(
-        [INFINITE.fullmatch(text) is not None for text in texts], bool
-    )
+    infinite = np.isinf(numbers.values)
+    infinite[numbers.bad] = [INFINITE.fullmatch(t) is not None for t in texts[numbers.bad]]
     if infinite.any():
         raise DataError(
             f"Column {column.name!r} holds infinite values in "

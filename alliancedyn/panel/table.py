@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,8 @@ class Table:
         What was found out about the file: encoding, delimiter, sheet, size, hash.
     issues : tuple of Issue
         What was assumed while reading.
+    seen : dict
+        Columns already looked at, by `distinct`.
     """
 
     frame: pd.DataFrame
@@ -50,6 +53,7 @@ class Table:
     header: tuple[str, ...]
     facts: dict[str, Any] = field(default_factory=dict)
     issues: tuple[Issue, ...] = ()
+    seen: dict[str, Distinct] = field(default_factory=dict, repr=False, compare=False)
 
     def keep(self, kept: Mask) -> Table:
         """Return the table with only the rows where ``kept``."""
@@ -85,40 +89,44 @@ class Distinct:
         """Number of rows per text, (u,)."""
         return np.bincount(self.codes, minlength=len(self.texts)).astype(np.int64)
 
+    @cached_property
+    def characters(self) -> frozenset[str]:
+        """Every character that occurs in any text."""
+        return frozenset("".join(self.texts))
+
     def stripped(self) -> NDArray[np.object_]:
         """Return the texts without padding, (u,)."""
-        return stripped(self.texts)
+        if self.characters.isdisjoint(PADDING):
+            return self.texts.copy()
+        out = np.empty(len(self.texts), object)
+        out[:] = [text.strip(PADDING) for text in self.texts]
+        return out
 
     def rows_where(self, chosen: Mask) -> Codes:
         """Return the row numbers whose text is chosen; ``chosen`` is (u,)."""
         return self.rows[chosen[self.codes]]
 
 
-def stripped(texts: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return texts without padding on either side."""
-    out = np.empty(len(texts), object)
-    out[:] = [text.strip(PADDING) for text in texts]
-    return out
-
-
 def distinct(table: Table, name: str) -> Distinct:
-    """Look at one column as its different texts."""
+    """Look at one column as its different texts; a missing cell is an empty text."""
+    if name not in table.seen:
+        table.seen[name] = _look(table, name)
+    return table.seen[name]
+
+
+def _look(table: Table, name: str) -> Distinct:
     column = table.frame[name]
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes = column.cat.codes.to_numpy(np.int64)
         values = column.cat.categories
     else:
         codes, values = _factorized(column, name)
-    codes = np.where(codes < 0, len(values), codes)
-    used = np.flatnonzero(np.bincount(codes, minlength=len(values) + 1))
     texts = np.empty(len(values) + 1, object)
     texts[:-1] = as_texts(values)
     texts[-1] = ""
-    # Texts of rows that are gone are left out, and a missing cell is the same as an empty one.
-    back, unique = pd.factorize(texts[used])
-    place = np.zeros(len(texts), np.int64)
-    place[used] = back
-    return Distinct(name, np.asarray(unique, object), place[codes], table.rows)
+    codes = np.where(codes < 0, len(values), codes)
+    used = np.bincount(codes, minlength=len(texts)) > 0  # texts of rows that are gone are left out
+    return Distinct(name, texts[used], (np.cumsum(used) - 1)[codes], table.rows)
 
 
 def _factorized(column: Any, name: str) -> tuple[Codes, Any]:
@@ -135,7 +143,7 @@ def as_texts(values: Any) -> list[str]:
     """Write cells as the texts a person would see; only None and NaN are missing."""
     dtype = getattr(values, "dtype", None)
     if isinstance(dtype, pd.StringDtype):
-        return [str(value) for value in values]
+        return list(np.asarray(values, dtype=object))
     if dtype is not None and pd.api.types.is_integer_dtype(dtype):
         return [str(int(value)) for value in values]
     return [_as_text(value) for value in values]
