@@ -597,3 +597,45 @@ def test_a_world_in_time_order_with_everything_observed(tmp_path: Path) -> None:
     ) == 0  # fmt: skip
     header = Path(f"{world}.csv").read_text(encoding="utf-8").splitlines()[0]
     assert header == "client,session,alliance,symptoms,therapist,day"
+
+
+# -- examples -----------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", ["ten_lines", "first_report"])
+def test_examples_run(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "alliance -> symptoms" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["first-report.html"] * (
+        name == "first_report"
+    )
+
+
+def test_the_ten_lines_are_those_of_the_readme() -> None:
+    (block,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    example = (ROOT / "examples" / "ten_lines.py").read_text(encoding="utf-8")
+
+    def bare(text: str) -> list[str]:
+        return [line.partition("#")[0].strip() for line in text.splitlines() if line.strip()]
+
+    assert bare(example)[1:] == bare(block)
+
+
+def test_the_world_on_the_page_is_the_one_in_the_help() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    (world,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert tomllib.loads(world) == tomllib.loads(WORLD)
+    for option in ("--families", "--errors", "--sessions", "--seed", "--overwrite", "--debug"):
+        assert option in page
