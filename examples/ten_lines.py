@@ -7,6 +7,7 @@ print(ad.check(panel).text)  # what the data are, and what was found in them
 print(ad.decompose(panel).icc)  # how much is between clients
 clpm = ad.CLPM().fit(panel)
 riclpm = ad.RICLPM().fit(panel)  # full-information maximum likelihood
-print(riclpm)
-print(ad.compare_models({"CLPM": clpm, "RI-CLPM": riclpm}))
+print(riclpm)  # every parameter, with its interval
+models = ad.compare_models({"CLPM": clpm, "RI-CLPM": riclpm})
+print(models[["model", "effect", "standardized", "bic"]])
 print(ad.compare_directions(riclpm).text)
