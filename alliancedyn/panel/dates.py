@@ -16,6 +16,7 @@ from alliancedyn.panel.table import Distinct
 
 Dates = NDArray[np.datetime64]
 Mask = NDArray[np.bool_]
+Codes = NDArray[np.int64]
 
 CLOCK = (
     r"(?:[T ]+(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d+)?)?"
@@ -196,8 +197,7 @@ def _calendar(
         years = np.where(short, years + np.where(years < 69, 2000, 1900), years)
         said = f"Column {column.name!r} has two-digit years; {texts[short][0]!r} was read in "
         issues.append(info("two-digit-years", f"{said}{years[short][0]}.", int(short.sum())))
-    fields = pd.DataFrame({"year": years, "month": months, "day": days} | _clock(parts))
-    dates: Dates = pd.to_datetime(fields, errors="coerce").to_numpy().astype("datetime64[us]")
+    dates = _assembled(years, months, days, _clock(parts))
     bad = np.isnat(dates)
     if bad.any():
         raise DataError(
@@ -207,6 +207,22 @@ def _calendar(
             "placeholders as missing codes of the column."
         )
     return dates, issues + _zones(column, parts)
+
+
+def _assembled(
+    years: Codes, months: Codes, days: Codes, clock: tuple[Codes, Codes, Codes]
+) -> Dates:
+    """Put calendar fields together; NaT where there is no such day or time."""
+    fits = (months >= 1) & (months <= 12)
+    month = (years - 1970).astype("datetime64[Y]").astype("datetime64[M]")
+    month = month + np.where(fits, months - 1, 0)
+    length = ((month + 1).astype("datetime64[D]") - month.astype("datetime64[D]")).astype(np.int64)
+    hours, minutes, seconds = clock
+    fits &= (days >= 1) & (days <= length) & (hours < 24) & (minutes < 60) & (seconds < 60)
+    moment = 3600 * hours + 60 * minutes + seconds
+    dates = (month.astype("datetime64[D]") + (days - 1)).astype("datetime64[us]")
+    dates = dates + moment.astype("timedelta64[s]")
+    return np.where(fits, dates, np.datetime64("NaT", "us"))
 
 
 def _month(part: dict[str, str | None]) -> int:
@@ -255,13 +271,13 @@ def _day_first(
     return bool(speaks_day.any() or not speaks_month.any())
 
 
-def _clock(parts: Sequence[dict[str, str | None]]) -> dict[str, NDArray[np.int64]]:
+def _clock(parts: Sequence[dict[str, str | None]]) -> tuple[Codes, Codes, Codes]:
     hours = np.array([int(part.get("hour") or 0) for part in parts])
     half = np.array([(part.get("half") or "").casefold() for part in parts])
     hours = np.where(half == "pm", hours % 12 + 12, np.where(half == "am", hours % 12, hours))
     minutes = np.array([int(part.get("minute") or 0) for part in parts])
     seconds = np.array([int(part.get("second") or 0) for part in parts])
-    return {"hour": hours, "minute": minutes, "second": seconds}
+    return hours, minutes, seconds
 
 
 def _zones(column: Distinct, parts: Sequence[dict[str, str | None]]) -> list[Issue]:
