@@ -639,3 +639,20 @@ def test_the_world_on_the_page_is_the_one_in_the_help() -> None:
     assert tomllib.loads(world) == tomllib.loads(WORLD)
     for option in ("--families", "--errors", "--sessions", "--seed", "--overwrite", "--debug"):
         assert option in page
+
+
+def test_json_holds_what_json_can_hold() -> None:
+    given = {
+        1: (float("nan"), float("-inf"), np.float64(2.5), np.int64(3), np.bool_(True)),
+        "rows": np.array([[1.0, np.nan]]),
+        "name": "M\udcfcller",
+        "none": None,
+        "kind": Path("a"),
+    }
+    assert json.loads(json.dumps(files._plain(given), allow_nan=False)) == {
+        "1": [None, None, 2.5, 3, True],
+        "rows": [[1.0, None]],
+        "name": "M?ller",
+        "none": None,
+        "kind": "a",
+    }

@@ -244,8 +244,10 @@ def _software() -> dict[str, str]:
 
 def _plain(value: Any) -> Any:
     """Turn a value into what JSON can hold: NaN and infinities become null."""
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):  # a file name may hold bytes that are no text
+        return value.encode("utf-8", "replace").decode("utf-8")
     if hasattr(value, "tolist"):  # arrays and scalars of NumPy
         return _plain(value.tolist())
     if isinstance(value, float):
