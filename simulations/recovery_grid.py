@@ -1,7 +1,7 @@
 """Recover the RI-CLPM over a grid of clients and sessions, with dropout and missing scores.
 
     python simulations/recovery_grid.py                 100 panels per cell, into ./recovery-grid
-    python simulations/recovery_grid.py --full          1,000 per cell, into simulations/results
+    python simulations/recovery_grid.py --full          500 per cell, into simulations/results
 
 Everything that is random is fixed by ``recovery_grid.toml``. Written are ``recovery_grid.csv``
 (every parameter of every cell), ``recovery_grid_cells.csv`` (failures and bounds),

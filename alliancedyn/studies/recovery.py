@@ -203,7 +203,7 @@ def recover(
     ceiling: Mapping[str, float] | None = None,
     start: Any = "stationary",
     errors: str = "observed",
-    target: Mapping[str, float] | None = None,
+    target: Mapping[str, float] | pd.Series | None = None,
     level: float = 0.95,
     progress: Progress | None = None,
 ) -> RecoveryStudy:
@@ -227,7 +227,7 @@ def recover(
         How the world is seen, as in `simulate`.
     errors : str
         Standard errors, as in ``spec.fit``.
-    target : mapping name -> value, optional
+    target : mapping name -> value or Series, optional
         What estimates are compared with, where that is not the truth: for a model that is wrong,
         its `pseudo_true` values. Names that are left out are compared with the truth.
     level : float
@@ -259,12 +259,14 @@ def recover(
         **{"gaps": gaps, "ceiling": ceiling, "start": start},
     }
     trial = _Trial(spec, truth, clients, sessions, observation, errors)
+    wanted = {} if target is None else pd.Series(target, dtype=float).to_dict()
     began = time.perf_counter()
+    if wanted:
+        _refuse_unknown(wanted, trial, seed)
     doing = f"{spec.name}, {clients} clients x {sessions} sessions"
     outcomes = replicate(trial, replications, seed, jobs, progress, doing)
     estimates, spread = _frames(outcomes)
-    compared = _true_values(truth, sessions, therapists, start) | dict(target or {})
-    _refuse_unknown_targets(target, estimates)
+    compared = _true_values(truth, sessions, therapists, start) | wanted
     found = [outcome for outcome in outcomes if isinstance(outcome, _Found)]
     return RecoveryStudy(
         spec=spec,
@@ -318,12 +320,15 @@ def _look_up(values: Mapping[str, float], name: str) -> float:
     return values.get(name, values.get(name.partition("@")[0], np.nan))
 
 
-def _refuse_unknown_targets(target: Mapping[str, float] | None, estimates: pd.DataFrame) -> None:
-    unknown = [name for name in target or {} if name not in estimates]
-    if unknown and len(estimates):
+def _refuse_unknown(target: Mapping[str, float], trial: _Trial, seed: int) -> None:
+    """Refuse names that the first replication does not estimate, before the others are run."""
+    (first,) = replicate(trial, 1, seed)
+    known = first.names if isinstance(first, _Found) else tuple(target)
+    unknown = [name for name in target if name not in known]
+    if unknown:
         raise SpecificationError(
             f"target names {listed(unknown)}, which the model does not estimate. It estimates "
-            f"{listed(estimates.columns, 8)}."
+            f"{listed(known, 8)}."
         )
 
 
