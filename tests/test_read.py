@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+import zipfile
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference_files import published_dir
 
 import alliancedyn as ad
 from alliancedyn.errors import DataError
 from alliancedyn.panel.issues import CODES
+from alliancedyn.panel.mapping import build_mapping, check_columns
 from alliancedyn.panel.numbers import decide_decimal, parse
+from alliancedyn.panel.read import read_table
 from alliancedyn.panel.table import Distinct
 
 SECONDS_FOR_200K = 8.0  # measured at 0.6 on two shared cores; a quadratic step takes minutes
@@ -352,9 +355,6 @@ def test_no_text_is_taken_for_missing_by_guess(text: str) -> None:
 @given(st.binary(max_size=300))
 @settings(deadline=None, max_examples=300)
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
-    from alliancedyn.panel.mapping import build_mapping, check_columns
-    from alliancedyn.panel.read import read_table
-
     mapping = build_mapping({"client": "a", "session": "b", "variables": ["c", "d"]})
     for content, file in (
         (raw, "x.csv"),
@@ -458,3 +458,72 @@ def test_the_trial_reads_with_its_gaps() -> None:
         scores = [float(text or "nan") for text in direct[column]]
         np.testing.assert_array_equal(panel.frame[name], scores)
     assert not {"default-timing", "unknown-timing"} & set(codes(panel))
+
+
+@pytest.mark.parametrize(
+    "mess",
+    [
+        pytest.param(lambda text: text.replace("\n", "\r\r\n"), id="doubled returns"),
+        pytest.param(lambda text: text + "\x0c", id="form feed at the end"),
+        pytest.param(lambda text: text + "\x1a", id="end-of-file mark"),
+        pytest.param(lambda text: text.replace("K2", '"=""K2"""'), id="Excel's formula for text"),
+    ],
+)
+def test_traces_of_old_programs_change_nothing(
+    mess: Any, tmp_path: Path, reference: ad.SessionPanel
+) -> None:
+    assert_same(read(tmp_path, mess(as_text(clean()))), reference)
+
+
+def test_a_workbook_with_a_wrong_extent_and_empty_rows_is_read_whole(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    rows = [
+        ["c", "s", "w", "p"],
+        ["A", 1, 2, 3],
+        [],
+        ["A", 2, None, 4],
+        ["B", 1, 2],
+        ["B", 2, 5, 6],
+    ]
+    for row in rows:
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as source:
+        parts = {name: source.read(name) for name in source.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    assert b'<dimension ref="A1:D6"' in parts[sheet]
+    parts[sheet] = parts[sheet].replace(b'<dimension ref="A1:D6"', b'<dimension ref="A1"')
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as target:
+        for name, content in parts.items():
+            target.writestr(name, content)
+    panel = ad.read_sessions(tmp_path / "a.xlsx", client="c", session="s", variables=["w", "p"])
+    np.testing.assert_array_equal(panel.frame["p"], [3, 4, np.nan, 6])
+    assert codes(panel)["blank-rows"] == 1
+    (said,) = (issue.message for issue in panel.issues if issue.code == "blank-rows")
+    assert "row 3" in said
+
+
+@pytest.mark.parametrize(
+    "part", ["xl/worksheets/sheet1.xml", "xl/workbook.xml", "[Content_Types].xml"]
+)
+@given(data=st.data())
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+def test_a_damaged_workbook_is_read_or_refused(part: str, data: st.DataObject) -> None:
+    raw = io.BytesIO()
+    clean().to_excel(raw, index=False)
+    with zipfile.ZipFile(raw) as source:
+        parts = {name: source.read(name) for name in source.namelist()}
+    content = bytearray(parts[part])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+    parts[part] = bytes(content)
+    damaged = io.BytesIO()
+    with zipfile.ZipFile(damaged, "w") as target:
+        for name, value in parts.items():
+            target.writestr(name, value)
+    try:
+        table = read_table(damaged.getvalue(), "a.xlsx", build_mapping(MAPPING), lambda names: [])
+    except DataError:
+        return
+    assert table.header

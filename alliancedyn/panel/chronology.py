@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError, listed
 from alliancedyn.panel.identifiers import MOST_SESSIONS
-from alliancedyn.panel.issues import Issue, info, warning
+from alliancedyn.panel.issues import Issue, counted, info, warning
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -44,8 +44,8 @@ def number_by_date(frame: pd.DataFrame, codes: Codes) -> tuple[pd.DataFrame, lis
     if np.isnat(dates).any():
         count = int(np.isnat(dates).sum())
         raise DataError(
-            f"Sessions cannot be numbered by date: {count:,} rows have no date. Fill them in, or "
-            "drop order=."
+            f"Sessions cannot be numbered by date: {counted(count, 'row has', 'rows have')} no "
+            "date. Fill them in, or drop order=."
         )
     if "session" not in frame:
         order = np.lexsort((dates, codes))
@@ -58,8 +58,8 @@ def number_by_date(frame: pd.DataFrame, codes: Codes) -> tuple[pd.DataFrame, lis
         numbers = np.empty(len(frame), np.int64)
         starts = np.repeat(np.cumsum(counts) - counts, counts)
         numbers[order] = np.arange(len(frame)) - starts + 1
-        said = f"{len(frame):,} sessions were numbered 1, 2, ... by date; sessions without a row "
-        said += "leave no gap."
+        said = f"{counted(len(frame), 'session was', 'sessions were')} numbered 1, 2, ... by date; "
+        said += "sessions without a row leave no gap."
         return frame.assign(session=numbers), [info("sessions-by-date", said, len(frame))]
     session = frame["session"].to_numpy()
     by_date, by_number = np.lexsort((session, dates, codes)), np.lexsort((session, codes))
@@ -68,7 +68,7 @@ def number_by_date(frame: pd.DataFrame, codes: Codes) -> tuple[pd.DataFrame, lis
     moved = int((numbers != session).sum())
     if not moved:
         return frame, []
-    said = f"{moved:,} session numbers ran against the dates and were dealt out again by date."
+    said = f"{counted(moved, 'session number')} ran against the dates and changed places by date."
     return frame.assign(session=numbers), [warning("sessions-by-date", said, moved)]
 
 
@@ -107,7 +107,8 @@ def check_order(
             issues.append(_refuse_backwards(clients[back], column, trusted))
         still = int((same & (np.floor(days[seen][1:]) == np.floor(days[seen][:-1]))).sum())
         if still:
-            said = f"{still:,} sessions fall on the same {column} as the client's session before."
+            said = f"{counted(still, 'session falls', 'sessions fall')} on the same {column} as "
+            said += "the client's session before."
             issues.append(info("same-day-sessions", said, still))
     return issues
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError
-from alliancedyn.panel.issues import Issue, info, joined, named_rows, warning
+from alliancedyn.panel.issues import Issue, info, joined, named_rows, named_values, warning
 from alliancedyn.panel.table import Distinct
 
 Dates = NDArray[np.datetime64]
@@ -114,7 +114,7 @@ def _read(
     if left.any():
         raise DataError(
             f"Column {column.name!r} holds texts that are no dates: "
-            f"{joined([repr(t) for t in texts[left]])}, in "
+            f"{named_values(list(texts[left]))}, in "
             f"{named_rows(_rows(column, filled, left))}. Correct them, leave them blank, or pass "
             'date_format=, e.g. "%d.%m.%Y".'
         )
@@ -155,7 +155,7 @@ def _by_format(
     if bad.any():
         raise DataError(
             f"Column {column.name!r} has dates that are not in the format {date_format!r}: "
-            f"{joined([repr(t) for t in texts[bad]])}, in "
+            f"{named_values(list(texts[bad]))}, in "
             f"{named_rows(_rows(column, filled, bad))}. Correct them or the format."
         )
     return dates
@@ -202,7 +202,7 @@ def _calendar(
     if bad.any():
         raise DataError(
             f"Column {column.name!r} has dates that are not in the calendar: "
-            f"{joined([repr(t) for t in texts[bad]])}, in "
+            f"{named_values(list(texts[bad]))}, in "
             f"{named_rows(_rows(column, filled, bad))}. Correct them or leave them blank; declare "
             "placeholders as missing codes of the column."
         )

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError
-from alliancedyn.panel.issues import Issue, info, joined, named_rows, warning
+from alliancedyn.panel.issues import Issue, counted, info, joined, named_rows, warning
 
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.int64]
@@ -59,9 +59,8 @@ def resolve_duplicates(
     kept[places[identical]] = False
     issues = []
     if identical.any():
-        said = (
-            f"{int(identical.sum()):,} rows repeat another row of the same client and session in "
-        )
+        repeats = counted(int(identical.sum()), "row repeats", "rows repeat")
+        said = f"{repeats} another row of the same client and session in "
         said += f"every mapped column; one of each was kept ({named_rows(rows[~kept])} removed)."
         issues.append(info("duplicates-removed", said, int(identical.sum())))
     part, places = part[~identical], places[~identical]
@@ -80,7 +79,7 @@ def resolve_duplicates(
         for name in variables:
             frame.iloc[at, frame.columns.get_loc(name)] = means.loc[chosen, name].to_numpy()
     count = int(part["_key"].nunique())
-    said = f"{count:,} sessions had conflicting rows ({_pairs(part)}); {POLICIES[policy]}."
+    said = f"{counted(count, 'session')} had conflicting rows ({_pairs(part)}); {POLICIES[policy]}."
     return frame, kept, [*issues, warning("duplicates-resolved", said, count)]
 
 

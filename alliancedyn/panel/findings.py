@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import listed
-from alliancedyn.panel.issues import Issue, info, joined, warning
+from alliancedyn.panel.issues import Issue, counted, info, joined, warning
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -63,14 +63,16 @@ def _find_sessions(
     first, last = session[starts], session[starts + sizes - 1]
     single = sizes == 1
     if single.any():
-        said = f"{int(single.sum()):,} clients have one session only and say nothing about change: "
+        single_clients = counted(int(single.sum()), "client has", "clients have")
+        said = f"{single_clients} one session only, too few to show change: "
         issues.append(
             info("single-session-clients", f"{said}{listed(clients[single])}.", single.sum())
         )
     gaps = last - first + 1 - sizes
     if gaps.any():
-        said = f"{int(gaps.sum()):,} sessions are missing between the first and last of "
-        said += f"{int((gaps > 0).sum()):,} clients; they stay gaps and are never closed."
+        absent = counted(int(gaps.sum()), "session is", "sessions are")
+        said = f"{absent} missing between the first and last of "
+        said += f"{counted(int((gaps > 0).sum()), 'client')}; they stay gaps and are never closed."
         issues.append(info("session-gaps", said, gaps.sum()))
     start = int(session.min())
     if start != 1:
@@ -78,7 +80,7 @@ def _find_sessions(
         issues.append(info("numbering-start", said))
     late = first > start
     if late.any():
-        said = f"The first row of {int(late.sum()):,} clients is not at session {start}; their "
+        said = f"{counted(int(late.sum()), 'client')} did not start at session {start}; their "
         said += "earlier sessions count as missing."
         issues.append(info("late-start", said, late.sum()))
     scored = np.unique(session[~np.isnan(scores).all(axis=1)])
@@ -96,13 +98,12 @@ def _find_absent(scores: Array, starts: Codes, clients: NDArray[np.object_]) -> 
     scored = ~np.isnan(scores).all(axis=1)
     if not scored.all():
         count = int((~scored).sum())
-        said = f"{count:,} rows have no score; they were kept and say when a session took place."
+        said = f"{counted(count, 'row has', 'rows have')} no score; kept, as sessions took place."
         issues.append(info("rows-without-scores", said, count))
     never = ~np.logical_or.reduceat(scored, starts)
     if never.any():
-        said = (
-            f"{int(never.sum()):,} clients have no score at all: {listed(clients[never])}. Models "
-        )
+        unscored = counted(int(never.sum()), "client has", "clients have")
+        said = f"{unscored} no score at all: {listed(clients[never])}. Models "
         said += "set them aside."
         issues.append(warning("no-score-clients", said, never.sum()))
     return issues
@@ -160,13 +161,13 @@ def _find_therapists(frame: pd.DataFrame, codes: Codes) -> list[Issue]:
     switched = _varying(therapist, codes)
     if len(switched):
         said = (
-            f"{len(switched):,} clients saw more than one therapist; the therapist of each session "
+            f"{counted(len(switched), 'client')} saw more than one therapist; each session keeps "
         )
-        said += "was kept, and the most frequent one stands for the client."
+        said += "its own, and the most frequent one stands for the client."
         issues.append(info("therapist-switches", said, len(switched)))
     unknown = int((therapist < 0).sum())
     if unknown:
-        said = f"{unknown:,} rows have no therapist."
+        said = f"{counted(unknown, 'row has', 'rows have')} no therapist."
         issues.append(info("missing-therapist", said, unknown))
     return issues
 

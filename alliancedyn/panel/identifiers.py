@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError, listed
-from alliancedyn.panel.issues import Issue, info, named_rows, named_values, warning
+from alliancedyn.panel.issues import Issue, counted, info, named_rows, named_values, warning
 from alliancedyn.panel.table import Distinct
 
 Codes = NDArray[np.int64]
 
+MARKED = re.compile(r"['’](.*)|=\"(.*)\"", re.DOTALL)  # how spreadsheets mark text
 WHOLE_FLOAT = re.compile(r"-?[0-9]+(?:[.,]0*)?")
 SCIENTIFIC = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
 DIGITS = re.compile(r"[0-9]+")
@@ -70,10 +71,10 @@ def read_ids(column: Distinct, role: str, missing: tuple[object, ...] = ()) -> I
         digits.
     """
     texts = column.stripped()
-    issues = _count_changed(column, role, texts != column.texts, "padded-ids", "spaces around")
-    quoted = np.array([text[:1] in {"'", "’"} for text in texts], bool)
-    issues += _count_changed(column, role, quoted, "apostrophe-ids", "a leading apostrophe")
-    texts[quoted] = [text[1:].strip() for text in texts[quoted]]
+    issues = _count_changed(column, role, texts != column.texts, "padded-ids", "spaces")
+    quoted = np.array([MARKED.fullmatch(text) is not None for text in texts], bool)
+    issues += _count_changed(column, role, quoted, "apostrophe-ids", "text marks")
+    texts[quoted] = [MARKED.sub(r"\1\2", text).strip() for text in texts[quoted]]
     texts[:] = [t if t.isascii() else unicodedata.normalize("NFC", t) for t in texts]
     _refuse_lost_digits(column, role, texts)
     texts, more = _without_fraction(column, role, texts)
@@ -104,10 +105,8 @@ def _count_changed(
     if not changed.any():
         return []
     count = int(column.counts[changed].sum())
-    said = (
-        f"{what.capitalize()} the {role} ids of column {column.name!r} removed in {count:,} rows."
-    )
-    return [info(code, said.replace("apostrophe the", "apostrophe of the"), count)]
+    where = f"from the {role} ids of column {column.name!r} in {counted(count, 'row')}."
+    return [info(code, f"Removed {what} {where}", count)]
 
 
 def _refuse_lost_digits(column: Distinct, role: str, texts: NDArray[np.object_]) -> None:
@@ -139,7 +138,7 @@ def _without_fraction(
         )
     count = int(column.counts[changed].sum())
     said = f"{role.capitalize()} ids of column {column.name!r} written as decimals, such as "
-    said += f"{texts[changed][0]!r}, were read as {short[changed][0]!r} in {count:,} rows."
+    said += f"{texts[changed][0]!r}, were read as {short[changed][0]!r} in {counted(count, 'row')}."
     return short, [info("float-ids", said, count)]
 
 

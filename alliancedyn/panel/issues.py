@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+LONGEST = 40  # characters of a cell that a message shows
 SEVERITIES = ("error", "warning", "info")
 
 # Every code an issue of a panel can carry, with the question it answers. docs/data.md lists them.
@@ -98,12 +99,18 @@ def named_rows(rows: Iterable[Any], shown: int = 3) -> str:
     return f"{word} {joined([str(number) for number in numbers], shown)}"
 
 
+def quoted(text: object) -> str:
+    """Quote a text, cut to what a message can bear."""
+    text = str(text)
+    return repr(text if len(text) <= LONGEST else text[:LONGEST] + "...")
+
+
 def named_values(values: Sequence[str], counts: Sequence[int] | None = None, shown: int = 3) -> str:
     """Name values, the most frequent first: ``'NA' (12 times), '.' (once)``."""
     if counts is None:
-        return joined([repr(str(value)) for value in values], shown)
+        return joined([quoted(value) for value in values], shown)
     order = sorted(range(len(values)), key=lambda i: (-int(counts[i]), str(values[i])))
-    texts = [f"{str(values[i])!r} ({_times(int(counts[i]))})" for i in order]
+    texts = [f"{quoted(values[i])} ({_times(int(counts[i]))})" for i in order]
     return joined(texts, shown)
 
 

@@ -347,7 +347,7 @@ arm, covariates, timing, missing_codes, ranges, duplicates, order, decimal, day_
         if missing or len(scores) != len(self._content.frame):
             raise DataError(
                 f"New scores need the columns {listed(self.variables, 8)} and "
-                f"{len(self._content.frame):,} rows, as panel.frame has."
+                f"{counted(len(self._content.frame), 'row')}, as panel.frame has."
             )
         frame = self.frame
         for name in self.variables:

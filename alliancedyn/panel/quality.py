@@ -97,9 +97,10 @@ def _describe(panel: SessionPanel) -> pd.DataFrame:
 
 
 def _sentence(name: object, facts: pd.Series) -> str:
+    people = counted(int(facts["clients"]), "client")
     return (
         f"{name}: {int(facts['scores']):,} scores from {facts['min']:g} to {facts['max']:g}, "
-        f"{facts['missing_percent']:.1f} % of rows missing; {int(facts['clients']):,} clients with "
+        f"{facts['missing_percent']:.1f} % of rows missing; {people} with "
         f"{int(facts['fewest'])} to {int(facts['most'])} scores (median "
         f"{facts['scores_per_client']:g}); {int(facts['pairs']):,} pairs of adjacent sessions."
     )

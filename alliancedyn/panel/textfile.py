@@ -126,7 +126,7 @@ def _records(text: str, name: str) -> Records:
         text = text.replace("\r", "\n")
     if not text.strip(" \t\r\n\x1a\ufeff"):
         raise DataError(f"{name!r} is empty. Export the sessions again.")
-    text = text.rstrip("\r\n \x1a")
+    text = text.replace("\r\r\n", "\n").rstrip("\r\n\f \x1a")
     data = (text + "\n").encode("utf-8")
     refuse_binary(data, name)
     buffer = np.frombuffer(data, np.uint8)
@@ -264,7 +264,7 @@ def _load(
         ) from None
     if len(frame) != len(records.starts) - 1:
         raise DataError(
-            f"The quotation marks of {name!r} can be read in two ways "
+            f"The line ends or quotation marks of {name!r} can be read in two ways "
             f"({len(frame)} or {len(records.starts) - 1} rows). Save it again from a spreadsheet."
         )
     frame = frame[places]

@@ -16,7 +16,7 @@ from alliancedyn.panel.dates import DateRules, read_dates
 from alliancedyn.panel.duplicates import resolve_duplicates
 from alliancedyn.panel.findings import find_all
 from alliancedyn.panel.identifiers import Ids, natural, read_ids, read_sessions_column, refuse_blank
-from alliancedyn.panel.issues import Issue, info, named_rows, warning
+from alliancedyn.panel.issues import Issue, counted, info, named_rows, warning
 from alliancedyn.panel.layout import refuse_one_row_each, refuse_without_session
 from alliancedyn.panel.mapping import PanelMapping
 from alliancedyn.panel.numbers import (
@@ -167,7 +167,7 @@ def _without_blank_rows(table: Table, mapping: PanelMapping, issues: list[Issue]
     if empty.all():
         raise DataError("All mapped columns are empty. Check the export and the mapping.")
     if empty.any():
-        said = f"{int(empty.sum()):,} rows with nothing in the mapped columns were removed "
+        said = f"{counted(int(empty.sum()), 'row')} with nothing in the mapped columns removed "
         said += f"({named_rows(table.rows[empty])})."
         issues.append(info("blank-rows", said, int(empty.sum())))
     return table.keep(~empty)
@@ -178,6 +178,7 @@ def _read_clients(table: Table, mapping: PanelMapping, issues: list[Issue]) -> I
     column = distinct(table, str(mapping.client))
     people = read_ids(column, "client", mapping.codes_for(column.name, score=False))
     issues += people.issues
+    issues += _suspect_texts(column, people, "client")
     refuse_blank(column, people, "client")
     if mapping.episode is None:
         return people
@@ -199,9 +200,8 @@ def _read_clients(table: Table, mapping: PanelMapping, issues: list[Issue]) -> I
         )
     if several.any():
         count = len(set(who[several]))
-        said = (
-            f"{count:,} clients have more than one episode; each episode is a series of its own, "
-        )
+        returned = counted(count, "client has", "clients have")
+        said = f"{returned} more than one episode; each episode is a series of its own, "
         said += f"such as {names[several][0]!r}, although the person is the same."
         issues.append(warning("repeated-episodes", said, count))
     order = np.array(sorted(range(len(names)), key=lambda i: natural(str(names[i]))))
@@ -330,9 +330,8 @@ def _suspect_texts(column: Distinct, ids: Ids, role: str) -> list[Issue]:
     if not odd:
         return []
     count = int(np.isin(ids.codes, [list(ids.names).index(name) for name in odd]).sum())
-    said = (
-        f"Column {column.name!r} has the {role} {listed(odd)} in {count:,} rows, read as a name. "
-    )
+    where = f"in {counted(count, 'row')} of column {column.name!r}"
+    said = f"The {role} is called {listed(odd)} {where}, read as a name. "
     said += f"If it means missing, declare missing_codes={{{column.name!r}: {odd[:3]!r}}}."
     return [warning("suspect-missing-code", said, count)]
 
