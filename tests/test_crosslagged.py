@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -189,6 +190,54 @@ def test_at_the_bound_more_starts_find_nothing_better() -> None:
         few = RICLPM().fit(data, strict=False)
         many = RICLPM(starts=10).fit(data, seed=seed, strict=False)
         assert many.loglik == pytest.approx(few.loglik, abs=1e-6)
+
+
+def _twice_the_other(Y: Array) -> Array:
+    return np.stack([Y[:, :, 0], 2.0 * Y[:, :, 0] + 1.0], axis=2)
+
+
+def _constant_within_clients(Y: Array) -> Array:
+    return np.stack([Y[:, :, 0], np.broadcast_to(Y[:, :1, 1], Y.shape[:2])], axis=2)
+
+
+def _one_value_far_off(Y: Array) -> Array:
+    Y = Y.copy()
+    Y[0, 0, 1] = 1e12
+    return Y
+
+
+@pytest.mark.parametrize("spoil", [_twice_the_other, _constant_within_clients, _one_value_far_off])
+@pytest.mark.parametrize("spec", [RICLPM(), CLPM()])
+def test_a_likelihood_without_limit_is_no_maximum(
+    spec: RICLPM | CLPM, spoil: Callable[[Array], Array]
+) -> None:
+    fit = spec.fit(as_panel(spoil(scores(21, 80, 5))), strict=False)
+    assert not fit.converged
+    assert "grows without limit" in fit.diagnostics["failure"]
+    assert "innovation_cov[" in fit.diagnostics["failure"]
+
+
+def test_sessions_that_are_never_adjacent_do_not_identify_the_lags() -> None:
+    Y = scores(22, 100, 5)
+    Y[:, 1:] = np.nan
+    Y[50:, 3] = scores(23, 50, 1)[:, 0]
+    fit = RICLPM(means="equal").fit(as_panel(Y), strict=False)
+    assert not fit.converged
+    assert "is flat in the direction of 'phi[" in fit.diagnostics["failure"]
+
+
+def test_four_clients_are_too_few() -> None:
+    with pytest.raises(SpecificationError, match="needs 5 or more"):
+        RICLPM(means="equal").fit(as_panel(scores(24, 4, 8)))
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1e-6, 1e9])
+def test_extreme_units_are_no_trouble(unit: float) -> None:
+    Y = scores(25, 100, 5)
+    fit = RICLPM().fit(as_panel(Y))
+    again = RICLPM().fit(as_panel(Y * [1.0, unit]))
+    shift = np.log(unit) * Y[:, :, 1].size
+    assert again.loglik == pytest.approx(fit.loglik - shift, rel=1e-9)
 
 
 # -- what must not matter

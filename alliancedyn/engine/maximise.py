@@ -76,11 +76,11 @@ class Maximum:
     condition : float
         Condition number of the information, scaled to a unit diagonal.
     flat : tuple of int
-        Elements of theta that carry the flattest direction, if there is one.
+        Elements of theta in directions that carry no information.
     evaluations : int
         Likelihood evaluations used.
     converged : bool
-        The information is positive definite and nothing is left to gain.
+        Nothing is left to gain and no direction leads up; there may be flat ones.
     """
 
     theta: Array
@@ -139,17 +139,23 @@ def invert_information(H: Array) -> tuple[Array, float, tuple[int, ...]]:
     condition : float
         Condition number after scaling to a unit diagonal; inf if not positive definite.
     flat : tuple of int
-        Elements with the largest weight in the flattest direction, empty if there is none.
+        Elements with weight in the directions that were left out, empty if there are none.
     """
-    d = np.sqrt(np.maximum(np.diag(H), np.finfo(float).tiny))
+    d = _scale(H)
     values, vectors = np.linalg.eigh(H / d / d[:, None])
     carries = values > FLAT
     root = vectors[:, carries] / np.sqrt(values[carries]) / d[:, None]
     if carries.all():
         return root @ root.T, float(values[-1] / values[0]), ()
-    weight = np.abs(vectors[:, 0])
-    flat = tuple(int(i) for i in np.flatnonzero(weight > 0.3 * weight.max()))
-    return root @ root.T, float("inf"), flat
+    weight = np.abs(vectors[:, ~carries])
+    heavy = (weight > 0.3 * weight.max(axis=0)).any(axis=1)
+    return root @ root.T, float("inf"), tuple(int(i) for i in np.flatnonzero(heavy))
+
+
+def _scale(H: Array) -> Array:
+    """Roots of the diagonal, kept from zero where a parameter carries nothing at all."""
+    diagonal = np.diag(H)
+    return np.asarray(np.sqrt(np.maximum(diagonal, 1e-12 * max(diagonal.max(), 1e-300))))
 
 
 def _preconditioner(scores: Array) -> Array:
@@ -206,16 +212,12 @@ def _polish(objective: Objective, theta: Array, steps: int = 8) -> tuple[Maximum
             inverse, condition, flat = invert_information(H)
             used += len(theta) + int((~objective.linear).sum())
     decrement = 0.5 * float(score @ inverse @ score)
-    definite = bool(np.linalg.eigvalsh(H / _unit(H))[0] > -1e-6)
+    d = _scale(H)
+    definite = bool(np.linalg.eigvalsh(H / d / d[:, None])[0] > -1e-6)
     left = decrement < 1e-6 and float(np.abs(score).max()) < 1e-2
     return Maximum(
         theta, value, score, H, decrement, condition, flat, used, definite and left
     ), used  # fmt: skip
-
-
-def _unit(H: Array) -> Array:
-    d = np.sqrt(np.maximum(np.abs(np.diag(H)), np.finfo(float).tiny))
-    return np.asarray(d[:, None] * d)
 
 
 def maximise(objective: Objective, starts: Sequence[Array] | None = None) -> Maximum:

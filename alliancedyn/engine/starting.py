@@ -49,7 +49,9 @@ def moments(Y: Array, traits: bool) -> Moments:
     mean = session_means(Y)
     picked = Y[:: -(-len(Y) // CLIENTS)] - mean
     seen = ~np.isnan(picked)
-    D = np.where(seen, picked, 0.0)
+    sd = np.sqrt(np.nanmean((Y - mean) ** 2, axis=(0, 1)))
+    sd = np.where(sd > 0.0, sd, 1.0)
+    D = np.where(seen, picked, 0.0) / sd  # unit-free from here on
     n_sessions = Y.shape[1]
     total = _make_definite(_cross(D, seen, 0), 0.05)
     between = np.zeros_like(total)
@@ -60,7 +62,10 @@ def moments(Y: Array, traits: bool) -> Moments:
     lagged = _cross(D, seen, 1) - between
     phi = _shrink(np.asarray(np.linalg.solve(within, lagged.T).T, float))
     innovation = _make_definite(within - phi @ within @ phi.T, 0.05)
-    return Moments(mean, np.sqrt(np.diag(total)), between, within, phi, innovation)
+    units = np.outer(sd, sd)
+    return Moments(
+        mean, sd, between * units, within * units, phi * sd[:, None] / sd, innovation * units
+    )
 
 
 def session_means(Y: Array) -> Array:
@@ -91,9 +96,9 @@ def _between(far: Array, total: Array) -> Array:
 
 
 def _make_definite(S: Array, floor: float) -> Array:
-    """Lift eigenvalues, on the correlation scale, to at least ``floor``."""
+    """Lift eigenvalues, on the correlation scale, to at least ``floor``; S is unit-free."""
     S = (S + S.T) / 2.0
-    d = np.sqrt(np.maximum(np.diag(S), 1e-3 * np.abs(np.diag(S)).max()))
+    d = np.sqrt(np.maximum(np.diag(S), 1e-3))
     values, vectors = np.linalg.eigh(S / np.outer(d, d))
     lifted = (vectors * np.maximum(values, floor)) @ vectors.T
     return np.asarray(lifted * np.outer(d, d))

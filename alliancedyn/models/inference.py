@@ -22,7 +22,7 @@ from alliancedyn.engine.maximise import (
 from alliancedyn.engine.moments import implied_moments
 from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
 from alliancedyn.models.selection import Selection, cluster_codes
-from alliancedyn.models.verdict import boundary_sentences, convergence_sentence, notes
+from alliancedyn.models.verdict import boundary_sentences, failure_sentence, notes
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import Fit, Model
 
@@ -57,6 +57,7 @@ def fit_likelihood(
     if (bounds or not found.converged) and starts < RESTARTS:
         found = maximise(likelihood, _starts(likelihood, RESTARTS, seed))
         bounds = likelihood.layout.bounds(found.theta)
+    failure = failure_sentence(likelihood.layout, found, bounds)
     inverse, _, _ = invert_information(found.information)
     diagnostics: dict[str, Any] = {
         "errors": errors,
@@ -73,8 +74,8 @@ def fit_likelihood(
         inverse = sandwich(inverse, scores, clusters)
         diagnostics |= _scaling(likelihood, selection, found, diagnostics["trace"], clusters)
     diagnostics["seconds"] = time.perf_counter() - began
-    if not found.converged:
-        diagnostics["failure"] = convergence_sentence(likelihood.names, found)
+    if failure is not None:
+        diagnostics["failure"] = failure
     fit = _result(model, panel, selection, likelihood, found, inverse, diagnostics)
     _report(fit, strict)
     return fit
@@ -105,7 +106,7 @@ def _result(
         diagnostics=diagnostics,
         loglik=found.loglik,
         n_params=len(found.theta),
-        converged=found.converged,
+        converged="failure" not in diagnostics,
         variables=chosen,
         process=process,
         outcome=outcome,

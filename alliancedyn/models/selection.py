@@ -14,6 +14,7 @@ from alliancedyn.results import Sample
 
 Array = NDArray[np.float64]
 
+FEWEST_CLIENTS = 5
 CLIENTS_PER_SESSION = 5  # fewer cannot carry a mean, lag or innovation of their own
 
 
@@ -81,9 +82,11 @@ def select(
     everywhere = arrays.Y[:, :, columns]
     Y = everywhere[:, window]
     kept: NDArray[np.bool_] = np.any(~np.isnan(Y), axis=(1, 2))
-    if not kept.any():
+    if kept.sum() < FEWEST_CLIENTS:
         raise SpecificationError(
-            f"No client has a score of {listed(chosen)} in sessions {first} to {last}."
+            f"{int(kept.sum())} clients have a score of {listed(chosen)} in sessions {first} to "
+            f"{last}; a model of differences between and within clients needs {FEWEST_CLIENTS} or "
+            "more. Add clients, or widen sessions=(first, last)."
         )
     inside = arrays.sessions[window]
     data = Arrays(

@@ -13,6 +13,7 @@ from alliancedyn.errors import listed
 
 if TYPE_CHECKING:
     from alliancedyn.engine.likelihood import Likelihood
+    from alliancedyn.engine.system import Layout
     from alliancedyn.models.selection import Selection
 
 Array = NDArray[np.float64]
@@ -63,19 +64,43 @@ def _sentence(variables: tuple[str, ...], family: str, session: int | None, S: A
     return f"{which}: {what}: {_MEANING[family]}. {_UNBOUNDED}."
 
 
-def convergence_sentence(parameters: tuple[str, ...], found: Maximum) -> str:
-    """Say why the search did not end at a maximum, and what to do."""
-    if found.flat:
-        flat = listed([parameters[i] for i in found.flat])
+def failure_sentence(
+    layout: Layout, found: Maximum, bounds: list[tuple[str, int | None, Array]]
+) -> str | None:
+    """Say why there is no maximum and what to do; None where there is one."""
+    for family, session, S in bounds:
+        if family == "innovation_cov":  # then the scores themselves are singular
+            which = _sentence(layout.variables, family, session, S).partition(":")[0]
+            return (
+                "the likelihood grows without limit as the innovations lose their variance "
+                f"({which}): some score is predicted without error. Look for a series that "
+                "repeats another one or stays the same within clients, and for a value far from "
+                "all others."
+            )
+    if stray := [i for i in found.flat if i not in _held(layout, bounds)]:
+        flat = listed([layout.names[i] for i in stray])
         return (
-            f"the likelihood is flat in the direction of {flat}: these data do not "
-            "identify the model. Give it fewer parameters (equal lags, innovations or means) or "
-            "use more sessions."
+            f"the likelihood is flat in the direction of {flat}: these data do not identify the "
+            "model. Give it fewer parameters (equal lags, innovations or means) or use more "
+            "sessions."
         )
+    if found.converged:
+        return None
     return (
         f"the search stopped with {found.decrement:.2g} of log-likelihood still to gain. "
         "Try more starting values (starts=5), or fewer parameters."
     )
+
+
+def _held(layout: Layout, bounds: list[tuple[str, int | None, Array]]) -> set[int]:
+    """Elements of theta in covariances at a bound, where a flat direction means nothing."""
+    q = layout.k * (layout.k + 1) // 2
+    held: set[int] = set()
+    for family, session, _ in bounds:
+        (block,) = [block for block in layout.blocks if block.family == family]
+        first = layout.slices[family].start + q * block.slots.index(session)
+        held.update(range(first, first + q))
+    return held
 
 
 def notes(

@@ -328,6 +328,13 @@ class Fit:
         SpecificationError
             If the fit has no likelihood.
         """
+        return dict(self._own_indices if panel is None else self._indices(panel))
+
+    @cached_property
+    def _own_indices(self) -> dict[str, float | str]:
+        return self._indices(None)
+
+    def _indices(self, panel: Panel | None) -> dict[str, float | str]:
         from alliancedyn.engine.indices import fit_indices
         from alliancedyn.engine.moments import implied_moments
 
