@@ -329,3 +329,11 @@ def test_smallest_effect_of_zero_calls_nothing_zero() -> None:
     Phi, Psi = var.time_ordered_to_reduced(0.35, 0.45, 0.0, 0.0, 0.0, 1.0, 1.0)
     found = compare_directions(make_fit(var_params(Phi, Psi), 0.001), smallest_effect=0.0)
     assert found.forward_state != "practically zero"
+
+
+def test_a_fit_that_did_not_converge_gives_no_verdict() -> None:
+    fit = replace(make_fit(known_params()), converged=False)
+    verdict = compare_directions(fit)
+    assert verdict.lead == "undetermined"
+    assert verdict.forward_state == verdict.backward_state == "undetermined"
+    assert verdict.text.startswith("NOT CONVERGED")

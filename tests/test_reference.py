@@ -160,9 +160,12 @@ def test_bounded_maximum() -> None:
     assert there.loglik == pytest.approx(peer["loglik"], abs=1e-4)
     assert spec.loglik(data, theirs) == pytest.approx(peer["loglik"], rel=1e-10)
 
+    both = maximise(likelihood, [start, likelihood.start])
+    assert both.lower == (pytest.approx(peer["loglik"], abs=1e-4),)
+
     fit = spec.fit(data, strict=False)
     assert fit.converged
-    assert fit.loglik > peer["loglik"] + 3.0
+    assert fit.loglik == both.loglik > peer["loglik"] + 3.0
     assert spec.loglik(data, fit.params) == pytest.approx(fit.loglik, rel=1e-12)
     between = fit.params.filter(like="between_cov").to_numpy()
     assert np.linalg.eigvalsh([[between[0], between[1]], [between[1], between[2]]])[0] > -1e-9

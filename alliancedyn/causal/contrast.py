@@ -76,8 +76,12 @@ def contrast(
     difference = _difference(derived, seed)
     if source != first:
         difference = _mirrored(difference)
-    forward_state = name_state(found["out"], smallest_effect)
-    backward_state = name_state(found["back"], smallest_effect)
+    # What did not converge is no estimate, whatever its interval says.
+    forward_state: State = "undetermined"
+    backward_state: State = "undetermined"
+    if fit.converged:
+        forward_state = name_state(found["out"], smallest_effect)
+        backward_state = name_state(found["back"], smallest_effect)
     immediate = basis == "structural"
     return Contrast(
         forward=found["out"],

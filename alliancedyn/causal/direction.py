@@ -96,8 +96,11 @@ def compare_directions(
     SpecificationError
         If variables or options do not fit, or the structural basis alone was asked for in vain.
     """
+    if not isinstance(fit, Fit):
+        raise SpecificationError(f"compare_directions needs a fit, not {type(fit).__name__}.")
     source, target = _roles(fit, source, target)
-    if not (isfinite(smallest_effect) and smallest_effect >= 0):
+    known = isinstance(smallest_effect, int | float) and isfinite(smallest_effect)
+    if not known or smallest_effect < 0:
         raise SpecificationError(
             f"smallest_effect={smallest_effect!r}: give a size in within-client SDs, such as 0.05."
         )
@@ -155,14 +158,14 @@ def _roles(fit: Fit, source: str | None, target: str | None) -> tuple[str, str]:
     """Complete source and target from the roles, and check them."""
     other = {fit.process: fit.outcome, fit.outcome: fit.process}
     if source is None and target is None:
-        return fit.process, fit.outcome
+        source, target = fit.process, fit.outcome
     source = other.get(str(target)) if source is None else source
     target = other.get(str(source)) if target is None else target
-    unknown = [str(name) for name in (source, target) if name not in fit.variables]
+    unknown = [str(n) for n in (source, target) if n is not None and n not in fit.variables]
     if unknown or source is None or target is None:
         raise SpecificationError(
-            f"Source and target must be variables of the fit ({listed(fit.variables)}); "
-            f"cannot use {listed(unknown)}. Name both."
+            f"Source and target must be variables of the fit ({listed(fit.variables)})"
+            f"{'; cannot use ' + listed(unknown) if unknown else ''}. Name both."
         )
     if source == target:
         raise SpecificationError(f"Source and target are both {source!r}. Name two variables.")

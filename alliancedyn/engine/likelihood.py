@@ -122,5 +122,6 @@ class Likelihood:
         return np.concatenate([natural, rows])
 
     def loglik(self, system: StateSpace) -> float:
-        """Return the log-likelihood of any system on these scores."""
-        return float(loglik_by_client(system, self.blocks, THREADS).sum())
+        """Return the log-likelihood of any system on these scores; -inf if not admissible."""
+        value = float(loglik_by_client(system, self.blocks, THREADS).sum())
+        return value if np.isfinite(value) else -np.inf

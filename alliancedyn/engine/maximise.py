@@ -8,7 +8,7 @@ by Newton steps with the observed information, which the standard errors need an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,9 @@ Array = NDArray[np.float64]
 
 STEP = 1e-4  # of theta, in standard deviations: truncation error about 1e-8 of the information
 DECREMENT = 1e-13  # log-likelihood still to be gained, by the quadratic model, at a maximum
+HALVINGS = 6  # of a Newton step that does not lead up
+ROUNDING = 1e-15  # relative gain that no log-likelihood shows
+DISTINCT = 1e-3  # log-likelihood by which two maxima differ
 MOVED = 1e-7  # gain of a step after which the information is taken again
 FLAT = 1e-9  # eigenvalue of the scaled information below which a direction carries nothing
 REFUSED = 1e12  # value given to the optimizer where the likelihood does not exist
@@ -81,6 +84,8 @@ class Maximum:
         Likelihood evaluations used.
     converged : bool
         Nothing is left to gain and no direction leads up; there may be flat ones.
+    lower : tuple of float
+        Log-likelihoods of other maxima at which other starts ended.
     """
 
     theta: Array
@@ -92,6 +97,7 @@ class Maximum:
     flat: tuple[int, ...]
     evaluations: int
     converged: bool
+    lower: tuple[float, ...] = ()
 
 
 def observed_information(
@@ -202,8 +208,12 @@ def _polish(objective: Objective, theta: Array, steps: int = 8) -> tuple[Maximum
         decrement = 0.5 * float(score @ move)
         if decrement < DECREMENT:
             break
-        moved, moved_score = objective.value_and_score(theta + move)
-        used += 1
+        for _ in range(HALVINGS):
+            moved, moved_score = objective.value_and_score(theta + move)
+            used += 1
+            if moved > value or decrement < ROUNDING * abs(value):
+                break
+            move = move / 2.0
         if not moved > value:
             break
         theta, value, score = theta + move, moved, moved_score
@@ -238,7 +248,7 @@ def maximise(objective: Objective, starts: Sequence[Array] | None = None) -> Max
     SpecificationError
         If the likelihood does not exist at any start.
     """
-    best: Maximum | None = None
+    ends: list[Maximum] = []
     used = 0
     for start in [objective.start] if starts is None else starts:
         if not np.isfinite(objective.value_and_score(start)[0]):
@@ -246,14 +256,15 @@ def maximise(objective: Objective, starts: Sequence[Array] | None = None) -> Max
         theta, evaluations = _search(objective, start)
         found, polishing = _polish(objective, theta)
         used += evaluations + polishing + 1
-        if best is None or found.loglik > best.loglik:
-            best = found
-    if best is None:
+        ends.append(found)
+    if not ends:
         raise SpecificationError(
             "The likelihood does not exist at the starting values. Check the scores for a series "
             "that hardly varies, or give the model fewer parameters."
         )
-    return Maximum(**{**vars(best), "evaluations": used})
+    best = max(ends, key=lambda end: end.loglik)
+    lower = [e.loglik for e in ends if e.converged and e.loglik < best.loglik - DISTINCT]
+    return replace(best, evaluations=used, lower=tuple(lower))
 
 
 def sandwich(inverse: Array, scores: Array, clusters: NDArray[np.int64] | None = None) -> Array:

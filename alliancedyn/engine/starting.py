@@ -68,6 +68,28 @@ def moments(Y: Array, traits: bool) -> Moments:
     )
 
 
+def alternatives(matrices: dict[str, Array]) -> list[dict[str, Array]]:
+    """Return two starts far from the first, where another maximum would be found.
+
+    In one, clients hardly differ and deviations persist; in the other, clients differ a great
+    deal and deviations do not last.
+    """
+    k = matrices["phi"].shape[-1]
+    total = matrices["innovation_cov"][:1] + matrices.get("between_cov", 0.0)
+    made = []
+    for share, persistence in ((0.05, 0.8), (0.8, 0.1)):
+        other = dict(matrices)
+        other["phi"] = np.broadcast_to(persistence * np.eye(k), matrices["phi"].shape)
+        innovation = (1.0 - share) * (1.0 - persistence**2) * total
+        other["innovation_cov"] = np.broadcast_to(innovation, matrices["innovation_cov"].shape)
+        if "initial_cov" in matrices:
+            other["initial_cov"] = (1.0 - share) * total
+        if "between_cov" in matrices:
+            other["between_cov"] = share * total
+        made.append(other)
+    return made
+
+
 def session_means(Y: Array) -> Array:
     """Return the mean of every score at every session, (T, k); overall where none was seen."""
     with warnings.catch_warnings():

@@ -19,6 +19,7 @@ from alliancedyn.engine import names
 
 Array = NDArray[np.float64]
 Matrices = dict[str, Array]
+Bound = tuple[str, int | None, Array]  # family, session, matrix in units of scale
 
 SINGULAR = 1e-6  # smallest eigenvalue, relative to the scores' variances, that counts as a bound
 
@@ -255,8 +256,8 @@ class Layout:
                 parts.append(L[:, rows, columns].ravel())
         return np.concatenate(parts)
 
-    def bounds(self, theta: Array) -> list[tuple[str, int | None, Array]]:
-        """Return the covariances that are singular: (family, session, matrix in units of scale)."""
+    def bounds(self, theta: Array) -> list[Bound]:
+        """Return the covariances that are singular."""
         found = []
         values = self._unit_free.matrices(theta)
         for block in self.blocks:

@@ -11,7 +11,7 @@ that was observed counts, and missing ones are taken to be missing at random.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -133,15 +133,22 @@ class _CrossLagged:
                     f"{option} is {getattr(self, option)!r}; choose {values[0]!r} or {values[1]!r}."
                 )
         for option in ("variables", "sessions"):  # lists compare and hash badly
-            if getattr(self, option) is not None:
-                object.__setattr__(self, option, tuple(getattr(self, option)))
+            given = getattr(self, option)
+            if isinstance(given, str) or not (given is None or isinstance(given, Iterable)):
+                raise SpecificationError(f"{option} is {given!r}; give several, as a tuple.")
+            if given is not None:
+                object.__setattr__(self, option, tuple(given))
         if self.initial == "stationary" and "free" in (self.lags, self.innovations):
             raise SpecificationError(
                 'initial="stationary" needs lags and innovations equal over sessions: a process '
                 "that changes has no stationary covariance."
             )
-        if self.starts < 1:
-            raise SpecificationError(f"starts is {self.starts}; it must be 1 or more.")
+        if not isinstance(self.starts, int) or self.starts < 1:
+            raise SpecificationError(f"starts is {self.starts!r}; give a whole number from 1 up.")
+        if self.sessions is not None and len(self.sessions) != 2:
+            raise SpecificationError(
+                f"sessions is {self.sessions!r}; give the first and the last, such as (1, 8)."
+            )
 
     def fit(
         self,
@@ -202,8 +209,10 @@ class _CrossLagged:
                 f"The {self.name} needs {fewest} or more sessions; these data have "
                 f"{len(selection.sessions)}."
             )
-        own_lags = "free" in (self.lags, self.innovations)
-        refuse_thin_sessions(selection, self.means == "free", own_lags)
+        free = {
+            option: getattr(self, option) == "free" for option in ("means", "lags", "innovations")
+        }
+        refuse_thin_sessions(selection, **free)
         return selection
 
     def _process(self, sessions: tuple[int, ...]) -> _Process:
@@ -230,15 +239,21 @@ class _CrossLagged:
 
     def _matrices(self, layout: Layout, params: Params) -> Matrices:
         """Collect named parameters; a stationary process may be given by its covariance."""
-        implied = names.symmetric_labels("innovation_cov", layout.variables)
         settled = names.symmetric_labels("initial_cov", layout.variables)
-        if self.initial == "stationary" and implied[0] not in params and settled[0] in params:
-            phi = names.matrix(params, "phi", layout.variables, layout.variables)
-            P = names.symmetric_matrix(params, "initial_cov", layout.variables)
-            psi = P - phi @ P @ phi.T
-            upper = np.triu_indices(layout.k)
-            params = {**params, **dict(zip(implied, psi[upper], strict=True))}
-        return layout.from_params(params)
+        if self.initial != "stationary" or settled[0] not in params:
+            return layout.from_params(params)
+        phi = names.matrix(params, "phi", layout.variables, layout.variables)
+        P = names.symmetric_matrix(params, "initial_cov", layout.variables)
+        implied = names.symmetric_labels("innovation_cov", layout.variables)
+        upper = np.triu_indices(layout.k)
+        psi = dict(zip(implied, (P - phi @ P @ phi.T)[upper].tolist(), strict=True))
+        given = np.array([params.get(name, psi[name]) for name in implied])
+        if not np.allclose(given, list(psi.values()), rtol=1e-6, atol=1e-6 * np.abs(P).max()):
+            raise SpecificationError(
+                "initial_cov and innovation_cov contradict each other: a stationary process has "
+                "innovation_cov = initial_cov - phi initial_cov phi'. Give one of them."
+            )
+        return layout.from_params({**params, **psi})
 
     def _likelihood(self, selection: Selection) -> Likelihood:
         rough = starting.moments(selection.Y, self.traits)

@@ -20,6 +20,7 @@ from alliancedyn.engine.maximise import (
     sandwich,
 )
 from alliancedyn.engine.moments import implied_moments
+from alliancedyn.engine.starting import alternatives
 from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
 from alliancedyn.models.selection import Selection, cluster_codes
 from alliancedyn.models.verdict import boundary_sentences, failure_sentence, notes
@@ -28,7 +29,8 @@ from alliancedyn.results import Fit, Model
 
 Array = NDArray[np.float64]
 
-RESTARTS = 4  # starting values tried where the first led to a bound: there may be several maxima
+RESTARTS = 5  # starting values tried where the first led to a bound: there may be several maxima
+SINGULAR_SCORES = 1e-9  # smallest eigenvalue of the implied correlations that counts as zero
 
 
 def fit_likelihood(
@@ -57,7 +59,8 @@ def fit_likelihood(
     if (bounds or not found.converged) and starts < RESTARTS:
         found = maximise(likelihood, _starts(likelihood, RESTARTS, seed))
         bounds = likelihood.layout.bounds(found.theta)
-    failure = failure_sentence(likelihood.layout, found, bounds)
+    unlimited = bool(bounds) and _singular_scores(likelihood, found)
+    failure = failure_sentence(likelihood.layout, found, bounds, unlimited)
     inverse, _, _ = invert_information(found.information)
     diagnostics: dict[str, Any] = {
         "errors": errors,
@@ -65,7 +68,7 @@ def fit_likelihood(
         "decrement": found.decrement,
         "condition": found.condition,
         "boundary": boundary_sentences(likelihood.layout.variables, bounds),
-        "notes": notes(selection, likelihood, clusters),
+        "notes": notes(selection, found, clusters),
         "evaluations": found.evaluations,
     }
     if errors != "observed":
@@ -96,8 +99,7 @@ def _result(
     held = np.flatnonzero(likelihood.layout.held(found.theta))  # at zero: no standard error
     cov[held, :] = cov[:, held] = np.nan
     chosen = selection.variables
-    process = panel.process if panel.process in chosen else chosen[0]
-    outcome = panel.outcome if panel.outcome in chosen else chosen[1]
+    process, outcome = _roles(panel, chosen)
     return Fit(
         model=model,
         params=params,
@@ -116,6 +118,17 @@ def _result(
     )
 
 
+def _roles(panel: SessionPanel, chosen: tuple[str, ...]) -> tuple[str, str]:
+    """Keep the panel's roles where the model has them; the first others stand in."""
+    process = panel.process if panel.process in chosen else None
+    outcome = panel.outcome if panel.outcome in chosen else None
+    if process is None:
+        process = next(name for name in chosen if name != outcome)
+    if outcome is None:
+        outcome = next(name for name in chosen if name != process)
+    return process, outcome
+
+
 def _report(fit: Fit, strict: bool) -> None:
     """Raise or warn where a person is looking; a study reads the diagnostics instead."""
     if not strict:
@@ -128,14 +141,23 @@ def _report(fit: Fit, strict: bool) -> None:
         warnings.warn(f"{fit.model.name}: {sentence}", InferenceWarning, stacklevel=4)
 
 
+def _singular_scores(likelihood: Likelihood, found: Maximum) -> bool:
+    """Say whether the scores themselves are singular there: not a maximum, but a pole."""
+    system = likelihood.family.system(likelihood.layout.matrices(found.theta))
+    seen = likelihood.blocks.seen.any(axis=(0, 3)).ravel()
+    cov = implied_moments(system)[1][np.ix_(seen, seen)]
+    d = np.sqrt(np.diag(cov))
+    return bool(np.linalg.eigvalsh(cov / d / d[:, None])[0] < SINGULAR_SCORES)
+
+
 def _starts(likelihood: Likelihood, starts: int, seed: int | None) -> list[Array]:
-    """Return the moment start and others around it; means stay where they are."""
-    rng = np.random.default_rng(seed)
+    """Return the moment start, two far from it, and others around it; means stay as they are."""
+    layout, first = likelihood.layout, likelihood.start
+    far = [layout.theta(other) for other in alternatives(layout.matrices(first))]
+    rng = np.random.default_rng(0 if seed is None else seed)  # the same answer every time
     jitter = np.where(likelihood.linear, 0.0, 0.25)
-    others = [
-        likelihood.start + jitter * rng.standard_normal(len(jitter)) for _ in range(starts - 1)
-    ]
-    return [likelihood.start, *others]
+    around = [first + jitter * rng.standard_normal(len(first)) for _ in range(starts)]
+    return [first, *far, *around][:starts]
 
 
 def _clusters(panel: SessionPanel, selection: Selection, errors: str) -> NDArray[np.int64] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,16 +58,22 @@ def select(
         If a variable is not in the panel, fewer than two are asked for, the session range is
         empty, or a series never varies.
     """
+    if not isinstance(panel, SessionPanel):
+        raise SpecificationError(
+            f"A model is fitted to a SessionPanel, not to a {type(panel).__name__}. "
+            "Make one with read_sessions() or SessionPanel.from_frame()."
+        )
     arrays = panel.arrays()
-    chosen = panel.variables if variables is None else tuple(variables)
-    unknown = [name for name in chosen if name not in arrays.variables]
+    wanted = arrays.variables if variables is None else variables
+    chosen = tuple(name for name in arrays.variables if name in wanted)  # in panel order
+    unknown = [name for name in wanted if name not in arrays.variables]
     if unknown:
         raise SpecificationError(
             f"The panel has no variable {listed(unknown)}; it has {listed(arrays.variables, 8)}."
         )
-    if len(chosen) < 2 or len(set(chosen)) < len(chosen):
+    if len(chosen) < 2 or len(chosen) < len(wanted):
         raise SpecificationError(
-            f"A cross-lagged model needs two or more different variables, not {list(chosen)}. "
+            f"A cross-lagged model needs two or more different variables, not {list(wanted)}. "
             "Name them with variables=(...)."
         )
     first, last = sessions or (int(arrays.sessions[0]), int(arrays.sessions[-1]))
@@ -143,35 +148,45 @@ def _refuse_constant(data: Arrays) -> None:
         )
 
 
-def refuse_thin_sessions(selection: Selection, own_means: bool, own_lags: bool) -> None:
-    """Refuse session-specific parameters where fewer than five clients were seen.
+def refuse_thin_sessions(
+    selection: Selection, means: bool = False, lags: bool = False, innovations: bool = False
+) -> None:
+    """Refuse parameters of a session of its own where fewer than five clients were seen.
+
+    A mean needs clients with the score, an innovation covariance with both scores of a pair, a
+    lagged effect with the outcome there and the predictor the session before.
 
     Raises
     ------
     SpecificationError
         With the sessions and the remedy.
     """
-    seen = ~np.isnan(selection.Y)
-    thin: Counter[int] = Counter()
-    if own_means:
-        for t, count in enumerate(seen.sum(axis=0).min(axis=1)):
-            if count < CLIENTS_PER_SESSION:
-                thin[selection.sessions[t]] = int(count)
-    if own_lags:
-        both = (seen[:, 1:].all(axis=2) & seen[:, :-1].all(axis=2)).sum(axis=0)
-        for t, count in enumerate(both, start=1):
-            if count < CLIENTS_PER_SESSION:
-                thin.setdefault(selection.sessions[t], int(count))
-    if not thin:
-        return
-    what = "mean" if own_means and not own_lags else "mean, lag or innovation"
-    enough = [s for s in selection.sessions if s not in thin]
-    window = _longest_run(enough)
-    remedy = 'Use means="equal"' if what == "mean" else "Hold them equal over sessions"
+    seen = (~np.isnan(selection.Y)).astype(float)
+    T = len(selection.sessions)
+    fewest = {}
+    if means:
+        fewest["mean"] = seen.sum(axis=0).min(axis=1)
+    if innovations:
+        fewest["innovation covariance"] = np.full(T, np.inf)
+        pairs = np.einsum("nti,ntj->tij", seen[:, 1:], seen[:, 1:])
+        fewest["innovation covariance"][1:] = pairs.min(axis=(1, 2))
+    if lags:
+        fewest["lagged effect"] = np.full(T, np.inf)
+        pairs = np.einsum("nti,ntj->tij", seen[:, 1:], seen[:, :-1])
+        fewest["lagged effect"][1:] = pairs.min(axis=(1, 2))
+    for what, counts in fewest.items():
+        thin = [selection.sessions[t] for t in np.flatnonzero(counts < CLIENTS_PER_SESSION)]
+        if thin:
+            _refuse_thin(selection.sessions, thin, what)
+
+
+def _refuse_thin(sessions: tuple[int, ...], thin: list[int], what: str) -> None:
+    option = {"mean": "means", "innovation covariance": "innovations", "lagged effect": "lags"}
+    window = _longest_run([s for s in sessions if s not in thin])
     narrower = f", or sessions=({window[0]}, {window[-1]})" if len(window) > 2 else ""
     raise SpecificationError(
-        f"Session {listed(sorted(thin))} is seen by fewer than {CLIENTS_PER_SESSION} clients, too "
-        f"few for a {what} of its own. {remedy}{narrower}."
+        f"Session {listed(thin)} is seen by fewer than {CLIENTS_PER_SESSION} clients, too few for "
+        f'a {what} of its own. Use {option[what]}="equal"{narrower}.'
     )
 
 

@@ -12,8 +12,7 @@ from alliancedyn.engine.maximise import Maximum
 from alliancedyn.errors import listed
 
 if TYPE_CHECKING:
-    from alliancedyn.engine.likelihood import Likelihood
-    from alliancedyn.engine.system import Layout
+    from alliancedyn.engine.system import Bound, Layout
     from alliancedyn.models.selection import Selection
 
 Array = NDArray[np.float64]
@@ -41,9 +40,7 @@ _UNBOUNDED = (
 )
 
 
-def boundary_sentences(
-    variables: tuple[str, ...], bounds: list[tuple[str, int | None, Array]]
-) -> list[str]:
+def boundary_sentences(variables: tuple[str, ...], bounds: list[Bound]) -> list[str]:
     """Name every covariance at its bound, which element it is, and what that means."""
     return [_sentence(variables, *bound) for bound in bounds]
 
@@ -65,18 +62,17 @@ def _sentence(variables: tuple[str, ...], family: str, session: int | None, S: A
 
 
 def failure_sentence(
-    layout: Layout, found: Maximum, bounds: list[tuple[str, int | None, Array]]
+    layout: Layout, found: Maximum, bounds: list[Bound], unlimited: bool
 ) -> str | None:
     """Say why there is no maximum and what to do; None where there is one."""
-    for family, session, S in bounds:
-        if family == "innovation_cov":  # then the scores themselves are singular
-            which = _sentence(layout.variables, family, session, S).partition(":")[0]
-            return (
-                "the likelihood grows without limit as the innovations lose their variance "
-                f"({which}): some score is predicted without error. Look for a series that "
-                "repeats another one or stays the same within clients, and for a value far from "
-                "all others."
-            )
+    if unlimited:
+        bound = next((b for b in bounds if b[0] == "innovation_cov"), bounds[0])
+        which = _sentence(layout.variables, *bound).partition(":")[0]
+        return (
+            f"the likelihood grows without limit as variance is lost ({which}): some score is "
+            "predicted without error. Look for a series that repeats another one or stays the "
+            "same within clients, and for a value far from all others."
+        )
     if stray := [i for i in found.flat if i not in _held(layout, bounds)]:
         flat = listed([layout.names[i] for i in stray])
         return (
@@ -92,7 +88,7 @@ def failure_sentence(
     )
 
 
-def _held(layout: Layout, bounds: list[tuple[str, int | None, Array]]) -> set[int]:
+def _held(layout: Layout, bounds: list[Bound]) -> set[int]:
     """Elements of theta in covariances at a bound, where a flat direction means nothing."""
     q = layout.k * (layout.k + 1) // 2
     held: set[int] = set()
@@ -103,12 +99,15 @@ def _held(layout: Layout, bounds: list[tuple[str, int | None, Array]]) -> set[in
     return held
 
 
-def notes(
-    selection: Selection, likelihood: Likelihood, clusters: NDArray[np.int64] | None
-) -> list[str]:
+def notes(selection: Selection, maximum: Maximum, clusters: NDArray[np.int64] | None) -> list[str]:
     """Return what a reader should know about the precision of the result."""
     found = []
-    clients, parameters = selection.sample.clients, len(likelihood.start)
+    clients, parameters = selection.sample.clients, len(maximum.theta)
+    if maximum.lower:
+        found.append(
+            f"the likelihood has several maxima: other starting values ended at "
+            f"{max(maximum.lower):.2f}, this is the one at {maximum.loglik:.2f}. Try starts=20."
+        )
     if clients < 2 * parameters:
         found.append(
             f"{clients} clients carry {parameters} parameters: intervals and tests that rest on "
