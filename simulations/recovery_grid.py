@@ -5,7 +5,7 @@
 
 Everything that is random is fixed by ``recovery_grid.toml``. Written are ``recovery_grid.csv``
 (every parameter of every cell), ``recovery_grid_cells.csv`` (failures and bounds),
-``recovery_grid.svg`` and ``recovery_grid.md`` (the lagged effects, as a page).
+``recovery_grid.png`` and ``recovery_grid.md`` (the lagged effects, as a page).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from alliancedyn.studies.recovery import RecoveryStudy, recover
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE / "recovery_grid.toml"
 RESULTS = HERE / "results"
-PAGE_FIGURE = HERE.parent / "docs" / "images" / "recovery-grid.svg"
+PAGE_FIGURE = HERE.parent / "docs" / "images" / "recovery-grid.png"
 BIAS, COVERAGE = 4.0, 3.0  # Monte Carlo errors that a recovered parameter may be off
 LEVEL = 0.95
 
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     write(studies, [cell["seed"] for cell in config["cells"]], out)
     if published:
         PAGE_FIGURE.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(out / "recovery_grid.svg", PAGE_FIGURE)
+        shutil.copyfile(out / "recovery_grid.png", PAGE_FIGURE)
     print(f"Results: {out}")
 
 
@@ -85,7 +85,7 @@ def write(studies: list[RecoveryStudy], seeds: list[int], out: Path) -> None:
     grid, cells = collect(studies), describe(studies, seeds)
     grid.to_csv(out / "recovery_grid.csv", index=False, float_format="%.6g", lineterminator="\n")
     cells.to_csv(out / "recovery_grid_cells.csv", index=False, lineterminator="\n")
-    plot.save(draw(lags(grid)), out / "recovery_grid.svg")
+    plot.save(draw(lags(grid)), out / "recovery_grid.png")
     page = f"# Recovery grid\n\n{summary(grid, cells)}\n\n{markdown(grid, cells)}\n"
     (out / "recovery_grid.md").write_text(page, encoding="utf-8")
 
@@ -188,8 +188,9 @@ def draw(paths: pd.DataFrame) -> np.ndarray:
         axes[0].set_xlabel(f"score points per score point; bars: {BIAS:g} Monte Carlo errors")
         axes[1].set_title(f"Coverage of {LEVEL:.0%} intervals")
         axes[1].set_xlabel(f"share; band: {COVERAGE:g} Monte Carlo errors around {LEVEL:g}")
+        axes[0].set_ylabel("clients × sessions")
         axes[1].set_yticklabels([])
-        axes[0].legend(loc="lower left", ncols=1)
+        axes[1].legend(loc="lower left")
     return axes
 
 
@@ -210,7 +211,7 @@ def _draw_side(ax: Axes, paths: pd.DataFrame, names: list[str], measure: str, un
         half = unit * np.sqrt(LEVEL * (1.0 - LEVEL) / paths["intervals"].min())
         ax.axvspan(LEVEL - half, LEVEL + half, color=STYLE["axes.edgecolor"], alpha=0.35, zorder=0)
     ax.axvline(0.0 if measure == "bias" else LEVEL, color=STYLE["axes.labelcolor"], linewidth=0.8)
-    ax.set_yticks(list(place.values()), [f"{n:,} clients × {t}" for n, t in cells])
+    ax.set_yticks(list(place.values()), [f"{n:,} × {t}" for n, t in cells])
 
 
 if __name__ == "__main__":

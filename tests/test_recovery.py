@@ -34,7 +34,7 @@ CONFIG = tomllib.loads((ROOT / "simulations" / "recovery_grid.toml").read_text("
 TRUTH = ad.Dynamics.time_ordered(**CONFIG["truth"])
 SEEN = {"dropout": ad.Dropout(**CONFIG["seen"]["dropout"]), "missing": CONFIG["seen"]["missing"]}
 PATHS = [f"phi[{row},{col}]" for row in TRUTH.variables for col in TRUTH.variables]
-CPU_SECONDS = 180.0  # what 500 panels of 200 clients x 8 sessions may take on two cores
+SECONDS = 180.0  # what 500 panels of 200 clients x 8 sessions may take on two cores
 
 
 # Measures ------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_pseudo_true_values_maximize_the_expected_log_likelihood() -> None:
 def test_clpm_estimates_gather_at_their_pseudo_true_values() -> None:
     target = pseudo_true(ad.CLPM(), TRUTH, 6)
     study = recover(
-        ad.CLPM(), TRUTH, clients=2000, sessions=6, replications=60, seed=11, target=target
+        ad.CLPM(), TRUTH, clients=1000, sessions=6, replications=60, seed=11, target=target
     )
     assert not study.failures
     table = study.table().loc[PATHS]
@@ -156,7 +156,7 @@ def test_the_published_cell_comes_out_again_in_time() -> None:
     """500 panels of 200 clients x 8 sessions: same figures as published, fast enough, recovered."""
     (cell,) = [c for c in CONFIG["cells"] if (c["clients"], c["sessions"]) == (200, 8)]
     study = recover(ad.RICLPM(), TRUTH, **cell, replications=500, jobs=2, **SEEN)
-    assert study.seconds < CPU_SECONDS
+    assert study.seconds < SECONDS
     assert study.departures(PATHS).empty
     published = pd.read_csv(RESULTS / "recovery_grid.csv")
     published = published.query("clients == 200 and sessions == 8").set_index("parameter")
@@ -329,8 +329,18 @@ def test_two_sessions_cannot_tell_levels_from_lags() -> None:
         ad.RICLPM().fit(simulate(TRUTH, 200, 2, seed=0))
 
 
-def test_sessions_of_fewer_than_five_clients_are_refused() -> None:
-    with pytest.raises(SpecificationError, match=r"seen by fewer than 5 clients.*means=\"equal\""):
+def test_a_session_of_fewer_than_five_clients_is_refused() -> None:
+    frame = simulate(TRUTH, 40, 5, seed=0).frame
+    frame = frame[(frame["session"] < 5) | (frame["client"] < "C04")]
+    panel = ad.SessionPanel.from_frame(
+        frame, client="client", session="session", variables=["alliance", "symptoms"]
+    )
+    with pytest.raises(SpecificationError, match=r"'5' is seen by fewer than 5.*means=\"equal\""):
+        ad.RICLPM().fit(panel)
+
+
+def test_fewer_than_five_clients_are_refused() -> None:
+    with pytest.raises(SpecificationError, match="needs 5 or more"):
         ad.RICLPM().fit(simulate(TRUTH, 4, 3, seed=0))
 
 
@@ -401,14 +411,33 @@ def test_the_published_grid_is_that_of_the_configuration() -> None:
     assert (both["n"] + both["failed"] == both["replications"]).all()
 
 
+# Estimate +- 1.96 SE is too short where four sessions carry a random intercept: see below.
+SHORT = {(200, 4, "phi[symptoms,symptoms]")}
+
+
+def coverage_z(coverage: pd.Series, n: pd.Series) -> pd.Series:
+    return (coverage - 0.95) / np.sqrt(0.95 * 0.05 / n)
+
+
 def test_lagged_effects_of_the_published_grid_are_recovered() -> None:
     grid = pd.read_csv(RESULTS / "recovery_grid.csv")
     lags = grid[grid["parameter"].isin(PATHS)]
     assert len(lags) == 36
+    assert (lags["bias"].abs() <= 4 * lags["mcse_bias"]).all()
     large = lags[lags["clients"] >= 200]
-    assert (large["bias"].abs() <= 4 * large["mcse_bias"]).all()
-    nominal = np.sqrt(0.95 * 0.05 / large["intervals"])
-    assert (abs(large["coverage"] - 0.95) <= 3 * nominal).all()
+    off = large[coverage_z(large["coverage"], large["intervals"]).abs() > 3]
+    assert set(zip(off["clients"], off["sessions"], off["parameter"], strict=True)) == SHORT
+
+
+def test_intervals_fall_short_by_their_shape_and_not_by_the_estimate() -> None:
+    """In the cell of SHORT, more panels: the interval by SE is short, that by likelihood is not."""
+    found = pd.read_csv(RESULTS / "recovery_intervals.csv").set_index("parameter")
+    assert (CONFIG["intervals"]["clients"], CONFIG["intervals"]["sessions"]) == (200, 4)
+    assert (found["n"] + found["failed"] == CONFIG["intervals"]["replications"]).all()
+    assert (coverage_z(found["coverage_profile"], found["n"]).abs() <= 3).all()
+    wald = coverage_z(found["coverage_wald"], found["n"])
+    assert wald["phi[symptoms,symptoms]"] < -3
+    assert (found["coverage_wald"] > 0.92).all()
 
 
 def test_the_page_shows_the_published_figures() -> None:
@@ -417,24 +446,42 @@ def test_the_page_shows_the_published_figures() -> None:
     rows = [line for line in published.splitlines() if line.startswith("| ")]
     assert len(rows) == 38
     assert [row for row in rows if row not in page] == []
-    figure = (ROOT / "docs" / "images" / "recovery-grid.svg").read_bytes()
-    assert figure == (RESULTS / "recovery_grid.svg").read_bytes()
+    intervals = pd.read_csv(RESULTS / "recovery_intervals.csv")
+    for row in intervals.itertuples():
+        wald = f"{row.coverage_wald:.3f} ({row.mcse_wald:.3f})"
+        profile = f"{row.coverage_profile:.3f} ({row.mcse_profile:.3f})"
+        assert f"| `{row.parameter}` | {wald} | {profile} |" in page
+    figure = (ROOT / "docs" / "images" / "recovery-grid.png").read_bytes()
+    assert figure == (RESULTS / "recovery_grid.png").read_bytes()
 
 
-def test_the_script_runs_as_documented(tmp_path: Path) -> None:
-    script = ROOT / "simulations" / "recovery_grid.py"
-    out = tmp_path / "grid"
+def run_script(name: str, *arguments: str) -> str:
+    """Run a study script in its own process and return what it said about its progress."""
     done = subprocess.run(
-        [sys.executable, str(script), "--replications", "2", "--jobs", "2", "--out", str(out)],
+        [sys.executable, str(ROOT / "simulations" / name), *arguments],
         capture_output=True,
         text=True,
         check=False,
-        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_the_grid_runs_as_documented(tmp_path: Path) -> None:
+    out = tmp_path / "grid"
+    said = run_script("recovery_grid.py", "--replications", "2", "--jobs", "2", "--out", str(out))
+    assert said.count(RecoveryStudy.__name__) == len(CONFIG["cells"])
     assert {path.name for path in out.iterdir()} == {
-        *("recovery_grid.csv", "recovery_grid_cells.csv", "recovery_grid.md", "recovery_grid.svg")
+        *("recovery_grid.csv", "recovery_grid_cells.csv", "recovery_grid.md", "recovery_grid.png")
     }
     grid = pd.read_csv(out / "recovery_grid.csv")
     assert len(grid) == sum(3 * (13 + 2 * sessions) for sessions in (4, 8, 20))
-    assert RecoveryStudy.__name__ in done.stderr
+
+
+def test_the_intervals_run_as_documented(tmp_path: Path) -> None:
+    run_script(
+        "recovery_intervals.py", "--replications", "3", "--jobs", "1", "--out", str(tmp_path)
+    )
+    found = pd.read_csv(tmp_path / "recovery_intervals.csv")
+    assert list(found["parameter"]) == PATHS
+    assert (found["n"] == 3).all()
