@@ -109,7 +109,7 @@ def test_free_lags_say_that_they_are_averaged() -> None:
 
 
 def test_nothing_to_compare() -> None:
-    with pytest.raises(SpecificationError, match="No fits"):
+    with pytest.raises(SpecificationError, match="No named fits"):
         compare_models({})
     with pytest.raises(SpecificationError, match="None of these fits"):
         compare_models({"a": make_fit({"mean[alliance]": 1.0})})

@@ -518,3 +518,10 @@ def test_parts_are_values():
     assert eval(repr(GrowthCurve(slope=np.array([1, 2])))) == GrowthCurve(slope=(1, 2))
     with pytest.raises(dataclasses.FrozenInstanceError):
         Dropout().rate = 0.5
+
+
+@pytest.mark.parametrize("wrong", [{"dropout": "random"}, {"gaps": 3}, {"therapists": 5}])
+def test_options_of_the_wrong_kind_are_refused(wrong: dict[str, object]) -> None:
+    truth = Dynamics.time_ordered(phi_alliance=0.3, phi_symptoms=0.3, forward=-0.1, backward=-0.1)
+    with pytest.raises(SpecificationError, match=next(iter(wrong))):
+        simulate(truth, clients=20, sessions=4, **wrong)  # type: ignore[arg-type]

@@ -37,8 +37,8 @@ def compare_models(fits: Mapping[str, Fit]) -> pd.DataFrame:
     SpecificationError
         If there is nothing to compare.
     """
-    if not fits:
-        raise SpecificationError("No fits to compare. Pass {'RI-CLPM': fit, ...}.")
+    if not isinstance(fits, Mapping) or not fits:
+        raise SpecificationError("No named fits to compare. Pass {'RI-CLPM': fit, ...}.")
     first = next(iter(fits.values()))
     rows = [
         {"model": name, **effect, **_about(fit, _same_data(fit, first))}

@@ -178,6 +178,11 @@ class Blocks:
 
 
 @lru_cache
+def _lower_triangle(m: int) -> tuple[NDArray[np.intp], ...]:
+    return np.tril_indices(m)
+
+
+@lru_cache
 def _packed_index(m: int) -> Index:
     """Place of entry (i, j) of a symmetric (m, m) matrix in its packed lower triangle."""
     i, j = np.indices((m, m))
@@ -189,11 +194,13 @@ def _lanes(matrices: Array, blocks: Blocks) -> Array:
     """(S, d, d) shared or (N, S, d, d) own matrices as (1 or K, S, d, d, LANES)."""
     if matrices.ndim == 4:
         return blocks.spread(matrices)
-    return np.ascontiguousarray(np.broadcast_to(matrices[..., None], (1, *matrices.shape, LANES)))
+    return np.repeat(matrices.ravel(), LANES).reshape(1, *matrices.shape, LANES)
 
 
 def _chunks(n_blocks: int, threads: int) -> list[tuple[int, int]]:
-    pieces = max(1, min(threads, n_blocks // THREADS_FROM))
+    pieces = min(threads, n_blocks // THREADS_FROM)
+    if pieces < 2:
+        return [(0, n_blocks)]
     edges = np.linspace(0, n_blocks, pieces + 1).astype(int)
     return [(int(a), int(b)) for a, b in pairwise(edges)]
 
@@ -207,7 +214,7 @@ def _layout(system: StateSpace, blocks: Blocks) -> System:
         system.phi_at,
         _lanes(system.psi, blocks),
         system.psi_at,
-        system.initial_cov[np.tril_indices(system.n_states)],
+        system.initial_cov[_lower_triangle(system.n_states)],
         system.load_index,
         system.load,
         system.noise,

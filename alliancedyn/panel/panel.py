@@ -238,7 +238,7 @@ arm, covariates, timing, missing_codes, ranges, duplicates, order, decimal, day_
         return self._truth
 
     def arrays(self) -> Arrays:
-        """Return the panel as arrays; computed once, not to be written to.
+        """Return the panel as arrays; computed once and read-only.
 
         Returns
         -------
@@ -258,6 +258,8 @@ arm, covariates, timing, missing_codes, ranges, duplicates, order, decimal, day_
         if clock is not None:
             days[cell] = since_first(elapsed(content.frame, clock), content.codes)
         therapist, therapists = self._primary_therapist()
+        for shared in (Y, days, therapist):  # cached: a write would change every later fit
+            shared.flags.writeable = False
         return Arrays(
             Y=Y.reshape(*shape, -1),
             days=days.reshape(shape),

@@ -118,6 +118,6 @@ def estimates(derived: Derived, level: float) -> list[Estimate]:
 
 def checked_level(level: float) -> float:
     """Return ``level`` if it can be the coverage of an interval."""
-    if not 0.0 < level < 1.0:
+    if not isinstance(level, int | float) or not 0.0 < level < 1.0:
         raise SpecificationError(f"level={level!r}: give a coverage between 0 and 1, such as 0.95.")
     return level

@@ -87,6 +87,13 @@ def simulate(
     """
     if not isinstance(truth, Dynamics):
         raise SpecificationError("truth must be a Dynamics, e.g. Dynamics.time_ordered(...).")
+    for name, given, kind in (
+        ("therapists", therapists, Therapists),
+        ("dropout", dropout, Dropout),
+        ("gaps", gaps, Gaps),
+    ):
+        if not (given is None or isinstance(given, kind)):
+            raise SpecificationError(f"{name}={given!r}: give a {kind.__name__}(...) or None.")
     clients = as_count(clients, 1, "clients")
     sessions = as_count(sessions, 2, "sessions", largest=MOST_SESSIONS)
     missing = as_share(missing, "missing")
