@@ -27,6 +27,7 @@ _HOMES = {
     "results": ("Estimate", "Fit", "Sample"),
     "models": ("CLPM", "RICLPM"),
     "causal": ("Directions", "compare_directions", "compare_models"),
+    "studies.recovery": ("recover",),
     "report": ("write_report",),
     "engine": ("Objective",),
 }
