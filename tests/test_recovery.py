@@ -287,6 +287,10 @@ def test_power_of_a_variance_is_not_given() -> None:
     [
         ({"truth": "a world"}, "truth must be a Dynamics"),
         ({"level": 95}, "level must be between 0 and 1"),
+        ({"clients": 0}, "clients must be at least 1, not 0"),
+        ({"missing": 10}, "not a percentage"),
+        ({"dropout": ad.Dropout(first=3)}, "Nobody can leave"),
+        ({"start": "odd"}, "start='odd' is not known"),
         ({"replications": 0}, "replications must be"),
         ({"jobs": 0}, "jobs must be"),
         ({"target": {"phi[x,y]": 0.1}}, r"target names 'phi\[x,y\]'"),
@@ -342,12 +346,6 @@ def test_a_session_of_fewer_than_five_clients_is_refused() -> None:
 def test_fewer_than_five_clients_are_refused() -> None:
     with pytest.raises(SpecificationError, match="needs 5 or more"):
         ad.RICLPM().fit(simulate(TRUTH, 4, 3, seed=0))
-
-
-def test_dropout_that_nobody_can_take_is_refused() -> None:
-    study = recover(ad.RICLPM(), TRUTH, clients=20, sessions=3, replications=3, jobs=1, **SEEN)
-    assert list(study.failures.values()) == [3]
-    assert "Nobody can leave" in next(iter(study.failures))
 
 
 def test_a_constant_series_is_refused_by_name() -> None:

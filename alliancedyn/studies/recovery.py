@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.panel import SessionPanel
 from alliancedyn.replicate import Failure, Progress, replicate
 from alliancedyn.simulate import Dropout, Dynamics, Gaps, Therapists, simulate
 from alliancedyn.studies.performance import performance
@@ -52,8 +53,11 @@ class _Trial:
     observation: Mapping[str, Any]
     errors: str
 
+    def simulate(self, seed: np.random.SeedSequence) -> SessionPanel:
+        return simulate(self.truth, self.clients, self.sessions, seed=seed, **self.observation)
+
     def __call__(self, seed: np.random.SeedSequence) -> _Found | Failure:
-        panel = simulate(self.truth, self.clients, self.sessions, seed=seed, **self.observation)
+        panel = self.simulate(seed)
         own = int(seed.generate_state(1)[0])  # for further starting values, should there be any
         fit = self.spec.fit(panel, errors=self.errors, seed=own, strict=False)
         if not fit.converged:
@@ -261,6 +265,7 @@ def recover(
     trial = _Trial(spec, truth, clients, sessions, observation, errors)
     wanted = {} if target is None else pd.Series(target, dtype=float).to_dict()
     began = time.perf_counter()
+    _refuse_impossible(trial, seed)
     if wanted:
         _refuse_unknown(wanted, trial, seed)
     doing = f"{spec.name}, {clients} clients x {sessions} sessions"
@@ -318,6 +323,13 @@ def _true_values(
 def _look_up(values: Mapping[str, float], name: str) -> float:
     """Find a parameter's value; one session's is that of all where the world does not change."""
     return values.get(name, values.get(name.partition("@")[0], np.nan))
+
+
+def _refuse_impossible(trial: _Trial, seed: int) -> None:
+    """Refuse a world or a way of seeing it that no draw can make possible, before the first one."""
+    (first,) = replicate(trial.simulate, 1, seed)
+    if isinstance(first, Failure) and first.error == SpecificationError.__name__:
+        raise SpecificationError(first.reason)
 
 
 def _refuse_unknown(target: Mapping[str, float], trial: _Trial, seed: int) -> None:
