@@ -59,5 +59,8 @@ class _Package(ModuleType):
         if not (isinstance(value, ModuleType) and _HOME.get(name) == name):
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = _Package

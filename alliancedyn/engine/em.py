@@ -28,55 +28,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from alliancedyn.engine.cholesky import FAST, add_inverse, factor_part
 from alliancedyn.engine.moments import LOG_2PI, find_patterns
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-FAST = {"reassoc", "contract", "nsz", "arcp"}  # NaN must stay NaN: it signals a singular matrix
 SINGULAR = 1e-8  # residual share of a column's variance below which the covariance is singular
 GAIN = 1e-12  # gain of one EM step, per observed score, below which the search ends
 MOST_STEPS = 500  # evaluations of the EM map; a search that needs more has no usable maximum
-
-
-@njit(cache=True, fastmath=FAST)
-def _factor(matrix: Array, at: Index, n: int, factor: Array) -> float:
-    """Factor ``matrix[at, at]`` into the lower ``factor``; return log det, NaN if not PD."""
-    log_det = 0.0
-    for a in range(n):
-        for b in range(a + 1):
-            value = matrix[at[a], at[b]]
-            for c in range(b):
-                value -= factor[a, c] * factor[b, c]
-            if a == b:
-                if not value > 0.0:
-                    return np.nan
-                factor[a, a] = math.sqrt(value)
-                log_det += math.log(value)
-            else:
-                factor[a, b] = value / factor[b, b]
-    return log_det
-
-
-@njit(cache=True, fastmath=FAST)
-def _add_inverse(
-    factor: Array, n: int, weight: float, at: Index, scratch: Array, total: Array
-) -> None:
-    """Add ``weight (factor factor')^-1`` to ``total[at, at]``."""
-    for b in range(n):  # column b of factor^-1, kept as a row of the scratch matrix
-        for a in range(b, n):
-            value = 1.0 if a == b else 0.0
-            for c in range(b, a):
-                value -= factor[a, c] * scratch[b, c]
-            scratch[b, a] = value / factor[a, a]
-    for a in range(n):
-        for b in range(a + 1):
-            value = 0.0
-            for c in range(a, n):
-                value += scratch[a, c] * scratch[b, c]
-            total[at[a], at[b]] += weight * value
-            if a != b:
-                total[at[b], at[a]] += weight * value
 
 
 @njit(cache=True, fastmath=FAST)
@@ -117,11 +77,11 @@ def _fill(
     total = 0.0
     for k in range(len(n_holes)):
         n, rows = n_holes[k], start[k + 1] - start[k]
-        log_det = _factor(precision, holes[k], n, factor)
+        log_det = factor_part(precision, holes[k], n, factor)
         if math.isnan(log_det):
             return np.nan
         total += rows * log_det
-        _add_inverse(factor, n, float(rows), holes[k], scratch, extra)
+        add_inverse(factor, n, float(rows), holes[k], scratch, extra)
         for i in range(start[k], start[k + 1]):
             _impute(Z[i], precision, holes[k], n, factor, right)
     return total

@@ -91,6 +91,13 @@ class StateSpace:
         """Number T of sessions."""
         return len(self.mean_at)
 
+    @property
+    def loading_matrix(self) -> Array:
+        """Loadings of the scores on all states, (p, m)."""
+        dense = np.zeros((len(self.load), self.n_states))
+        np.add.at(dense, (np.arange(len(self.load))[:, None], self.load_index), self.load)
+        return dense
+
 
 @dataclass(frozen=True)
 class Score:

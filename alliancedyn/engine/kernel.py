@@ -155,8 +155,8 @@ def _observe_back(
 
 
 @compiled
-def _rotate(P: Array, A: Array, W: Array, tri: Index, d: int, m: int) -> None:
-    """Move the covariance on, P -> F P F' for F = blockdiag(A, I), in place; W is (d, m, LANES)."""
+def _multiply(A: Array, P: Array, W: Array, tri: Index, d: int, m: int) -> None:
+    """Write A times the first d rows of P into W (d, m, LANES)."""
     for i in range(d):
         for j in range(m):
             for b in range(LANES):
@@ -165,6 +165,12 @@ def _rotate(P: Array, A: Array, W: Array, tri: Index, d: int, m: int) -> None:
                 q = tri[r, j]
                 for b in range(LANES):
                     W[i, j, b] += A[i, r, b] * P[q, b]
+
+
+@compiled
+def _rotate(P: Array, A: Array, W: Array, tri: Index, d: int, m: int) -> None:
+    """Move the covariance on, P -> F P F' for F = blockdiag(A, I), in place; W is (d, m, LANES)."""
+    _multiply(A, P, W, tri, d, m)
     for i in range(d):
         for j in range(i + 1):
             q = tri[i, j]
@@ -259,14 +265,7 @@ def _transition_back(
     """Add a transition's derivatives: 2 Pb F P + xb x' by phi, Pb by psi."""
     d = A.shape[0]
     m = x.shape[0]
-    for i in range(d):
-        for j in range(d):
-            for b in range(LANES):
-                W[i, j, b] = 0.0
-            for r in range(d):
-                q = tri[r, j]
-                for b in range(LANES):
-                    W[i, j, b] += A[i, r, b] * P[q, b]
+    _multiply(A, P, W, tri, d, d)
     for i in range(d):
         for j in range(d):
             u = tri[i, j]

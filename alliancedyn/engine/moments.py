@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from alliancedyn.engine.cholesky import factor_part
 from alliancedyn.errors import SpecificationError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def implied_moments(system: StateSpace) -> tuple[Array, Array]:
             "Take the moments of one client's system at a time."
         )
     sessions, n_states, d = len(system.mean_at), len(system.initial_cov), system.phi.shape[-1]
-    loading = _loading_matrix(system, n_states)
+    loading = system.loading_matrix
     scores = len(loading)
     cov = np.empty((sessions, scores, sessions, scores))
     lagged = np.empty((sessions, n_states, n_states))  # Cov(x_t, x_s) for s = 1..t
@@ -129,33 +130,6 @@ def implied_moments(system: StateSpace) -> tuple[Array, Array]:
     return mean, (wide + wide.T) / 2.0
 
 
-def _loading_matrix(system: StateSpace, n_states: int) -> Array:
-    """Spread the sparse loadings of a system into (scores, states)."""
-    dense = np.zeros((len(system.load), n_states))
-    rows = np.arange(len(system.load))[:, None]
-    np.add.at(dense, (rows, system.load_index), system.load)
-    return dense
-
-
-@njit(cache=True)
-def _cholesky(cov: Array, at: Index, n: int, factor: Array) -> float:
-    """Factor ``cov[at, at]`` into the lower ``factor[:n, :n]``; return log det, NaN if not PD."""
-    log_det = 0.0
-    for a in range(n):
-        for b in range(a + 1):
-            value = cov[at[a], at[b]]
-            for c in range(b):
-                value -= factor[a, c] * factor[b, c]
-            if a == b:
-                if not value > 0.0:
-                    return np.nan
-                factor[a, a] = math.sqrt(value)
-                log_det += math.log(value)
-            else:
-                factor[a, b] = value / factor[b, b]
-    return log_det
-
-
 @njit(cache=True)
 def _pattern_loglik(
     Y: Array, order: Index, start: Index, seen: NDArray[np.bool_], mean: Array, cov: Array
@@ -170,7 +144,7 @@ def _pattern_loglik(
             if seen[k, j]:
                 at[n] = j
                 n += 1
-        log_det = _cholesky(cov, at, n, factor)
+        log_det = factor_part(cov, at, n, factor)
         for row in range(start[k], start[k + 1]):
             i = order[row]
             if math.isnan(log_det):

@@ -18,7 +18,6 @@ structure analysis with nonnormal missing data. Sociological Methodology, 30, 16
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, solve_triangular
 from scipy.linalg.blas import dgemm
 
+from alliancedyn.engine.cholesky import add_inverse, factor_part
 from alliancedyn.engine.moments import Patterns, find_patterns
 from alliancedyn.errors import SpecificationError
 
@@ -59,32 +59,15 @@ def _inverse_by_pattern(cov: Array, seen: NDArray[np.bool_]) -> Array:
     """Invert ``cov`` over the observed columns of every pattern: (K, p, p), zero elsewhere."""
     n_patterns, p = seen.shape
     out = np.zeros((n_patterns, p, p))
-    factor, inverse, at = np.empty((p, p)), np.empty((p, p)), np.empty(p, np.int64)
+    factor, scratch, at = np.empty((p, p)), np.empty((p, p)), np.empty(p, np.int64)
     for k in range(n_patterns):
         n = 0
         for j in range(p):
             if seen[k, j]:
                 at[n] = j
                 n += 1
-        for a in range(n):
-            for b in range(a + 1):
-                value = cov[at[a], at[b]]
-                for c in range(b):
-                    value -= factor[a, c] * factor[b, c]
-                factor[a, b] = math.sqrt(value) if a == b else value / factor[b, b]
-        for b in range(n):  # column b of factor^-1, kept as a row
-            for a in range(b, n):
-                value = 1.0 if a == b else 0.0
-                for c in range(b, a):
-                    value -= factor[a, c] * inverse[b, c]
-                inverse[b, a] = value / factor[a, a]
-        for a in range(n):
-            for b in range(a + 1):
-                value = 0.0
-                for c in range(a, n):
-                    value += inverse[a, c] * inverse[b, c]
-                out[k, at[a], at[b]] = value
-                out[k, at[b], at[a]] = value
+        factor_part(cov, at, n, factor)
+        add_inverse(factor, n, 1.0, at, scratch, out[k])
     return out
 
 

@@ -66,7 +66,7 @@ def forecast(system: StateSpace, Y: Array, horizon: int = 1) -> tuple[Array, Arr
 
     def portion(system: StateSpace, Y: Array) -> tuple[Array, Array]:
         x, P, _, _ = _filter(system, Y)
-        F, Q, Z = _transitions(system), _innovations(system), _loadings(system)
+        F, Q, Z = _transitions(system), _innovations(system), system.loading_matrix
         mean, sd = np.full(Y.shape, np.nan), np.full(Y.shape, np.nan)
         for t in range(horizon, Y.shape[1]):
             ahead, spread = x[:, t - horizon], P[:, t - horizon]
@@ -97,13 +97,6 @@ def _own(system: StateSpace, rows: slice) -> StateSpace:
     return StateSpace(**{**vars(system), "phi": system.phi[rows], "psi": system.psi[rows]})
 
 
-def _loadings(system: StateSpace) -> Array:
-    Z = np.zeros((len(system.noise), system.n_states))
-    for j, (index, load) in enumerate(zip(system.load_index, system.load, strict=True)):
-        np.add.at(Z[j], index, load)
-    return Z
-
-
 def _transitions(system: StateSpace) -> Array:
     """F_t of all sessions, (1 or N, T, m, m); the first is not used."""
     d, m = system.n_dynamic, system.n_states
@@ -126,7 +119,7 @@ def _filter(system: StateSpace, Y: Array) -> tuple[Array, Array, Array, Array]:
     """Return filtered means and covariances, and those before each session's scores."""
     n, n_sessions, p = Y.shape
     m = system.n_states
-    F, Q, Z = _transitions(system), _innovations(system), _loadings(system)
+    F, Q, Z = _transitions(system), _innovations(system), system.loading_matrix
     x, P = np.zeros((n, n_sessions, m)), np.zeros((n, n_sessions, m, m))
     x_before, P_before = np.zeros_like(x), np.zeros_like(P)
     seen = ~np.isnan(Y)
