@@ -6,6 +6,7 @@ The kinds are the twelve things an ingester of session exports has to survive.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 
 import alliancedyn as ad
+from alliancedyn.cli.commands import run
 from alliancedyn.errors import DataError
 
 MAPPING: dict[str, Any] = {
@@ -526,6 +528,34 @@ def test_each_is_refused_with_its_own_message(case: Case, tmp_path: Path) -> Non
     assert message.endswith((".", "?", "]."))
     assert str(tmp_path) not in message  # a message may be sent to others
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def toml(value: Any) -> str:
+    """Spell a value in TOML; tables inline."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + "}"
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}: {case.name}")
+def test_the_command_line_ends_with_3_and_writes_nothing(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, mapping = tmp_path / "export.csv", tmp_path / "map.toml"
+    raw = case.content
+    assert isinstance(raw, str | bytes)
+    path.write_bytes(raw.encode() if isinstance(raw, str) else raw)
+    said = MAPPING | case.options
+    said |= said.pop("mapping", {})
+    lines = [f"{key} = {toml(value)}" for key, value in said.items() if value is not None]
+    mapping.write_text("\n".join([case.toml or "", *lines]) + "\n", "utf-8")
+    out = tmp_path / "results"
+    assert run(["analyze", str(path), "--map", str(mapping), "--out", str(out)]) == 3
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("Error: ")
+    assert "Traceback" not in shown.err
+    assert {left.name for left in tmp_path.iterdir()} == {"export.csv", "map.toml"}
 
 
 def test_the_table_covers_the_twelve_kinds() -> None:
