@@ -30,7 +30,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import logm, matrix_balance
+from scipy.linalg import logm
+from scipy.linalg.lapack import dgebal
 from scipy.optimize import brentq
 
 from alliancedyn.engine import doubling
@@ -61,7 +62,7 @@ def _ladder(A: Array, gaps: Array) -> _Ladder:
     exactly equivariant: only the norm is needed, not the rescaled matrices. The last doublings,
     where the slowest part of phi has fallen below exp(-1/2), carry phi instead of phi - I.
     """
-    balanced = matrix_balance(A, permute=False)[0]
+    balanced = dgebal(A, scale=1, permute=0)[0]
     by_rows, by_columns = (float(np.abs(balanced).sum(axis).max()) for axis in (1, 0))
     size = min(float(np.linalg.norm(balanced)), math.sqrt(by_rows) * math.sqrt(by_columns))
     slowest = max(0.0, -float(np.linalg.eigvals(A).real.max()))

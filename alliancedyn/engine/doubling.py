@@ -119,7 +119,7 @@ def _coefficients_back(
                     )
     for i in range(d):
         for j in range(d):
-            by_Q[i, j] = by_S[0, i, j]
+            by_Q[i, j] = 0.5 * (by_S[0, i, j] + by_S[0, j, i])
 
 
 @compiled
