@@ -181,10 +181,10 @@ def test_two_gaps_in_a_row_are_their_sum(
     phi, psi = continuous.discretise(A, G @ G.T, np.array([first, second, first + second]))
     # Growing parts that cancel in the sum leave the rounding of the factors behind.
     size = np.linalg.norm(phi[1]) * np.linalg.norm(phi[0])
-    np.testing.assert_allclose(phi[2], phi[1] @ phi[0], rtol=0.0, atol=1e-13 * size)
+    np.testing.assert_allclose(phi[2], phi[1] @ phi[0], rtol=0.0, atol=1e-13 * size + 1e-300)
     chained = psi[1] + phi[1] @ psi[0] @ phi[1].T
     size = np.linalg.norm(psi[1]) + np.linalg.norm(phi[1]) ** 2 * np.linalg.norm(psi[0])
-    np.testing.assert_allclose(psi[2], chained, rtol=0.0, atol=1e-13 * size)
+    np.testing.assert_allclose(psi[2], chained, rtol=0.0, atol=1e-13 * size + 1e-300)
 
 
 @settings(deadline=None)

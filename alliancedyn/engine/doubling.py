@@ -266,17 +266,36 @@ def _block(order: Index, group: Index, start: int) -> int:
 
 
 @compiled
+def _collect(F: Array, P: Array, t: float, b: int, by_E: Array, by_S: Array) -> None:
+    """Add the derivatives F by phi(t) and P by psi(t) in lane b to those by the coefficients."""
+    d = len(F)
+    power = 1.0
+    for k in range(TERMS):
+        for i in range(d):
+            for j in range(d):
+                by_E[k, i, j] += power * F[i, j, b]
+                by_S[k, i, j] += power * t * P[i, j, b]
+        power *= t
+
+
+@compiled
+def _room(d: int, steps: Index) -> tuple[Array, Array, Array, Array, Array]:
+    """Return empty phi and psi for the longest way, X and W of one step, and t."""
+    most = 0
+    for m in range(len(steps)):
+        most = max(most, steps[m])
+    way = (most + 1, d, d, LANES)
+    one = (d, d, LANES)
+    return np.empty(way), np.empty(way), np.empty(one), np.empty(one), np.empty(LANES)
+
+
+@compiled
 def climb(
     E: Array, S: Array, short: Array, steps: Index, early: Index, group: Index, order: Index
 ) -> tuple[Array, Array]:
     """Return phi, psi (M, d, d) at the gaps short * 2^steps; ``order`` sorts the groups."""
     d = E.shape[1]
-    most = 0
-    for m in range(len(short)):
-        most = max(most, steps[m])
-    phi = np.empty((most + 1, d, d, LANES))
-    psi = np.empty((most + 1, d, d, LANES))
-    X, W, t = np.empty((d, d, LANES)), np.empty((d, d, LANES)), np.empty(LANES)
+    phi, psi, X, W, t = _room(d, steps)
     out_phi, out_psi = np.empty((len(short), d, d)), np.empty((len(short), d, d))
     start = 0
     while start < len(order):
@@ -306,12 +325,7 @@ def descend(
     """
     d = E.shape[1]
     by_E, by_S = np.zeros((owners, TERMS, d, d)), np.zeros((owners, TERMS, d, d))
-    most = 0
-    for m in range(len(short)):
-        most = max(most, steps[m])
-    phi = np.empty((most + 1, d, d, LANES))
-    psi = np.empty((most + 1, d, d, LANES))
-    X, W, t = np.empty((d, d, LANES)), np.empty((d, d, LANES)), np.empty(LANES)
+    phi, psi, X, W, t = _room(d, steps)
     F, P = np.empty((d, d, LANES)), np.empty((d, d, LANES))
     start = 0
     while start < len(order):
@@ -329,12 +343,6 @@ def descend(
             _descend(phi[s], psi[s], width, F, P, W, X)
         for b in range(width):
             n = owner[order[start + b]]
-            power = 1.0
-            for k in range(TERMS):
-                for i in range(d):
-                    for j in range(d):
-                        by_E[n, k, i, j] += power * F[i, j, b]
-                        by_S[n, k, i, j] += power * t[b] * P[i, j, b]
-                power *= t[b]
+            _collect(F, P, t[b], b, by_E[n], by_S[n])
         start += width
     return by_E, by_S
