@@ -25,7 +25,7 @@ _HOMES = {
     "decompose": ("Decomposition", "decompose"),
     "simulate": ("Dropout", "Dynamics", "Gaps", "GrowthCurve", "Therapists", "simulate"),
     "results": ("Estimate", "Fit", "Sample"),
-    "models": ("CLPM", "RICLPM"),
+    "models": ("ALT", "CLPM", "GCLM", "LCMSR", "LatentChange", "RICLPM", "STARTS"),
     "causal": ("Directions", "compare_directions", "compare_models"),
     "studies.recovery": ("recover",),
     "report": ("write_report",),

@@ -57,6 +57,9 @@ def crosslagged(params: Mapping[str, float], sessions: int) -> StateSpace:
         mean_at=np.arange(sessions),
         initial_cov=states,
         load_index=np.array([[0, 2], [1, 3]]),
-        load=np.ones((2, 2)),
-        noise=np.zeros(2),
+        load=np.ones((1, 2, 2)),
+        load_at=same,
+        noise=np.zeros((1, 2)),
+        noise_at=same,
+        drive=np.zeros((4, 0)),
     )

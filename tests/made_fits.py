@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import pandas as pd
 
 from alliancedyn.engine import names, var
 from alliancedyn.engine.kalman import StateSpace
-from alliancedyn.results import Fit, Sample
+from alliancedyn.results import ClientGroup, Fit, Observed, Sample
+from alliancedyn.results.scores import align
 
 AFTER_BEFORE = {"alliance": "after", "symptoms": "before"}
 
@@ -24,6 +24,22 @@ class MadeModel:
     name: str = "RI-CLPM"
     assumptions: tuple[str, ...] = ("Scores are missing at random.",)
     references: tuple[str, ...] = ()
+
+    def observe(
+        self, panel: Any, sessions: tuple[int, ...], variables: tuple[str, ...]
+    ) -> Observed:
+        data = panel.arrays()
+        Y = align(data, variables, sessions)
+        seen = ~np.isnan(Y).all(axis=(1, 2))
+        known = Observed.of_scores(np.asarray(data.clients)[seen], sessions, variables, Y[seen])
+        return replace(known, therapist=np.asarray(data.therapist)[seen], seen=seen)
+
+    def groups_of(
+        self, params: Mapping[str, float], data: Observed, variables: tuple[str, ...]
+    ) -> list[ClientGroup]:
+        system = self.state_space(params, variables, data.sessions)
+        rows = np.arange(len(data.Y))
+        return [ClientGroup(rows, system, data.inputs, tuple(range(len(variables))))]
 
     def state_space(
         self, params: Mapping[str, float], variables: tuple[str, ...], sessions: tuple[int, ...]
@@ -41,8 +57,11 @@ class MadeModel:
             mean_at=np.zeros(n_sessions, np.int64),
             initial_cov=initial,
             load_index=np.array([[j, k + j] for j in range(k)]),
-            load=np.ones((k, 2)),
-            noise=np.zeros(k),
+            load=np.ones((1, k, 2)),
+            load_at=np.zeros(n_sessions, np.int64),
+            noise=np.zeros((1, k)),
+            noise_at=np.zeros(n_sessions, np.int64),
+            drive=np.zeros((2 * k, 0)),
         )
 
 
@@ -108,12 +127,7 @@ def make_fit(params: Mapping[str, float], cov: Any = None, **changes: Any) -> Fi
     return Fit(**{**given, **changes})
 
 
-def make_scores(Y: np.ndarray, variables: tuple[str, ...], first: int = 1) -> Any:
-    """Make a panel's arrays of scores (N, T, k)."""
-    return SimpleNamespace(
-        Y=Y,
-        clients=np.array([f"C{i:02d}" for i in range(len(Y))], dtype=object),
-        sessions=np.arange(first, first + Y.shape[1]),
-        therapist=np.full(len(Y), -1),
-        variables=variables,
-    )
+def make_scores(Y: np.ndarray, variables: tuple[str, ...], first: int = 1) -> Observed:
+    """Make a panel's scores (N, T, k)."""
+    clients = np.array([f"C{i:02d}" for i in range(len(Y))], dtype=object)
+    return Observed.of_scores(clients, tuple(range(first, first + Y.shape[1])), variables, Y)

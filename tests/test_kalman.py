@@ -14,7 +14,7 @@ from reference_files import panel_scores, simulated, to_wide
 from alliancedyn import CLPM, RICLPM
 from alliancedyn.engine import kalman
 from alliancedyn.engine.kalman import LANES, Blocks, StateSpace
-from alliancedyn.engine.moments import implied_moments, loglik_by_client
+from alliancedyn.engine.moments import implied_moments, input_effects, loglik_by_client
 
 Array = NDArray[np.float64]
 
@@ -23,9 +23,9 @@ DIFFERENCES = 1e-6  # central differences of a log-likelihood of some thousands
 
 
 def random_system(
-    seed: int, n_sessions: int, k: int = 2, traits: bool = True, free: bool = True
+    seed: int, n_sessions: int, k: int = 2, traits: bool = True, free: bool = True, q: int = 0
 ) -> StateSpace:
-    """Draw an admissible system with measurement noise and uneven loadings."""
+    """Draw an admissible system: measurement noise and loadings by session, q known inputs."""
     rng = np.random.default_rng(seed)
 
     def covariance(size: int) -> Array:
@@ -49,8 +49,11 @@ def random_system(
         mean_at=np.arange(n_sessions),
         initial_cov=initial,
         load_index=np.ascontiguousarray(index),
-        load=rng.uniform(0.5, 1.5, index.shape),
-        noise=rng.uniform(0.1, 0.5, k),
+        load=rng.uniform(0.5, 1.5, (3, *index.shape)),
+        load_at=rng.integers(0, 3, n_sessions),
+        noise=rng.uniform(0.1, 0.5, (2, k)),
+        noise_at=rng.integers(0, 2, n_sessions),
+        drive=rng.standard_normal((m, q)),
     )
 
 
@@ -75,20 +78,25 @@ SHAPES = [
 
 @pytest.mark.parametrize(("n", "n_sessions", "k", "traits"), SHAPES)
 def test_loglik_is_that_of_a_dense_normal(n: int, n_sessions: int, k: int, traits: bool) -> None:
-    system = random_system(n, n_sessions, k, traits)
+    system = random_system(n, n_sessions, k, traits, q=2)
     Y = random_scores(n, n, n_sessions, k)
-    dense = loglik_by_client(to_wide(Y), *implied_moments(system))
+    inputs = np.random.default_rng(n).standard_normal((n, n_sessions, 2))
+    mean, cov = implied_moments(system)
+    shifted = to_wide(Y) - inputs.reshape(n, -1) @ input_effects(system).T
+    dense = loglik_by_client(shifted, mean, cov)
     np.testing.assert_allclose(
-        kalman.loglik_by_client(system, Blocks.pack(Y)), dense, rtol=RELATIVE, atol=1e-10
+        kalman.loglik_by_client(system, Blocks.pack(Y, inputs)), dense, rtol=RELATIVE, atol=1e-10
     )
 
 
 def test_clients_without_a_score_contribute_nothing() -> None:
-    system = random_system(1, 4)
+    system = random_system(1, 4, q=1)
     Y = random_scores(1, 30, 4)
+    inputs = np.ones((33, 4, 1))
     empty = np.full((3, 4, 2), np.nan)
-    value, score = kalman.value_and_score(system, Blocks.pack(Y))
-    with_empty, same = kalman.value_and_score(system, Blocks.pack(np.concatenate([Y, empty])))
+    value, score = kalman.value_and_score(system, Blocks.pack(Y, inputs[:30]))
+    more = Blocks.pack(np.concatenate([Y, empty]), inputs)
+    with_empty, same = kalman.value_and_score(system, more)
     assert with_empty == pytest.approx(value, rel=1e-14)
     np.testing.assert_allclose(same.phi, score.phi, rtol=1e-12)
 
@@ -102,7 +110,9 @@ def _entries(system: StateSpace) -> list[tuple[str, tuple[int, ...]]]:
         picked += [("psi", (slot, i, j)) for i in range(k) for j in range(i + 1)]
     m = system.n_states
     picked += [("initial_cov", (i, j)) for i in range(m) for j in range(i + 1)]
-    return picked + [("noise", (j,)) for j in range(k)]
+    picked += [("drive", (i, c)) for i in range(m) for c in range(2)]
+    picked += [("load", (slot, *at)) for slot in range(3) for at in np.ndindex(*system.load.shape[1:])]
+    return picked + [("noise", (slot, j)) for slot in range(2) for j in range(k)]
 
 
 def _moved(system: StateSpace, field: str, at: tuple[int, ...], step: float) -> StateSpace:
@@ -117,8 +127,9 @@ def _moved(system: StateSpace, field: str, at: tuple[int, ...], step: float) -> 
     ("k", "traits", "free"), [(2, True, True), (3, True, False), (2, False, True)]
 )
 def test_score_is_the_derivative(k: int, traits: bool, free: bool) -> None:
-    system = random_system(5, 6, k, traits, free)
-    blocks = Blocks.pack(random_scores(6, 75, 6, k))
+    system = random_system(5, 6, k, traits, free, q=2)
+    inputs = np.random.default_rng(7).standard_normal((75, 6, 2))
+    blocks = Blocks.pack(random_scores(6, 75, 6, k), inputs)
     _, score = kalman.value_and_score(system, blocks)
 
     def value(field: str, at: tuple[int, ...], step: float) -> float:
@@ -138,7 +149,7 @@ def test_scores_by_client_add_up() -> None:
     blocks = Blocks.pack(random_scores(3, 2 * LANES + 7, 5))
     _, total = kalman.value_and_score(system, blocks)
     each = kalman.score_by_client(system, blocks)
-    for field in ("mean", "phi", "psi", "initial_cov", "noise"):
+    for field in ("mean", "phi", "psi", "initial_cov", "load", "noise"):
         summed = getattr(each, field).sum(axis=0)
         np.testing.assert_allclose(summed, getattr(total, field), rtol=1e-9, atol=1e-9)
 

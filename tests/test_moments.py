@@ -104,8 +104,11 @@ def general_system(rng, sessions=6):
         mean_at=np.array([0, 1, 1, 0, 0, 1])[:sessions],
         initial_cov=root @ root.T + np.eye(3),
         load_index=np.array([[0, 2], [1, 2], [0, 1]]),
-        load=np.array([[1.0, 1.0], [1.0, 0.7], [0.5, -0.4]]),
-        noise=np.array([0.1, 0.0, 0.3]),
+        load=np.array([[[1.0, 1.0], [1.0, 0.7], [0.5, -0.4]]]),
+        load_at=np.zeros(sessions, np.int64),
+        noise=np.array([[0.1, 0.0, 0.3]]),
+        noise_at=np.zeros(sessions, np.int64),
+        drive=np.zeros((3, 0)),
     )
 
 
@@ -114,7 +117,7 @@ def test_implied_moments_match_simulated_scores():
     system, n = general_system(rng), 200_000
     H = np.zeros((3, 3))
     for j in range(3):
-        for at, loading in zip(system.load_index[j], system.load[j], strict=True):
+        for at, loading in zip(system.load_index[j], system.load[0, j], strict=True):
             H[j, at] += loading
     x = rng.standard_normal((n, 3)) @ np.linalg.cholesky(system.initial_cov).T
     scores = []
@@ -122,7 +125,7 @@ def test_implied_moments_match_simulated_scores():
         if t:
             shock = rng.standard_normal((n, 2)) @ np.linalg.cholesky(system.psi[system.psi_at[t]]).T
             x[:, :2] = x[:, :2] @ system.phi[system.phi_at[t]].T + shock
-        noise = rng.standard_normal((n, 3)) * np.sqrt(system.noise)
+        noise = rng.standard_normal((n, 3)) * np.sqrt(system.noise[0])
         scores.append(system.mean[system.mean_at[t]] + x @ H.T + noise)
     drawn = np.concatenate(scores, axis=1)
     mean, cov = implied_moments(system)

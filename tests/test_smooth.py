@@ -31,10 +31,12 @@ def joint_states(system: StateSpace) -> Array:
 
 
 def loadings(system: StateSpace) -> Array:
-    Z = np.zeros((len(system.noise), system.n_states))
-    for j in range(len(Z)):
-        Z[j, system.load_index[j]] = system.load[j]
-    return np.kron(np.eye(system.n_sessions), Z)
+    T, p, m = system.n_sessions, len(system.load_index), system.n_states
+    Z = np.zeros((T, p, T, m))
+    for t in range(T):
+        for j in range(p):
+            Z[t, j, t, system.load_index[j]] = system.load[system.load_at[t], j]
+    return Z.reshape(T * p, T * m)
 
 
 @pytest.mark.parametrize("traits", [True, False])

@@ -1,11 +1,11 @@
 """The likelihood of a linear Gaussian state-space model and its exact score, all clients at once.
 
 A client's scores y[t, j] (session t, score j) depend on m states. The first d follow a VAR(1),
-the rest are constant over sessions (random intercepts)::
+the rest are constant over sessions (random intercepts and slopes). Known inputs u_t push them::
 
-    x_t = F_t x_{t-1} + w_t,   F_t = blockdiag(phi_t, I),   w_t ~ N(0, blockdiag(psi_t, 0))
-    y[t, j] = mean[t, j] + sum_l load[j, l] x_t[load_index[j, l]] + e,   e ~ N(0, noise[j])
-    x_1 ~ N(0, initial_cov)
+    x_t = F_t x_{t-1} + drive u_t + w_t,   F_t = blockdiag(phi_t, I),   w_t ~ N(0, psi_t)
+    y[t, j] = mean[t, j] + sum_l load[t, j, l] x_t[load_index[j, l]] + e,   e ~ N(0, noise[t, j])
+    x_1 ~ N(drive u_1, initial_cov)
 
 Scores are taken one at a time (the univariate treatment), so a missing score is simply not
 filtered. Clients travel in blocks of ``LANES``, the innermost axis of every array, so that the
@@ -59,10 +59,16 @@ class StateSpace:
         Covariance of all states at the first session, squared score points.
     load_index : (p, L) int
         States on which each score loads.
-    load : (p, L)
+    load : (S, p, L)
         Its loadings.
-    noise : (p,)
+    load_at : (T,) int
+        Slot used at session t.
+    noise : (S, p)
         Measurement error variances, squared score points.
+    noise_at : (T,) int
+        Slot used at session t.
+    drive : (m, q)
+        What one unit of each known input does to each state, at its session.
     """
 
     phi: Array
@@ -74,7 +80,10 @@ class StateSpace:
     initial_cov: Array
     load_index: Index
     load: Array
+    load_at: Index
     noise: Array
+    noise_at: Index
+    drive: Array
 
     @property
     def n_dynamic(self) -> int:
@@ -92,11 +101,13 @@ class StateSpace:
         return len(self.mean_at)
 
     @property
-    def loading_matrix(self) -> Array:
-        """Loadings of the scores on all states, (p, m)."""
-        dense = np.zeros((len(self.load), self.n_states))
-        np.add.at(dense, (np.arange(len(self.load))[:, None], self.load_index), self.load)
-        return dense
+    def loadings(self) -> Array:
+        """Loadings of the scores on all states at every session, (T, p, m)."""
+        p = len(self.load_index)
+        dense = np.zeros((len(self.load), p, self.n_states))
+        for column in range(self.load.shape[-1]):
+            dense[:, np.arange(p), self.load_index[:, column]] += self.load[:, :, column]
+        return np.asarray(dense[self.load_at])
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,9 @@ class Score:
     phi: Array
     psi: Array
     initial_cov: Array
+    load: Array
     noise: Array
+    drive: Array
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,8 @@ class Blocks:
     ----------
     y, seen : (K, T, p, LANES)
         Scores with 0 where missing, and 1 where seen.
+    inputs : (K, T, q, LANES)
+        Known inputs.
     last : (K,) int
         Sessions to run in each block.
     order : (N,) int
@@ -130,13 +145,14 @@ class Blocks:
 
     y: Array
     seen: Array
+    inputs: Array
     last: Index
     order: Index
 
     @classmethod
-    def pack(cls, Y: Array) -> Blocks:
-        """Pack (N, T, p) scores, NaN = missing."""
-        n, n_sessions, p = Y.shape
+    def pack(cls, Y: Array, inputs: Array | None = None) -> Blocks:
+        """Pack (N, T, p) scores, NaN = missing, and (N, T, q) inputs."""
+        n, n_sessions, _ = Y.shape
         seen = ~np.isnan(Y)
         at_all: NDArray[np.bool_] = np.any(seen, axis=2)
         last = np.where(at_all.any(axis=1), n_sessions - at_all[:, ::-1].argmax(axis=1), 0)
@@ -144,9 +160,9 @@ class Blocks:
         n_blocks = -(-n // LANES)
 
         def lanes(values: Array) -> Array:
-            padded = np.zeros((n_blocks * LANES, n_sessions, p))
+            padded = np.zeros((n_blocks * LANES, *values.shape[1:]))
             padded[:n] = values[order]
-            blocked = padded.reshape(n_blocks, LANES, n_sessions, p)
+            blocked = padded.reshape(n_blocks, LANES, *values.shape[1:])
             return np.ascontiguousarray(blocked.transpose(0, 2, 3, 1))
 
         ends = np.zeros(n_blocks * LANES, np.int64)
@@ -154,6 +170,7 @@ class Blocks:
         return cls(
             lanes(np.where(seen, Y, 0.0)),
             lanes(seen.astype(float)),
+            lanes(np.zeros((n, n_sessions, 0)) if inputs is None else inputs),
             ends.reshape(n_blocks, LANES).max(axis=1),
             order,
         )
@@ -181,7 +198,7 @@ class Blocks:
     def gather(self, values: Array) -> Array:
         """Undo :meth:`spread`: (K, ..., LANES) to (N, ...)."""
         rows = np.moveaxis(values, -1, 1)
-        return rows.reshape(-1, *rows.shape[2:])[self.by_client]
+        return rows.reshape(len(rows) * LANES, *rows.shape[2:])[self.by_client]
 
 
 @lru_cache
@@ -224,7 +241,10 @@ def _layout(system: StateSpace, blocks: Blocks) -> System:
         system.initial_cov[_lower_triangle(system.n_states)],
         system.load_index,
         system.load,
+        system.load_at,
         system.noise,
+        system.noise_at,
+        system.drive,
         _packed_index(system.n_states),
     )
 
@@ -240,14 +260,18 @@ def _zeros(system: System, outer: int, own: int) -> Slopes:
         room(own, *system.phi.shape[1:-1]),
         room(own, *system.psi.shape[1:-1]),
         room(outer, *system.initial.shape),
+        room(outer, *system.load.shape),
         room(outer, *system.noise.shape),
+        room(outer, *system.drive.shape),
     )
 
 
 def _evaluate(
-    system: StateSpace, blocks: Blocks, score: str, threads: int
+    system: StateSpace, blocks: Blocks, score: str, threads: int, by_load: bool = False
 ) -> tuple[Array, list[Slopes]]:
     """Log-likelihoods (K, LANES) and, per chunk, the raw derivatives with their lane axis."""
+    if system.drive.shape[1] != blocks.inputs.shape[2]:  # the kernel does not check
+        raise ValueError(f"{blocks.inputs.shape[2]} inputs for {system.drive.shape[1]} effects")
     matrices = _layout(system, blocks)
     n_blocks = len(blocks.last)
     loglik = np.empty((n_blocks, LANES))
@@ -256,8 +280,8 @@ def _evaluate(
         start, stop = chunk
         outer = stop - start if score == "client" else 1
         slopes = _zeros(matrices, outer, stop - start if len(matrices.phi) > 1 else outer)
-        run(blocks.y, blocks.seen, blocks.last, start, stop, matrices, score != "none", loglik,
-            slopes)  # fmt: skip
+        run(blocks.y, blocks.seen, blocks.inputs, blocks.last, start, stop, matrices,
+            score != "none", by_load, loglik, slopes)  # fmt: skip
         return slopes
 
     chunks = _chunks(n_blocks, threads)
@@ -278,7 +302,9 @@ def loglik_by_client(system: StateSpace, blocks: Blocks, threads: int = 1) -> Ar
     return blocks.gather(loglik)
 
 
-def value_and_score(system: StateSpace, blocks: Blocks, threads: int = 1) -> tuple[float, Score]:
+def value_and_score(
+    system: StateSpace, blocks: Blocks, threads: int = 1, by_load: bool = True
+) -> tuple[float, Score]:
     """Return the log-likelihood and its derivatives by the system matrices.
 
     Parameters
@@ -288,6 +314,8 @@ def value_and_score(system: StateSpace, blocks: Blocks, threads: int = 1) -> tup
         The scores, packed once per data set.
     threads : int
         Most threads to use; small panels run on one.
+    by_load : bool
+        Whether derivatives by the loadings are wanted; zero otherwise.
 
     Returns
     -------
@@ -296,24 +324,34 @@ def value_and_score(system: StateSpace, blocks: Blocks, threads: int = 1) -> tup
     Score
         Per-client derivatives for matrices that each client has of its own, sums otherwise.
     """
-    loglik, pieces = _evaluate(system, blocks, "sum", threads)
+    loglik, pieces = _evaluate(system, blocks, "sum", threads, by_load)
 
-    def summed(which: int) -> Array:
-        return np.asarray(sum(piece[which].sum(axis=-1).sum(axis=0) for piece in pieces))
+    def summed(which: str) -> Array:
+        return np.asarray(sum(getattr(one, which).sum(axis=-1).sum(axis=0) for one in pieces))
 
-    by_phi_psi = summed if system.phi.ndim == 3 else lambda which: _own(pieces, which, blocks)
-    initial = _unpack(summed(3), system.n_states)
-    score = Score(summed(0), by_phi_psi(1), by_phi_psi(2), initial, summed(4))
+    own = system.phi.ndim == 4
+    score = Score(
+        mean=summed("mean"),
+        phi=_own(pieces, "phi", blocks) if own else summed("phi"),
+        psi=_own(pieces, "psi", blocks) if own else summed("psi"),
+        initial_cov=_unpack(summed("initial"), system.n_states),
+        load=summed("load"),
+        noise=summed("noise"),
+        drive=summed("drive"),
+    )
     return float(loglik.sum()), score
 
 
-def _own(pieces: list[Slopes], which: int, blocks: Blocks) -> Array:
+def _own(pieces: list[Slopes], which: str, blocks: Blocks) -> Array:
     """Put the chunks' derivatives together, one set for every client, (N, ...)."""
-    return blocks.gather(np.concatenate([piece[which] for piece in pieces]))
+    return blocks.gather(np.concatenate([getattr(piece, which) for piece in pieces]))
 
 
-def score_by_client(system: StateSpace, blocks: Blocks, threads: int = 1) -> Score:
+def score_by_client(
+    system: StateSpace, blocks: Blocks, threads: int = 1, by_load: bool = True
+) -> Score:
     """Return the derivatives of every client's log-likelihood, each with a leading client axis."""
-    _, pieces = _evaluate(system, blocks, "client", threads)
-    mean, phi, psi, initial, noise = (_own(pieces, which, blocks) for which in range(5))
-    return Score(mean, phi, psi, _unpack(initial, system.n_states), noise)
+    _, pieces = _evaluate(system, blocks, "client", threads, by_load)
+    by = {which: _own(pieces, which, blocks) for which in Slopes._fields}
+    by["initial_cov"] = _unpack(by.pop("initial"), system.n_states)
+    return Score(**by)

@@ -37,8 +37,11 @@ class System(NamedTuple):
     psi_at: Index  # (T,)
     initial: Array  # (m (m + 1) / 2,) packed
     load_index: Index  # (p, L)
-    load: Array  # (p, L)
-    noise: Array  # (p,)
+    load: Array  # (S, p, L)
+    load_at: Index  # (T,)
+    noise: Array  # (S, p)
+    noise_at: Index  # (T,)
+    drive: Array  # (m, q)
     tri: Index  # (m, m)
 
 
@@ -59,7 +62,9 @@ class Slopes(NamedTuple):
     phi: Array  # (., S, d, d, LANES)
     psi: Array  # (., S, d, d, LANES)
     initial: Array  # (., packed, LANES)
-    noise: Array  # (., p, LANES)
+    load: Array  # (., S, p, L, LANES); left at zero unless asked for
+    noise: Array  # (., S, p, LANES)
+    drive: Array  # (., m, q, LANES)
 
 
 @compiled
@@ -110,12 +115,13 @@ def _observe(
 @compiled
 def _observe_back(
     Pb: Array, xb: Array, seen: Array, index: Index, load: Array, tri: Index, v: Array,
-    inverse: Array, M: Array, Mb: Array, g_mean: Array, g_noise: Array,
+    inverse: Array, M: Array, Mb: Array, vb: Array, Fb: Array, g_mean: Array, g_noise: Array,
 ) -> None:  # fmt: skip
-    """Adjoint of :func:`_observe`: from (Pb, xb) after the score to (Pb, xb) before it."""
+    """Adjoint of :func:`_observe`: from (Pb, xb) after the score to (Pb, xb) before it.
+
+    Leaves the derivatives by v, F and M in vb, Fb and Mb.
+    """
     m = xb.shape[0]
-    Fb = np.empty(LANES)
-    vb = np.empty(LANES)
     for b in range(LANES):
         Fb[b] = 0.0
         vb[b] = 0.0
@@ -152,6 +158,44 @@ def _observe_back(
         q = tri[h, h]
         for b in range(LANES):
             Pb[q, b] += half * seen[b] * Mb[h, b]
+
+
+@compiled
+def _load_back(
+    P: Array, x: Array, index: Index, tri: Index, v: Array, inverse: Array, M: Array, Mb: Array,
+    vb: Array, Fb: Array, g_load: Array,
+) -> None:  # fmt: skip
+    """Take (P, x) back before the score and add its derivatives by its loadings.
+
+    With v = y - z'x, M = P z and F = z'M: P Mb + Fb M - vb x, at the states it loads on.
+    """
+    m = x.shape[0]
+    q = 0
+    for i in range(m):
+        for b in range(LANES):
+            x[i, b] -= M[i, b] * inverse[b] * v[b]
+        for j in range(i + 1):
+            for b in range(LANES):
+                P[q, b] += M[i, b] * inverse[b] * M[j, b]
+            q += 1
+    for el in range(len(index)):
+        h = index[el]
+        for b in range(LANES):
+            g_load[el, b] += Fb[b] * M[h, b] - vb[b] * x[h, b]
+        for i in range(m):
+            q = tri[i, h]
+            for b in range(LANES):
+                g_load[el, b] += P[q, b] * Mb[i, b]
+
+
+@compiled
+def _push(x: Array, drive: Array, u: Array) -> None:
+    """Add what known inputs do to the states, x += drive u."""
+    for i in range(drive.shape[0]):
+        for c in range(drive.shape[1]):
+            z = drive[i, c]
+            for b in range(LANES):
+                x[i, b] += z * u[c, b]
 
 
 @compiled
@@ -201,8 +245,8 @@ def _advance(x: Array, A: Array, spare: Array, d: int) -> None:
 
 @compiled
 def _forward(
-    y: Array, seen: Array, last: int, system: System, phi: Array, psi: Array, loglik: Array,
-    P: Array, x: Array, W: Array, tape: Tape, keep: bool,
+    y: Array, seen: Array, u: Array, last: int, system: System, phi: Array, psi: Array,
+    loglik: Array, P: Array, x: Array, W: Array, tape: Tape, keep: bool,
 ) -> None:  # fmt: skip
     """Filter one block; keep what the adjoint needs where ``keep``."""
     d = phi.shape[1]
@@ -231,12 +275,14 @@ def _forward(
                     q = tri[i, j]
                     for b in range(LANES):
                         P[q, b] += Q[i, j, b]
+        _push(x, system.drive, u[t])
         for j in range(y.shape[1]):
             v = tape.v[s, j]
             inverse = tape.inverse[s, j]
             _observe(P, x, y[t, j], seen[t, j], system.mean[system.mean_at[t], j],
-                     system.load_index[j], system.load[j], system.noise[j], tri, v, inverse,
-                     tape.M[s, j])  # fmt: skip
+                     system.load_index[j], system.load[system.load_at[t], j],
+                     system.noise[system.noise_at[t], j], tri, v, inverse, tape.M[s, j]
+                     )  # fmt: skip
             for b in range(LANES):
                 loglik[b] -= 0.5 * (seen[t, j, b] * LOG_2PI + v[b] * v[b] * inverse[b])
                 product[b] *= inverse[b]
@@ -285,12 +331,14 @@ def _transition_back(
 
 @compiled
 def _backward(
-    seen: Array, last: int, system: System, phi: Array, Pb: Array, xb: Array, W: Array, Mb: Array,
-    At: Array, tape: Tape, g_mean: Array, g_phi: Array, g_psi: Array, g_initial: Array,
-    g_noise: Array,
+    seen: Array, u: Array, last: int, system: System, phi: Array, Pb: Array, xb: Array, W: Array,
+    Mb: Array, At: Array, tape: Tape, by_load: bool, g_mean: Array, g_phi: Array, g_psi: Array,
+    g_initial: Array, g_load: Array, g_noise: Array, g_drive: Array,
 ) -> None:  # fmt: skip
-    """Run :func:`_forward` backward, adding to the derivatives."""
+    """Run :func:`_forward` backward, adding to the derivatives; uses up the tape."""
     d = phi.shape[1]
+    vb = np.empty(LANES)
+    Fb = np.empty(LANES)
     m = xb.shape[0]
     tri = system.tri
     for q in range(len(Pb)):
@@ -301,9 +349,19 @@ def _backward(
             xb[i, b] = 0.0
     for t in range(last - 1, -1, -1):
         for j in range(seen.shape[1] - 1, -1, -1):
-            _observe_back(Pb, xb, seen[t, j], system.load_index[j], system.load[j], tri,
-                          tape.v[t, j], tape.inverse[t, j], tape.M[t, j], Mb,
-                          g_mean[system.mean_at[t], j], g_noise[j])  # fmt: skip
+            _observe_back(Pb, xb, seen[t, j], system.load_index[j],
+                          system.load[system.load_at[t], j], tri, tape.v[t, j],
+                          tape.inverse[t, j], tape.M[t, j], Mb, vb, Fb,
+                          g_mean[system.mean_at[t], j], g_noise[system.noise_at[t], j]
+                          )  # fmt: skip
+            if by_load:  # the filtered P and x of this session are not needed any more
+                _load_back(tape.P[t], tape.x[t], system.load_index[j], tri, tape.v[t, j],
+                           tape.inverse[t, j], tape.M[t, j], Mb, vb, Fb,
+                           g_load[system.load_at[t], j])  # fmt: skip
+        for i in range(system.drive.shape[0]):
+            for c in range(system.drive.shape[1]):
+                for b in range(LANES):
+                    g_drive[i, c, b] += xb[i, b] * u[t, c, b]
         if t == 0:
             break
         slot = system.phi_at[t]
@@ -323,8 +381,8 @@ def _backward(
 
 @compiled
 def run(
-    y: Array, seen: Array, last: Index, start: int, stop: int, system: System, with_score: bool,
-    loglik: Array, slopes: Slopes,
+    y: Array, seen: Array, u: Array, last: Index, start: int, stop: int, system: System,
+    with_score: bool, by_load: bool, loglik: Array, slopes: Slopes,
 ) -> None:  # fmt: skip
     """Run blocks ``start`` to ``stop``, writing ``loglik`` (K, LANES) and adding to ``slopes``."""
     p = y.shape[2]
@@ -346,11 +404,12 @@ def run(
     for k in range(start, stop):
         own = min(k, len(system.phi) - 1)
         phi = system.phi[own]
-        _forward(y[k], seen[k], last[k], system, phi, system.psi[own], loglik[k], P, x, W, tape,
-                 with_score)  # fmt: skip
+        _forward(y[k], seen[k], u[k], last[k], system, phi, system.psi[own], loglik[k], P, x, W,
+                 tape, with_score)  # fmt: skip
         if with_score:
             at = min(k - start, len(slopes.mean) - 1)
             at_phi = min(k - start, len(slopes.phi) - 1)
-            _backward(seen[k], last[k], system, phi, P, x, W, Mb, At, tape, slopes.mean[at],
-                      slopes.phi[at_phi], slopes.psi[at_phi], slopes.initial[at],
-                      slopes.noise[at])  # fmt: skip
+            _backward(seen[k], u[k], last[k], system, phi, P, x, W, Mb, At, tape, by_load,
+                      slopes.mean[at], slopes.phi[at_phi], slopes.psi[at_phi],
+                      slopes.initial[at], slopes.load[at], slopes.noise[at], slopes.drive[at]
+                      )  # fmt: skip

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.engine.assembly import derivatives
 from alliancedyn.engine.kalman import (
     Blocks,
     Score,
@@ -28,6 +31,11 @@ THREADS = os.cpu_count() or 1  # large panels only; see kalman.THREADS_FROM
 class Family(Protocol):
     """What makes a family: parameters to system matrices, and derivatives back."""
 
+    @property
+    def by_load(self) -> bool:
+        """Whether loadings depend on parameters."""
+        ...
+
     def system(self, matrices: Matrices) -> StateSpace:
         """Return the system; raise SpecificationError where it does not exist."""
         ...
@@ -37,21 +45,55 @@ class Family(Protocol):
         ...
 
 
-class Implied(Protocol):
-    """Parameters that are reported but not free."""
+@dataclass(frozen=True)
+class Implied:
+    """Parameters that are reported but not free.
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Their canonical names."""
-        ...
+    Parameters
+    ----------
+    names : tuple of str
+        Their canonical names, without a group.
+    values : callable
+        Matrices to their values, (..., q); leading axes and complex numbers allowed.
+    """
 
-    def values(self, matrices: Matrices) -> Array:
-        """Return their values, (q,)."""
-        ...
+    names: tuple[str, ...]
+    values: Callable[[Matrices], Array]
 
-    def jacobian(self, matrices: Matrices, natural: Array) -> Array:
-        """Return their derivatives by theta, (q, n), given those of the natural parameters."""
-        ...
+
+NOTHING = Implied((), lambda matrices: np.zeros(0))
+
+
+@dataclass(frozen=True)
+class Share:
+    """The clients of one group, whose systems have the same parameters.
+
+    Parameters
+    ----------
+    family : Family
+        How matrices make a system.
+    blocks : Blocks
+        The packed scores.
+    rows : (n,) int
+        Which clients of the selection these are.
+    group : str, optional
+        Such as ``arm=1``; None where there are no groups.
+    """
+
+    family: Family
+    blocks: Blocks
+    rows: NDArray[np.int64]
+    group: str | None = None
+
+
+def of_group(matrices: Matrices, group: str | None) -> Matrices:
+    """Return one group's matrices under their plain names; shared ones belong to all groups."""
+    shared = {key: value for key, value in matrices.items() if "|" not in key}
+    if group is None:
+        return shared
+    end = f"|{group}"
+    own = {key.removesuffix(end): value for key, value in matrices.items() if key.endswith(end)}
+    return {**shared, **own}
 
 
 @dataclass(frozen=True)
@@ -62,21 +104,18 @@ class Likelihood:
     ----------
     layout : Layout
         How theta is cut into matrices.
-    family : Family
-        How matrices make a system.
-    blocks : Blocks
-        The packed scores.
+    shares : tuple of Share
+        The clients, by group.
     start : (n,)
         Starting values of theta.
-    implied : Implied, optional
+    implied : Implied
         Parameters that follow from the free ones.
     """
 
     layout: Layout
-    family: Family
-    blocks: Blocks
+    shares: tuple[Share, ...]
     start: Array
-    implied: Implied | None = None
+    implied: Implied = NOTHING
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,40 +127,103 @@ class Likelihood:
         """Which elements of theta the score is linear in."""
         return self.layout.linear
 
+    @property
+    def n_clients(self) -> int:
+        """Number of clients."""
+        return sum(len(share.rows) for share in self.shares)
+
     def value_and_score(self, theta: Array) -> tuple[float, Array]:
         """Return the log-likelihood and its derivatives; -inf where there is no such process."""
         matrices = self.layout.matrices(np.asarray(theta, float))
-        try:
-            system = self.family.system(matrices)
-        except SpecificationError:
-            return -np.inf, np.zeros(len(theta))
-        value, score = value_and_score(system, self.blocks, THREADS)
-        return value, self.layout.pull(theta, self.family.gradients(matrices, score))
+        total = 0.0
+        gradients = {key: np.zeros_like(value) for key, value in matrices.items()}
+        for share in self.shares:
+            own = of_group(matrices, share.group)
+            try:
+                system = share.family.system(own)
+            except SpecificationError:
+                return -np.inf, np.zeros(len(theta))
+            value, score = value_and_score(system, share.blocks, THREADS, share.family.by_load)
+            total += value
+            for key, slope in share.family.gradients(own, score).items():
+                gradients[self._key(key, share.group)] += slope
+        return total, self.layout.pull(theta, gradients)
 
     def scores(self, theta: Array) -> Array:
         """Return every client's derivatives, (N, n)."""
         matrices = self.layout.matrices(theta)
-        score = score_by_client(self.family.system(matrices), self.blocks, THREADS)
-        return self.layout.pull(theta, self.family.gradients(matrices, score))
+        out = np.zeros((self.n_clients, len(theta)))
+        for share in self.shares:
+            own = of_group(matrices, share.group)
+            by_load = share.family.by_load
+            score = score_by_client(share.family.system(own), share.blocks, THREADS, by_load)
+            n = len(share.rows)
+            gradients = {key: np.zeros((n, *value.shape)) for key, value in matrices.items()}
+            for key, slope in share.family.gradients(own, score).items():
+                gradients[self._key(key, share.group)] = slope
+            out[share.rows] = self.layout.pull(theta, gradients)
+        return out
+
+    def systems(self, matrices: Matrices) -> list[StateSpace]:
+        """Return the system of every share at natural parameters."""
+        return [share.family.system(of_group(matrices, share.group)) for share in self.shares]
+
+    def loglik(self, matrices: Matrices) -> float:
+        """Return the log-likelihood at natural parameters; -inf where they are not admissible."""
+        total = 0.0
+        for system, share in zip(self.systems(matrices), self.shares, strict=True):
+            total += float(loglik_by_client(system, share.blocks, THREADS).sum())
+        return total if np.isfinite(total) else -np.inf
 
     def to_params(self, theta: Array) -> dict[str, float]:
         """Return all reported parameters by canonical name, implied ones last."""
         theta = np.asarray(theta, float)
         params = dict(zip(self.layout.names, self.layout.natural(theta).tolist(), strict=True))
-        if self.implied is not None:
-            values = self.implied.values(self.layout.matrices(theta)).tolist()
-            params.update(zip(self.implied.names, values, strict=True))
+        values = self._implied(self.layout.matrices(theta)).ravel().tolist()
+        params.update(zip(self._implied_names, values, strict=True))
         return params
 
     def jacobian(self, theta: Array) -> Array:
         """Return the derivatives of all reported parameters by theta."""
         natural = self.layout.jacobian(theta)
-        if self.implied is None:
+        if not self.implied.names:
             return natural
-        rows = self.implied.jacobian(self.layout.matrices(theta), natural)
+        matrices = self.layout.matrices(theta)
+        slopes = derivatives(self._implied, matrices, list(matrices))
+        rows = np.stack(
+            [
+                self.layout.pull(
+                    theta, {k: by[:, i].reshape(matrices[k].shape) for k, by in slopes.items()}
+                )
+                for i in range(len(self._implied_names))
+            ]
+        )
         return np.concatenate([natural, rows])
 
-    def loglik(self, system: StateSpace) -> float:
-        """Return the log-likelihood of any system on these scores; -inf if not admissible."""
-        value = float(loglik_by_client(system, self.blocks, THREADS).sum())
-        return value if np.isfinite(value) else -np.inf
+    @cached_property
+    def _groups(self) -> list[str | None]:
+        return [share.group for share in self.shares]
+
+    @property
+    def _implied_names(self) -> list[str]:
+        return [
+            name if group is None else f"{name}|{group}"
+            for group in self._groups
+            for name in self.implied.names
+        ]
+
+    def _implied(self, matrices: Matrices) -> Array:
+        parts = [self.implied.values(of_group(matrices, group)) for group in self._groups]
+        lead = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        return np.concatenate(
+            [np.broadcast_to(part, (*lead, part.shape[-1])) for part in parts], axis=-1
+        )
+
+    @cached_property
+    def _keys(self) -> frozenset[str]:
+        return frozenset(block.key for block in self.layout.blocks)
+
+    def _key(self, family: str, group: str | None) -> str:
+        """Name of a family's array as one group sees it: its own if it has one, else shared."""
+        own = f"{family}|{group}"
+        return own if own in self._keys else family

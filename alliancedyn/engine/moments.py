@@ -76,11 +76,11 @@ def column_names(names: Sequence[str] | None, p: int) -> list[str]:
 def implied_moments(system: StateSpace) -> tuple[Array, Array]:
     """Compute the mean and covariance that a state-space model implies for one client's scores.
 
-    With x_t = F_t x_{t-1} + w_t and y_t = m_t + H x_t + e_t::
+    With x_t = F_t x_{t-1} + w_t and y_t = m_t + H_t x_t + e_t::
 
         P_1 = initial_cov,   P_t = F_t P_{t-1} F_t' + Q_t
         Cov(x_t, x_s) = F_t ... F_{s+1} P_s                     for s < t
-        Cov(y_t, y_s) = H Cov(x_t, x_s) H' + [s = t] diag(noise)
+        Cov(y_t, y_s) = H_t Cov(x_t, x_s) H_s' + [s = t] diag(noise_t)
 
     F_t acts as phi on the states that follow the VAR and keeps the others as they are.
 
@@ -107,8 +107,8 @@ def implied_moments(system: StateSpace) -> tuple[Array, Array]:
             "Take the moments of one client's system at a time."
         )
     sessions, n_states, d = len(system.mean_at), len(system.initial_cov), system.phi.shape[-1]
-    loading = system.loading_matrix
-    scores = len(loading)
+    loading, noise = system.loadings, system.noise[system.noise_at]
+    scores = loading.shape[1]
     cov = np.empty((sessions, scores, sessions, scores))
     lagged = np.empty((sessions, n_states, n_states))  # Cov(x_t, x_s) for s = 1..t
     for t in range(sessions):
@@ -121,13 +121,30 @@ def implied_moments(system: StateSpace) -> tuple[Array, Array]:
             lagged[t] = own
         else:
             lagged[0] = system.initial_cov
-        block = loading @ lagged[: t + 1] @ loading.T
-        block[t] += np.diag(system.noise)
+        block = loading[t] @ lagged[: t + 1] @ np.swapaxes(loading[: t + 1], 1, 2)
+        block[t] += np.diag(noise[t])
         cov[t, :, : t + 1] = block.transpose(1, 0, 2)
         cov[: t + 1, :, t] = block.transpose(0, 2, 1)
     wide = cov.reshape(sessions * scores, -1)
     mean = np.asarray(system.mean, float)[system.mean_at].ravel()
     return mean, (wide + wide.T) / 2.0
+
+
+def input_effects(system: StateSpace) -> Array:
+    """Return what one unit of each known input does to every mean, (T p, T q).
+
+    With E_ss = drive and E_ts = F_t E_{t-1,s}, the mean at t moves by H_t E_ts per unit at s.
+    """
+    sessions, d, q = len(system.mean_at), system.phi.shape[-1], system.drive.shape[1]
+    loading = system.loadings
+    out = np.zeros((sessions, loading.shape[1], sessions, q))
+    effect = np.zeros((sessions, *system.drive.shape))
+    for t in range(sessions):
+        if t > 0:
+            effect[:t, :d] = system.phi[system.phi_at[t]] @ effect[:t, :d]
+        effect[t] = system.drive
+        out[t, :, : t + 1] = (loading[t] @ effect[: t + 1]).transpose(1, 0, 2)
+    return out.reshape(sessions * loading.shape[1], -1)
 
 
 @njit(cache=True)

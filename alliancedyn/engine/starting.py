@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,24 +69,77 @@ def moments(Y: Array, traits: bool) -> Moments:
     )
 
 
+@dataclass(frozen=True)
+class ItemMoments:
+    """Rough moments of the items of a panel, score points.
+
+    Parameters
+    ----------
+    series : (N, T, k)
+        One composite per series, in the unit of its first item; the score itself where a series
+        has a single item.
+    mean : (T, p)
+        Session means of the items.
+    sd, loading, error : (p,)
+        Standard deviation, loading on its series and error variance of each item.
+    """
+
+    series: Array
+    mean: Array
+    sd: Array
+    loading: Array
+    error: Array
+
+
+def item_moments(Y: Array, series_of: tuple[int, ...]) -> ItemMoments:
+    """Estimate rough moments of (N, T, p) items, NaN = missing, p items of k series."""
+    mean = session_means(Y)
+    D = Y - mean
+    seen = ~np.isnan(D)
+    C = _cross(np.where(seen, D, 0.0), seen, 0)
+    sd = np.sqrt(np.maximum(np.diag(C), 1e-12))
+    loading, error = np.ones(len(sd)), 0.2 * sd**2
+    series = []
+    for j in range(max(series_of) + 1):
+        own = [i for i, owner in enumerate(series_of) if owner == j]
+        if len(own) == 1:
+            series.append(Y[:, :, own[0]])
+            continue
+        others = C[np.ix_(own, own)] - np.diag(np.diag(C)[own])
+        loading[own] = np.clip(others.sum(axis=1) / others[0].sum(), 0.2, 5.0)
+        products = loading[own].sum() ** 2 - (loading[own] ** 2).sum()
+        common = others.sum() / products
+        error[own] = np.maximum(np.diag(C)[own] - loading[own] ** 2 * common, 0.1 * sd[own] ** 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a session without any item
+            series.append(np.nanmean(D[:, :, own] / loading[own], axis=2) + mean[:, own[0]])
+    return ItemMoments(np.stack(series, axis=2), mean, sd, loading, error)
+
+
+def anchored(rough: Moments, measured: Sequence[bool]) -> Moments:
+    """Count the means of series with several items from the first session, where they are 0."""
+    return replace(rough, mean=rough.mean - np.where(measured, rough.mean[0], 0.0))
+
+
 def alternatives(matrices: dict[str, Array]) -> list[dict[str, Array]]:
     """Return two starts far from the first, where another maximum would be found.
 
     In one, clients hardly differ and deviations persist; in the other, clients differ a great
     deal and deviations do not last.
     """
-    k = matrices["phi"].shape[-1]
-    total = matrices["innovation_cov"][:1] + matrices.get("between_cov", 0.0)
     made = []
-    for share, persistence in ((0.05, 0.8), (0.8, 0.1)):
+    for stable, passing, persistence in ((0.1, 1.6, 0.8), (1.8, 0.5, 0.1)):
         other = dict(matrices)
-        other["phi"] = np.broadcast_to(persistence * np.eye(k), matrices["phi"].shape)
-        innovation = (1.0 - share) * (1.0 - persistence**2) * total
-        other["innovation_cov"] = np.broadcast_to(innovation, matrices["innovation_cov"].shape)
-        if "initial_cov" in matrices:
-            other["initial_cov"] = (1.0 - share) * total
-        if "between_cov" in matrices:
-            other["between_cov"] = share * total
+        for key, value in matrices.items():
+            family = key.partition("|")[0]
+            if family == "phi":
+                other[key] = np.broadcast_to(persistence * np.eye(value.shape[-1]), value.shape)
+            elif family == "between_cov":
+                other[key] = stable * value
+            elif family == "initial_cov":
+                other[key] = passing * value
+            elif family == "innovation_cov":
+                other[key] = passing * (1.0 - persistence**2) * value
         made.append(other)
     return made
 

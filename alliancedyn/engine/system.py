@@ -1,16 +1,18 @@
 """From an unconstrained vector to named matrices and back.
 
 An optimizer moves in theta, a vector without bounds and without units: lengths are divided by
-the standard deviations of the scores, and every covariance is L L' with a free lower-triangular
-L, so it may become singular (a bound, reached at a finite theta) but never indefinite. People
-read natural parameters: the elements of the matrices, under their canonical names.
+the standard deviations of the scores, every covariance is L L' with a free lower-triangular L,
+and every variance a square, so that they may become singular (a bound, reached at a finite
+theta) but never indefinite. People read natural parameters: the elements of the matrices, under
+their canonical names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,50 +21,131 @@ from alliancedyn.engine import names
 
 Array = NDArray[np.float64]
 Matrices = dict[str, Array]
-Bound = tuple[str, int | None, Array]  # family, session, matrix in units of scale
+Slots = tuple[int | None, ...]
 
 SINGULAR = 1e-6  # smallest eigenvalue, relative to the scores' variances, that counts as a bound
+EVERY: Slots = (None,)  # one value for all sessions
 
 
 @dataclass(frozen=True)
 class Block:
-    """A family of parameters: one vector, matrix or covariance per slot.
+    """A family of parameters: one array per slot.
 
     Parameters
     ----------
     family : str
         Canonical family, such as ``phi``.
-    kind : {"vector", "matrix", "covariance"}
-        Shape (k,), (k, k), or symmetric (k, k), of one slot.
+    kind : {"plain", "variance", "covariance"}
+        Free numbers, numbers that cannot be negative, or a symmetric positive semidefinite matrix.
+    names : tuple of str
+        Canonical names of the natural parameters, slot by slot; of a covariance its upper
+        triangle.
+    shape : tuple of int
+        Shape of the family's array, slots first.
+    scale : tuple of float
+        Unit of each entry of a slot; of a variance the root of it, of a covariance that of each
+        row.
     slots : tuple of int or None
         Session of each slot; ``(None,)`` for one value at all sessions.
+    indices : tuple of str
+        What the rows of a covariance, or the variances, belong to.
+    linear : bool
+        Whether the score is linear in it, as it is in means.
+    group : str, optional
+        The group that it belongs to, such as ``arm=1``; None if all groups share it.
     """
 
     family: str
-    kind: str
-    slots: tuple[int | None, ...]
+    kind: Literal["plain", "variance", "covariance"]
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    scale: tuple[float, ...]
+    slots: Slots = EVERY
+    indices: tuple[str, ...] = ()
+    linear: bool = False
+    group: str | None = None
 
-    def labels(self, variables: tuple[str, ...]) -> list[str]:
-        """Canonical names, slot by slot; of a covariance the upper triangle."""
-        if self.kind == "vector":
-            return [
-                names.label(self.family, v, session=slot) for slot in self.slots for v in variables
-            ]
-        if self.kind == "matrix":
-            one = names.matrix_labels
-            return [n for slot in self.slots for n in one(self.family, variables, variables, slot)]
-        return [
-            n for slot in self.slots for n in names.symmetric_labels(self.family, variables, slot)
-        ]
+    @property
+    def key(self) -> str:
+        """Name of the family's array among the matrices."""
+        return self.family if self.group is None else f"{self.family}|{self.group}"
 
-    def size(self, k: int) -> int:
-        """Count the free parameters."""
-        per_slot = {"vector": k, "matrix": k * k, "covariance": k * (k + 1) // 2}[self.kind]
-        return per_slot * len(self.slots)
+    @property
+    def size(self) -> int:
+        """Number of free parameters."""
+        return len(self.names)
 
-    def shape(self, k: int) -> tuple[int, ...]:
-        """Shape of the family's array."""
-        return (len(self.slots), k) if self.kind == "vector" else (len(self.slots), k, k)
+    def of_group(self, group: str) -> Block:
+        """Return the same block for one group."""
+        own = tuple(f"{name}|{group}" for name in self.names)
+        return replace(self, names=own, group=group)
+
+
+Units = Mapping[str, float]
+
+
+def vector(
+    family: str, of: Sequence[str], units: Units, slots: Slots = EVERY, linear: bool = True
+) -> Block:
+    """Return a block of one number per name, in the unit of each: means, intercepts."""
+    labels = tuple(names.label(family, v, session=slot) for slot in slots for v in of)
+    scale = tuple(units[v] for v in of)
+    return Block(family, "plain", labels, (len(slots), len(of)), scale, slots, linear=linear)
+
+
+def matrix(
+    family: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    units: Units,
+    slots: Slots = EVERY,
+    linear: bool = False,
+) -> Block:
+    """Return a block of effects, units of the row per unit of the column."""
+    labels = tuple(
+        name for slot in slots for name in names.matrix_labels(family, rows, columns, slot)
+    )
+    scale = tuple(units[row] / units[column] for row in rows for column in columns)
+    shape = (len(slots), len(rows), len(columns))
+    return Block(family, "plain", labels, shape, scale, slots, linear=linear)
+
+
+def entries(
+    family: str, pairs: Sequence[tuple[str, str]], units: Units, slots: Slots = EVERY
+) -> Block:
+    """Return a block of some elements (row, column) of a matrix, (S, len(pairs))."""
+    labels = tuple(names.label(family, *pair, session=slot) for slot in slots for pair in pairs)
+    scale = tuple(units[row] / units[column] for row, column in pairs)
+    return Block(family, "plain", labels, (len(slots), len(pairs)), scale, slots)
+
+
+def ratios(family: str, of: Sequence[str], scale: Sequence[float], slots: Slots = EVERY) -> Block:
+    """Return a block of numbers whose units are given outright: loadings."""
+    labels = tuple(names.label(family, v, session=slot) for slot in slots for v in of)
+    return Block(family, "plain", labels, (len(slots), len(of)), tuple(scale), slots)
+
+
+def variances(family: str, of: Sequence[str], units: Units, slots: Slots = EVERY) -> Block:
+    """Return a block of variances, squared units of each name."""
+    labels = tuple(names.label(family, v, session=slot) for slot in slots for v in of)
+    scale = tuple(units[v] for v in of)
+    return Block(family, "variance", labels, (len(slots), len(of)), scale, slots, tuple(of))
+
+
+def covariance(family: str, of: Sequence[str], units: Units, slots: Slots = EVERY) -> Block:
+    """Return a block of covariances of the names with each other."""
+    labels = tuple(name for slot in slots for name in names.symmetric_labels(family, of, slot))
+    shape, scale = (len(slots), len(of), len(of)), tuple(units[v] for v in of)
+    return Block(family, "covariance", labels, shape, scale, slots, tuple(of))
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A covariance or variance that has become singular: its block, slot and unit-free matrix."""
+
+    block: Block
+    slot: int
+    matrix: Array
 
 
 @dataclass(frozen=True)
@@ -71,149 +154,99 @@ class Layout:
 
     Parameters
     ----------
-    variables : tuple of str
-        The k series, in panel order.
     blocks : tuple of Block
         The families, in the order in which they are reported.
-    scale : tuple of float
-        Standard deviation of each series, score points.
     """
 
-    variables: tuple[str, ...]
     blocks: tuple[Block, ...]
-    scale: tuple[float, ...]
-
-    @property
-    def k(self) -> int:
-        """Number of series."""
-        return len(self.variables)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Canonical names of the natural parameters."""
-        return tuple(n for block in self.blocks for n in block.labels(self.variables))
+        return tuple(name for block in self.blocks for name in block.names)
 
     @cached_property
     def n_free(self) -> int:
         """Length of theta."""
-        return sum(block.size(self.k) for block in self.blocks)
+        return sum(block.size for block in self.blocks)
 
     @cached_property
     def linear(self) -> NDArray[np.bool_]:
         """Which elements of theta are means, in which the score is linear; (n_free,)."""
         return np.repeat(
-            [block.kind == "vector" for block in self.blocks],
-            [block.size(self.k) for block in self.blocks],
+            [block.linear for block in self.blocks], [block.size for block in self.blocks]
         )
 
     @cached_property
     def slices(self) -> dict[str, slice]:
         """Where in theta, and in :attr:`names`, each family stands."""
-        edges = np.cumsum([0, *(block.size(self.k) for block in self.blocks)])
+        edges = np.cumsum([0, *(block.size for block in self.blocks)])
         return {
-            block.family: slice(int(a), int(b))
+            block.key: slice(int(a), int(b))
             for block, a, b in zip(self.blocks, edges[:-1], edges[1:], strict=True)
         }
 
     @cached_property
-    def _scale(self) -> Array:
-        return np.array(self.scale)
-
-    @cached_property
-    def _ratio(self) -> Array:
-        return np.asarray(self._scale[:, None] / self._scale)
-
-    @cached_property
-    def _lower(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        rows, columns = np.tril_indices(self.k)
-        return rows, columns
-
-    def _factors(self, block: Block, theta: Array) -> Array:
-        """Lower-triangular L (S, k, k) of a covariance family, score points."""
-        L = np.zeros(block.shape(self.k))
-        rows, columns = self._lower
-        L[:, rows, columns] = theta.reshape(len(block.slots), -1)
-        return L * self._scale[:, None]
+    def _cuts(self) -> list[tuple[Block, slice, Array]]:
+        """Return each block, its slice and its scale, as an array."""
+        scales = [np.array(block.scale) for block in self.blocks]
+        return list(zip(self.blocks, self.slices.values(), scales, strict=True))
 
     def matrices(self, theta: Array) -> Matrices:
-        """Return every family's array, slots first, in score points."""
+        """Return every family's array, slots first, in natural units."""
         out: Matrices = {}
-        for block, cut in zip(self.blocks, self.slices.values(), strict=True):
+        for block, cut, scale in self._cuts:
             part = theta[cut]
-            if block.kind == "vector":
-                out[block.family] = part.reshape(block.shape(self.k)) * self._scale
-            elif block.kind == "matrix":
-                out[block.family] = part.reshape(block.shape(self.k)) * self._ratio
+            if block.kind == "covariance":
+                L = _factors(block, part, scale)
+                out[block.key] = L @ np.swapaxes(L, 1, 2)
             else:
-                L = self._factors(block, part)
-                out[block.family] = L @ np.swapaxes(L, 1, 2)
+                value = part.reshape(block.shape[0], -1) * scale
+                value = value if block.kind == "plain" else value * value
+                out[block.key] = value.reshape(block.shape)
         return out
 
     def pull(self, theta: Array, gradients: Matrices) -> Array:
-        """Chain rule: derivatives by the matrices, (..., S, k, k), to derivatives by theta.
+        """Chain rule: derivatives by the matrices, (..., *shape), to derivatives by theta.
 
         Derivatives by a covariance are symmetric and meant entry by entry; leading axes (clients)
         are kept.
         """
-        rows, columns = self._lower
         parts = []
-        for block, cut in zip(self.blocks, self.slices.values(), strict=True):
-            G = gradients[block.family]
-            lead = G.shape[: G.ndim - len(block.shape(self.k))]
-            if block.kind == "vector":
-                part = G * self._scale
-            elif block.kind == "matrix":
-                part = G * self._ratio
-            else:
-                L = self._factors(block, theta[cut])
-                full = 2.0 * (G @ L) * self._scale[:, None]
-                part = full[..., rows, columns]
-            parts.append(part.reshape(*lead, -1))
+        for block, cut, scale in self._cuts:
+            G = gradients[block.key]
+            lead = G.shape[: G.ndim - len(block.shape)]
+            if block.kind == "covariance":
+                rows, columns = np.tril_indices(block.shape[-1])
+                full = 2.0 * (G @ _factors(block, theta[cut], scale)) * scale[:, None]
+                parts.append(full[..., rows, columns].reshape(*lead, -1))
+                continue
+            factor = np.tile(scale, block.shape[0])
+            if block.kind == "variance":
+                factor = 2.0 * theta[cut] * factor * factor
+            parts.append(G.reshape(*lead, -1) * factor)
         return np.concatenate(parts, axis=-1)
 
     def natural(self, theta: Array) -> Array:
         """Return the natural parameters in the order of :attr:`names`."""
-        upper = np.triu_indices(self.k)
         values = self.matrices(theta)
-        return np.concatenate(
-            [
-                (
-                    values[block.family][:, upper[0], upper[1]]
-                    if block.kind == "covariance"
-                    else values[block.family]
-                ).ravel()
-                for block in self.blocks
-            ]
-        )
+        return np.concatenate([_flat(block, values[block.key]) for block in self.blocks])
 
     def jacobian(self, theta: Array) -> Array:
         """Return d natural / d theta, (len(names), n_free)."""
         J = np.zeros((len(self.names), self.n_free))
-        for block, cut in zip(self.blocks, self.slices.values(), strict=True):
+        for block, cut, scale in self._cuts:
             at = np.arange(cut.start, cut.stop)
-            if block.kind == "vector":
-                J[at, at] = np.tile(self.scale, len(block.slots))
-            elif block.kind == "matrix":
-                J[at, at] = np.tile(self._ratio.ravel(), len(block.slots))
-            else:
-                q = self.k * (self.k + 1) // 2
-                for s, piece in enumerate(self._covariance_jacobian(block, theta[cut])):
+            if block.kind == "covariance":
+                pieces = _covariance_jacobian(block, theta[cut], scale)
+                q = pieces.shape[-1]
+                for s, piece in enumerate(pieces):
                     here = slice(cut.start + s * q, cut.start + (s + 1) * q)
                     J[here, here] = piece
+                continue
+            factor = np.tile(scale, block.shape[0])
+            J[at, at] = factor if block.kind == "plain" else 2.0 * theta[cut] * factor * factor
         return J
-
-    def _covariance_jacobian(self, block: Block, theta: Array) -> Array:
-        """Return d(upper triangle of L L') / d(lower triangle of L / scale), (S, q, q)."""
-        k = self.k
-        L = self._factors(block, theta)
-        rows, columns = self._lower
-        upper = np.triu_indices(k)
-        q = len(rows)
-        unit = np.zeros((q, k, k))
-        unit[np.arange(q), rows, columns] = self._scale[rows]
-        half = np.einsum("aij,slj->sail", unit, L)
-        full = half + np.swapaxes(half, 2, 3)
-        return np.swapaxes(full[:, :, upper[0], upper[1]], 1, 2)
 
     def from_params(self, params: Mapping[str, float]) -> Matrices:
         """Return every family's array from natural parameters by name.
@@ -223,51 +256,51 @@ class Layout:
         SpecificationError
             If a parameter of the layout is not among them.
         """
-        out: Matrices = {}
-        for block in self.blocks:
-            v = self.variables
-            if block.kind == "vector":
-                found = [names.collect(params, names_of) for names_of in self._slotwise(block)]
-            elif block.kind == "matrix":
-                found = [names.matrix(params, block.family, v, v, slot) for slot in block.slots]
-            else:
-                found = [names.symmetric_matrix(params, block.family, v, s) for s in block.slots]
-            out[block.family] = np.stack(found)
-        return out
+        return self.unflatten(names.collect(params, self.names))
 
-    def _slotwise(self, block: Block) -> list[list[str]]:
-        labels = block.labels(self.variables)
-        return [labels[i : i + self.k] for i in range(0, len(labels), self.k)]
+    def unflatten(self, natural: Array) -> Matrices:
+        """Return every family's array from the natural parameters in their order."""
+        out: Matrices = {}
+        for block, cut in zip(self.blocks, self.slices.values(), strict=True):
+            part = natural[cut]
+            if block.kind != "covariance":
+                out[block.key] = part.reshape(block.shape)
+                continue
+            full = np.empty(block.shape)
+            rows, columns = np.triu_indices(block.shape[-1])
+            full[:, rows, columns] = full[:, columns, rows] = part.reshape(block.shape[0], -1)
+            out[block.key] = full
+        return out
 
     def theta(self, matrices: Matrices) -> Array:
         """Return the theta at which :meth:`matrices` gives these arrays (covariances made PSD)."""
-        scale = self._scale
-        rows, columns = self._lower
         parts = []
-        for block in self.blocks:
-            value = matrices[block.family]
-            if block.kind == "vector":
-                parts.append((value / scale).ravel())
-            elif block.kind == "matrix":
-                parts.append((value / self._ratio).ravel())
-            else:
+        for block, _, scale in self._cuts:
+            value = np.asarray(matrices[block.key], float)
+            if block.kind == "covariance":
+                rows, columns = np.tril_indices(block.shape[-1])
                 unit = value / (scale[:, None] * scale)
-                L = np.stack([_factor(one) for one in unit])
-                parts.append(L[:, rows, columns].ravel())
+                parts.append(np.stack([_factor(one) for one in unit])[:, rows, columns].ravel())
+                continue
+            if block.kind == "variance":
+                value = np.sqrt(np.maximum(value, 0.0))
+            parts.append((value.reshape(block.shape[0], -1) / scale).ravel())
         return np.concatenate(parts)
 
     def bounds(self, theta: Array) -> list[Bound]:
-        """Return the covariances that are singular."""
+        """Return the covariances and variances that are singular."""
         found = []
         values = self._unit_free.matrices(theta)
         for block in self.blocks:
-            if block.kind != "covariance":
+            unit = values[block.key]
+            if block.kind == "plain":
                 continue
-            smallest = np.linalg.eigvalsh(values[block.family])[:, 0]
-            found += [
-                (block.family, block.slots[s], values[block.family][s])
-                for s in np.flatnonzero(smallest < SINGULAR)
-            ]
+            if block.kind == "variance":
+                singular = unit.min(axis=1) < SINGULAR
+                unit = np.apply_along_axis(np.diag, 1, unit)
+            else:
+                singular = np.linalg.eigvalsh(unit)[:, 0] < SINGULAR
+            found += [Bound(block, int(s), unit[s]) for s in np.flatnonzero(singular)]
         return found
 
     def held(self, theta: Array) -> NDArray[np.bool_]:
@@ -277,7 +310,39 @@ class Layout:
 
     @cached_property
     def _unit_free(self) -> Layout:
-        return Layout(self.variables, self.blocks, (1.0,) * self.k)
+        return Layout(
+            tuple(replace(block, scale=(1.0,) * len(block.scale)) for block in self.blocks)
+        )
+
+
+def _factors(block: Block, theta: Array, scale: Array) -> Array:
+    """Lower-triangular L (S, k, k) of a covariance family, in natural units."""
+    L = np.zeros(block.shape)
+    rows, columns = np.tril_indices(block.shape[-1])
+    L[:, rows, columns] = theta.reshape(block.shape[0], -1)
+    return L * scale[:, None]
+
+
+def _flat(block: Block, value: Array) -> Array:
+    """Natural parameters of a family's array, in the order of their names."""
+    if block.kind != "covariance":
+        return value.ravel()
+    rows, columns = np.triu_indices(block.shape[-1])
+    return value[:, rows, columns].ravel()
+
+
+def _covariance_jacobian(block: Block, theta: Array, scale: Array) -> Array:
+    """Return d(upper triangle of L L') / d(lower triangle of L / scale), (S, q, q)."""
+    k = block.shape[-1]
+    L = _factors(block, theta, scale)
+    rows, columns = np.tril_indices(k)
+    upper = np.triu_indices(k)
+    q = len(rows)
+    unit = np.zeros((q, k, k))
+    unit[np.arange(q), rows, columns] = scale[rows]
+    half = np.einsum("aij,slj->sail", unit, L)
+    full = half + np.swapaxes(half, 2, 3)
+    return np.swapaxes(full[:, :, upper[0], upper[1]], 1, 2)
 
 
 def _factor(S: Array, floor: float = 1e-10) -> Array:

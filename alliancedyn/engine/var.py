@@ -35,56 +35,36 @@ def stationary_cov(Phi: Array, Psi: Array) -> Array:
 
     Parameters
     ----------
-    Phi : array (k, k)
-        Lagged effects, row = outcome, column = predictor.
-    Psi : array (k, k)
+    Phi : array (..., k, k)
+        Lagged effects, row = outcome, column = predictor; complex numbers are let through.
+    Psi : array (..., k, k)
         Innovation covariance, squared score points.
 
     Returns
     -------
-    array (k, k)
-        Within-client covariance in the long run, squared score points; symmetric.
+    array (..., k, k)
+        Within-client covariance in the long run, squared score points; symmetric if Psi is.
 
     Raises
     ------
     SpecificationError
-        If the process is explosive (spectral radius 1 or more), so that no such P exists.
+        If a real process is explosive (spectral radius 1 or more), so that no such P exists.
     """
-    Phi = np.asarray(Phi, dtype=float)
-    radius = spectral_radius(Phi)
-    if not radius < 1.0:
-        raise SpecificationError(
-            f"The lagged effects have spectral radius {radius:.3f}: the process does not settle "
-            "and has no stationary covariance. Use lagged effects whose spectral radius is "
-            "below 1."
-        )
-    return _settle(Phi, np.asarray(Psi, float))
-
-
-def _settle(Phi: Array, Psi: Array) -> Array:
-    """Solve P = Phi P Phi' + Psi for each symmetric Psi (..., k, k)."""
-    k = len(Phi)
-    flat = Psi.reshape(-1, k * k)
-    P = np.linalg.solve(np.eye(k * k) - np.kron(Phi, Phi), flat.T).T.reshape(Psi.shape)
+    Phi, Psi = np.asarray(Phi), np.asarray(Psi)
+    if np.isrealobj(Phi) and Phi.ndim == 2:
+        radius = spectral_radius(Phi)
+        if not radius < 1.0:
+            raise SpecificationError(
+                f"The lagged effects have spectral radius {radius:.3f}: the process does not "
+                "settle and has no stationary covariance. Use lagged effects whose spectral "
+                "radius is below 1."
+            )
+    k = Phi.shape[-1]
+    twice = np.einsum("...ij,...kl->...ikjl", Phi, Phi).reshape(*Phi.shape[:-2], k * k, k * k)
+    shape = np.broadcast_shapes(Phi.shape, Psi.shape)
+    flat = np.broadcast_to(Psi, shape).reshape(*shape[:-2], k * k, 1)
+    P = np.linalg.solve(np.eye(k * k) - twice, flat).reshape(shape)
     return np.asarray((P + np.swapaxes(P, -1, -2)) / 2)
-
-
-def stationary_cov_tangent(Phi: Array, Psi: Array, d_phi: Array, d_psi: Array) -> Array:
-    """Return the change of the stationary covariance with changes of Phi and Psi.
-
-    dP = Phi dP Phi' + dPhi P Phi' + Phi P dPhi' + dPsi, for each (..., k, k) of the changes.
-    """
-    half = d_phi @ stationary_cov(Phi, Psi) @ Phi.T
-    return _settle(Phi, half + np.swapaxes(half, -1, -2) + d_psi)
-
-
-def stationary_cov_adjoint(Phi: Array, Psi: Array, by_P: Array) -> tuple[Array, Array]:
-    """Return derivatives by Phi and Psi from those by the stationary covariance.
-
-    With S = Phi' S Phi + G, G symmetric (..., k, k): d/dPsi = S and d/dPhi = 2 S Phi P.
-    """
-    S = _settle(Phi.T, by_P)
-    return 2.0 * S @ Phi @ stationary_cov(Phi, Psi), S
 
 
 def covariance_path(Phi: Array, Psi: Array, initial: Array) -> Array:

@@ -4,6 +4,9 @@ A family is a short function from named matrices to system matrices; everything 
 likelihood, its maximum, standard errors, the result) is shared.
 """
 
-from alliancedyn.models.crosslagged import CLPM, RICLPM
+from alliancedyn.models.crosslagged import CLPM, RICLPM, STARTS
+from alliancedyn.models.gclm import GCLM
+from alliancedyn.models.growth import ALT, LCMSR, LatentChange
+from alliancedyn.models.specification import Specification
 
-__all__ = ["CLPM", "RICLPM"]
+__all__ = ["ALT", "CLPM", "GCLM", "LCMSR", "RICLPM", "STARTS", "LatentChange", "Specification"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.engine.indices import fit_indices
 from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.engine.maximise import (
     Maximum,
@@ -37,6 +37,7 @@ def fit_likelihood(
     model: Model,
     panel: SessionPanel,
     selection: Selection,
+    variables: tuple[str, ...],
     likelihood: Likelihood,
     errors: str,
     seed: int | None,
@@ -67,7 +68,7 @@ def fit_likelihood(
         "gradient": float(np.abs(found.score).max()),
         "decrement": found.decrement,
         "condition": found.condition,
-        "boundary": boundary_sentences(likelihood.layout.variables, bounds),
+        "boundary": boundary_sentences(bounds),
         "notes": notes(selection, found, clusters),
         "evaluations": found.evaluations,
     }
@@ -75,11 +76,14 @@ def fit_likelihood(
         scores = likelihood.scores(found.theta)
         diagnostics["trace"] = float(np.sum(inverse * outer_products(scores, clusters)))
         inverse = sandwich(inverse, scores, clusters)
-        diagnostics |= _scaling(likelihood, selection, found, diagnostics["trace"], clusters)
     diagnostics["seconds"] = time.perf_counter() - began
     if failure is not None:
         diagnostics["failure"] = failure
-    fit = _result(model, panel, selection, likelihood, found, inverse, diagnostics)
+    fit = _result(model, panel, selection, variables, likelihood, found, inverse, diagnostics)
+    if errors != "observed":
+        indices = fit.fit_indices(panel)
+        scaled = {key: indices[key] for key in ("scaling_factor", "chisq_scaled")}
+        fit = replace(fit, diagnostics={**diagnostics, **scaled})
     _report(fit, strict)
     return fit
 
@@ -88,6 +92,7 @@ def _result(
     model: Model,
     panel: SessionPanel,
     selection: Selection,
+    chosen: tuple[str, ...],
     likelihood: Likelihood,
     found: Maximum,
     inverse: Array,
@@ -98,7 +103,6 @@ def _result(
     cov = J @ inverse @ J.T
     held = np.flatnonzero(likelihood.layout.held(found.theta))  # at zero: no standard error
     cov[held, :] = cov[:, held] = np.nan
-    chosen = selection.variables
     process, outcome = _roles(panel, chosen)
     return Fit(
         model=model,
@@ -112,7 +116,7 @@ def _result(
         variables=chosen,
         process=process,
         outcome=outcome,
-        timing={v: panel.timing[v] for v in chosen if v in panel.timing},
+        timing=_timing(model, panel, chosen),
         sessions=selection.sessions,
         data=selection.data,
     )
@@ -120,13 +124,27 @@ def _result(
 
 def _roles(panel: SessionPanel, chosen: tuple[str, ...]) -> tuple[str, str]:
     """Keep the panel's roles where the model has them; the first others stand in."""
-    process = panel.process if panel.process in chosen else None
-    outcome = panel.outcome if panel.outcome in chosen else None
-    if process is None:
+    roles = []
+    for role, usual in ((panel.process, "alliance"), (panel.outcome, "symptoms")):
+        known = [name for name in (role, usual) if name in chosen]
+        roles.append(known[0] if known else None)
+    process, outcome = roles
+    if process is None or process == outcome:
         process = next(name for name in chosen if name != outcome)
     if outcome is None:
         outcome = next(name for name in chosen if name != process)
     return process, outcome
+
+
+def _timing(model: Model, panel: SessionPanel, chosen: tuple[str, ...]) -> dict[str, str]:
+    """Return when each series is rated; one with several items if they are rated together."""
+    items = getattr(model, "indicators", None) or {}
+    found = {}
+    for name in chosen:
+        times = {panel.timing.get(item) for item in items.get(name, [name])}
+        if len(times) == 1 and (time := times.pop()) is not None:
+            found[name] = time
+    return found
 
 
 def _report(fit: Fit, strict: bool) -> None:
@@ -143,11 +161,16 @@ def _report(fit: Fit, strict: bool) -> None:
 
 def _singular_scores(likelihood: Likelihood, found: Maximum) -> bool:
     """Say whether the scores themselves are singular there: not a maximum, but a pole."""
-    system = likelihood.family.system(likelihood.layout.matrices(found.theta))
-    seen = likelihood.blocks.seen.any(axis=(0, 3)).ravel()
-    cov = implied_moments(system)[1][np.ix_(seen, seen)]
-    d = np.sqrt(np.diag(cov))
-    return bool(np.linalg.eigvalsh(cov / d / d[:, None])[0] < SINGULAR_SCORES)
+    systems = likelihood.systems(likelihood.layout.matrices(found.theta))
+    for system, share in zip(systems, likelihood.shares, strict=True):
+        seen = share.blocks.seen.any(axis=(0, 3)).ravel()
+        if system.phi.ndim == 4:  # every client's own: one of them tells
+            system = replace(system, phi=system.phi[0], psi=system.psi[0])
+        cov = implied_moments(system)[1][np.ix_(seen, seen)]
+        d = np.sqrt(np.diag(cov))
+        if np.linalg.eigvalsh(cov / d / d[:, None])[0] < SINGULAR_SCORES:
+            return True
+    return False
 
 
 def _starts(likelihood: Likelihood, starts: int, seed: int | None) -> list[Array]:
@@ -168,25 +191,3 @@ def _clusters(panel: SessionPanel, selection: Selection, errors: str) -> NDArray
         known = ["observed", "robust", "cluster:therapist"]
         raise SpecificationError(f"errors is {errors!r}; choose {listed(known)}.")
     return cluster_codes(panel, selection, by)
-
-
-def _scaling(
-    likelihood: Likelihood,
-    selection: Selection,
-    found: Maximum,
-    trace: float,
-    clusters: NDArray[np.int64] | None,
-) -> dict[str, float]:
-    """Return the scaled chi-square of a robust fit and its scaling factor."""
-    matrices = likelihood.layout.matrices(found.theta)
-    mean, cov = implied_moments(likelihood.family.system(matrices))
-    indices = fit_indices(
-        selection.Y.reshape(len(selection.Y), -1),
-        loglik=found.loglik,
-        n_params=len(found.theta),
-        mean=mean,
-        cov=cov,
-        trace=trace,
-        clusters=clusters,
-    )
-    return {key: float(indices[key]) for key in ("scaling_factor", "chisq_scaled")}

@@ -2,61 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import SpecificationError, listed
-from alliancedyn.panel import Arrays, SessionPanel
-from alliancedyn.results import Sample
+from alliancedyn.panel import SessionPanel
+from alliancedyn.panel.identifiers import natural
+from alliancedyn.results import Observed, Sample
 
 Array = NDArray[np.float64]
 
 FEWEST_CLIENTS = 5
+MOST_GROUPS = 20
 CLIENTS_PER_SESSION = 5  # fewer cannot carry a mean, lag or innovation of their own
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The scores of a model, clients without any set aside.
+class Needs:
+    """What a model needs of a panel.
 
     Parameters
     ----------
-    Y : (N, T, k)
-        Scores, NaN = missing.
-    variables : tuple of str
-        The k series.
-    sessions : tuple of int
-        The T session numbers.
-    sample : Sample
-        What was used and what was set aside.
-    data : Arrays
-        The same with client and therapist identifiers.
-    kept : (n_clients,) bool
-        Which of the panel's clients these are.
+    variables : tuple of str, optional
+        Series; by default all of the panel, or all that have indicators.
+    indicators : dict of str to list of str, optional
+        Items of series that have several.
+    covariates, time_varying : tuple of str
+        Client-level and session-level numbers.
+    group : str, optional
+        Client-level column.
+    days : bool
+        Whether the day of every session must be known.
     """
 
-    Y: Array
-    variables: tuple[str, ...]
-    sessions: tuple[int, ...]
+    variables: tuple[str, ...] | None = None
+    indicators: Mapping[str, list[str]] | None = None
+    covariates: tuple[str, ...] = ()
+    time_varying: tuple[str, ...] = ()
+    group: str | None = None
+    days: bool = False
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a model uses of a panel, and what it sets aside.
+
+    Parameters
+    ----------
+    data : Observed
+        The clients with a score.
+    sample : Sample
+        What was used and what was set aside.
+    """
+
+    data: Observed
     sample: Sample
-    data: Arrays
-    kept: NDArray[np.bool_]
+
+    @property
+    def sessions(self) -> tuple[int, ...]:
+        """The T session numbers."""
+        return self.data.sessions
 
 
 def select(
     panel: SessionPanel,
-    variables: tuple[str, ...] | None,
-    sessions: tuple[int, int] | None,
+    needs: Needs,
+    sessions: tuple[int, ...] | None = None,
+    few: bool = False,
 ) -> Selection:
-    """Pick the model's variables and sessions; set aside clients without a score there.
+    """Pick the model's scores and sessions; set aside clients who cannot be used, by reason.
+
+    Parameters
+    ----------
+    panel : SessionPanel
+    needs : Needs
+    sessions : (int, int), optional
+        First and last session number; all of the panel by default.
+    few : bool
+        Whether a handful of clients will do, as for a forecast.
 
     Raises
     ------
     SpecificationError
-        If a variable is not in the panel, fewer than two are asked for, the session range is
-        empty, or a series never varies.
+        If something that the model needs is not in the panel, the session range is empty, too few
+        clients are left, or a series never varies.
     """
     if not isinstance(panel, SessionPanel):
         raise SpecificationError(
@@ -64,62 +97,187 @@ def select(
             "Make one with read_sessions() or SessionPanel.from_frame()."
         )
     arrays = panel.arrays()
-    wanted = arrays.variables if variables is None else variables
-    chosen = tuple(name for name in arrays.variables if name in wanted)  # in panel order
-    unknown = [name for name in wanted if name not in arrays.variables]
+    chosen = _chosen(arrays.variables, needs)
+    numbers, window = _window(arrays.sessions, sessions, exact=few)
+    everywhere = arrays.Y[:, :, [arrays.variables.index(name) for name in chosen]]
+    Y = np.full((panel.n_clients, len(numbers), len(chosen)), np.nan)
+    Y[:, np.isin(numbers, arrays.sessions)] = everywhere[:, window]
+    days = np.full(Y.shape[:2], np.nan)
+    days[:, np.isin(numbers, arrays.sessions)] = arrays.days[:, window]
+    covariates = _covariates(panel, needs.covariates)
+    codes, groups = _groups(panel, needs.group)
+    aside = {"no score in the sessions of the model": np.isnan(Y).all(axis=(1, 2))}
+    aside |= {f"no {name}": np.isnan(covariates[:, c]) for c, name in enumerate(needs.covariates)}
+    if needs.group is not None:
+        aside[f"no {needs.group}"] = codes < 0
+    kept: NDArray[np.bool_] = ~np.any(np.array(list(aside.values())), axis=0)
+    if not few:
+        _refuse_few(int(kept.sum()), chosen, numbers, aside)
+    data = Observed(
+        clients=arrays.clients[kept],
+        sessions=numbers,
+        variables=chosen,
+        Y=Y[kept],
+        days=days[kept],
+        therapist=arrays.therapist[kept],
+        covariates=covariates[kept],
+        inputs=_inputs(panel, needs.time_varying, numbers, Y)[kept],
+        group=np.maximum(codes[kept], 0),
+        groups=groups,
+        seen=kept,
+    )
+    if not few:
+        _refuse_constant(data)
+        _refuse_constant_covariates(data, needs.covariates)
+        _refuse_small_groups(data)
+    return Selection(data, _sample(panel, data, everywhere, window, aside))
+
+
+def _chosen(known: tuple[str, ...], needs: Needs) -> tuple[str, ...]:
+    """Return the scores that the model uses: series without indicators in panel order."""
+    items = {name: list(own) for name, own in (needs.indicators or {}).items()}
+    taken = [item for own in items.values() for item in own]
+    wanted = needs.variables or tuple(items or known)
+    unknown = [name for name in (*wanted, *taken) if name not in (*known, *items)]
     if unknown:
         raise SpecificationError(
-            f"The panel has no variable {listed(unknown)}; it has {listed(arrays.variables, 8)}."
+            f"The panel has no variable {listed(unknown)}; it has {listed(known, 8)}."
         )
-    if len(chosen) < 2 or len(chosen) < len(wanted):
+    single = [name for name in known if name in wanted]  # in panel order
+    if len(set(wanted)) < 2 or len(set(wanted)) < len(wanted):
         raise SpecificationError(
             f"A cross-lagged model needs two or more different variables, not {list(wanted)}. "
             "Name them with variables=(...)."
         )
-    first, last = sessions or (int(arrays.sessions[0]), int(arrays.sessions[-1]))
-    window = (arrays.sessions >= first) & (arrays.sessions <= last)
+    if not items:
+        return tuple(single)
+    return tuple(item for name in wanted for item in items.get(name, [name]))
+
+
+def _window(
+    known: NDArray[np.int64], sessions: tuple[int, ...] | None, exact: bool
+) -> tuple[tuple[int, ...], NDArray[np.bool_]]:
+    """Return the session numbers of the model, and which of the panel's they are."""
+    ends = (int(known[0]), int(known[-1])) if sessions is None else sessions
+    first, last = ends[0], ends[-1]
+    window = (known >= first) & (known <= last)
     if not window.any():
         raise SpecificationError(
             f"sessions=({first}, {last}) holds none of the panel's sessions "
-            f"{arrays.sessions[0]} to {arrays.sessions[-1]}."
+            f"{known[0]} to {known[-1]}."
         )
-    columns = [arrays.variables.index(name) for name in chosen]
-    everywhere = arrays.Y[:, :, columns]
-    Y = everywhere[:, window]
-    kept: NDArray[np.bool_] = np.any(~np.isnan(Y), axis=(1, 2))
-    if kept.sum() < FEWEST_CLIENTS:
+    if exact and sessions is not None:
+        return sessions, window
+    return tuple(int(s) for s in known[window]), window
+
+
+def _covariates(panel: SessionPanel, names: tuple[str, ...]) -> Array:
+    """Return client-level numbers, (n_clients, c)."""
+    columns = []
+    for name in names:
+        values = panel.client_values(name)
+        known = [v for v in values if v is not None and v == v]
+        if not all(isinstance(v, int | float | np.number) for v in known):
+            raise SpecificationError(
+                f"The covariate {name!r} holds {listed(sorted({str(v) for v in known}))}, not "
+                f"numbers. Code it in numbers (0 and 1 for two kinds of client), or use "
+                f"group={name!r}."
+            )
+        columns.append([np.nan if v is None else float(v) for v in values])
+    return np.array(columns, float).reshape(len(names), panel.n_clients).T
+
+
+def _inputs(
+    panel: SessionPanel, names: tuple[str, ...], numbers: tuple[int, ...], Y: Array
+) -> Array:
+    """Return session-level numbers, (n_clients, T, q); 0 where there was no session."""
+    out = np.zeros((*Y.shape[:2], len(names)))
+    frame = panel.frame
+    absent = [name for name in names if name not in (*panel.variables, *panel.covariates)]
+    if absent:
         raise SpecificationError(
-            f"{int(kept.sum())} clients have a score of {listed(chosen)} in sessions {first} to "
-            f"{last}; a model of differences between and within clients needs {FEWEST_CLIENTS} or "
-            "more. Add clients, or widen sessions=(first, last)."
+            f"The panel has no column {listed(absent)}. Name it when reading, in covariates=."
         )
-    inside = arrays.sessions[window]
-    data = Arrays(
-        Y=Y[kept],
-        days=arrays.days[kept][:, window],
-        clients=arrays.clients[kept],
-        sessions=inside,
-        therapist=arrays.therapist[kept],
-        therapists=arrays.therapists,
-        variables=chosen,
+    inside = frame["session"].isin(numbers).to_numpy()
+    client = pd.Index(panel.clients).get_indexer(frame["client"])[inside]
+    session = np.searchsorted(numbers, frame["session"].to_numpy(np.int64)[inside])
+    for c, name in enumerate(names):
+        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)[inside]
+        scored = ~np.isnan(Y[client, session]).all(axis=1)
+        if missing := int((np.isnan(values) & scored).sum()):
+            raise SpecificationError(
+                f"The time-varying covariate {name!r} is not a number in {missing} sessions that "
+                "have scores. Fill it in (0 where nothing happened), or set those scores missing."
+            )
+        out[client, session, c] = np.nan_to_num(values, nan=0.0)
+    return out
+
+
+def _groups(panel: SessionPanel, by: str | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return group codes (n_clients,), -1 where unknown, and the labels of the groups."""
+    if by is None:
+        return np.zeros(panel.n_clients, np.int64), ()
+    values = panel.client_values(by)
+    text = [
+        None if v is None or v != v else f"{v:g}" if isinstance(v, float) else str(v)
+        for v in values
+    ]
+    labels = sorted({t for t in text if t is not None}, key=natural)
+    if not 2 <= len(labels) <= MOST_GROUPS:
+        raise SpecificationError(
+            f"group={by!r} makes {len(labels)} groups; give a column with 2 to {MOST_GROUPS}."
+        )
+    at = {label: code for code, label in enumerate(labels)}
+    codes = np.array([-1 if t is None else at[t] for t in text], np.int64)
+    return codes, tuple(f"{by}={label}" for label in labels)
+
+
+def _refuse_small_groups(data: Observed) -> None:
+    counts = np.bincount(data.group, minlength=len(data.groups))
+    small = [g for g, n in zip(data.groups, counts, strict=False) if n < FEWEST_CLIENTS]
+    if small:
+        raise SpecificationError(
+            f"Groups of fewer than {FEWEST_CLIENTS} clients cannot have parameters of their own: "
+            f"{listed(small)}. Join them with others, or leave group= out."
+        )
+
+
+def _refuse_few(
+    kept: int,
+    chosen: tuple[str, ...],
+    numbers: tuple[int, ...],
+    aside: Mapping[str, NDArray[np.bool_]],
+) -> None:
+    if kept >= FEWEST_CLIENTS:
+        return
+    others = {reason: int(who.sum()) for reason, who in list(aside.items())[1:] if who.any()}
+    lost = "".join(f" {n} clients have {reason}." for reason, n in others.items())
+    raise SpecificationError(
+        f"{kept} clients have a score of {listed(chosen)} in sessions {numbers[0]} to "
+        f"{numbers[-1]}; a model of differences between and within clients needs "
+        f"{FEWEST_CLIENTS} or more.{lost} Add clients, or widen sessions=(first, last)."
     )
-    _refuse_constant(data)
-    numbers = tuple(int(s) for s in inside)
-    return Selection(Y[kept], chosen, numbers, _sample(panel, data, everywhere, window), data, kept)
 
 
 def _sample(
-    panel: SessionPanel, data: Arrays, everywhere: Array, window: NDArray[np.bool_]
+    panel: SessionPanel,
+    data: Observed,
+    everywhere: Array,
+    window: NDArray[np.bool_],
+    aside: Mapping[str, NDArray[np.bool_]],
 ) -> Sample:
     seen: NDArray[np.bool_] = np.any(~np.isnan(data.Y), axis=2)
     rows = int(seen.sum())
-    scored = int((~np.isnan(everywhere).all(axis=2)).sum())
-    reasons = {
-        "no score in the sessions of the model": panel.n_clients - len(data.Y),
-    }
+    scored: NDArray[np.bool_] = np.any(~np.isnan(everywhere), axis=2)
+    inside = int(scored[:, window].sum())
+    reasons, counted = {}, np.zeros(panel.n_clients, bool)
+    for reason, who in aside.items():  # each client once, by the first reason that holds
+        reasons[reason] = int((who & ~counted).sum())
+        counted |= who
     dropped = {
-        "no score of the model's variables": len(panel.frame) - scored,
-        "outside the sessions of the model": scored - rows,
+        "no score of the model's variables": len(panel.frame) - int(scored.sum()),
+        "outside the sessions of the model": int(scored.sum()) - inside,
+        "of clients set aside": inside - rows,
     }
     return Sample(
         clients=len(data.Y),
@@ -131,7 +289,7 @@ def _sample(
     )
 
 
-def _refuse_constant(data: Arrays) -> None:
+def _refuse_constant(data: Observed) -> None:
     flat = data.Y.reshape(-1, len(data.variables))
     absent = [v for j, v in enumerate(data.variables) if np.isnan(flat[:, j]).all()]
     if absent:
@@ -148,6 +306,14 @@ def _refuse_constant(data: Arrays) -> None:
         )
 
 
+def _refuse_constant_covariates(data: Observed, names: tuple[str, ...]) -> None:
+    spread = np.ptp(data.covariates, axis=0)
+    if same := [name for name, width in zip(names, spread, strict=True) if not width > 0.0]:
+        raise SpecificationError(
+            f"The covariate {listed(same)} is the same for all clients in the model. Leave it out."
+        )
+
+
 def refuse_thin_sessions(
     selection: Selection, means: bool = False, lags: bool = False, innovations: bool = False
 ) -> None:
@@ -161,7 +327,14 @@ def refuse_thin_sessions(
     SpecificationError
         With the sessions and the remedy.
     """
-    seen = (~np.isnan(selection.Y)).astype(float)
+    for _, rows in selection.data.rows_by_group():
+        _refuse_thin_group(selection, rows, means, lags, innovations)
+
+
+def _refuse_thin_group(
+    selection: Selection, rows: NDArray[np.int64], means: bool, lags: bool, innovations: bool
+) -> None:
+    seen = (~np.isnan(selection.data.Y[rows])).astype(float)
     T = len(selection.sessions)
     fewest = {}
     if means:
@@ -212,7 +385,7 @@ def cluster_codes(panel: SessionPanel, selection: Selection, by: str) -> NDArray
         values = np.asarray(selection.data.therapist)
         unknown = values < 0
     else:
-        values = np.asarray(panel.client_values(by), object)[selection.kept]
+        values = np.asarray(panel.client_values(by), object)[selection.data.seen]
         unknown = np.array([v is None or v != v for v in values])
     if unknown.any():
         raise SpecificationError(

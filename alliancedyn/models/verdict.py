@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from alliancedyn.engine import names
 from alliancedyn.engine.maximise import Maximum
 from alliancedyn.errors import listed
 
@@ -33,6 +32,11 @@ _MEANING = {
         "this combination of scores is predicted without error, as happens when a series hardly "
         "varies or the lags are too many for the data"
     ),
+    "diffusion_cov": (
+        "this combination of scores is predicted without error, as happens when a series hardly "
+        "varies"
+    ),
+    "measurement_var": ("the data show no error here that leaves no trace at the next session"),
 }
 _UNBOUNDED = (
     "A program without bounds would report a negative variance here. Standard errors take the "
@@ -40,25 +44,46 @@ _UNBOUNDED = (
 )
 
 
-def boundary_sentences(variables: tuple[str, ...], bounds: list[Bound]) -> list[str]:
+def boundary_sentences(bounds: list[Bound]) -> list[str]:
     """Name every covariance at its bound, which element it is, and what that means."""
-    return [_sentence(variables, *bound) for bound in bounds]
+    return [_sentence(bound) for bound in bounds]
 
 
-def _sentence(variables: tuple[str, ...], family: str, session: int | None, S: Array) -> str:
-    variance = np.diag(S)
-    at_zero = [v for v, value in zip(variables, variance, strict=True) if value < NO_VARIANCE]
-    if at_zero:
-        which = ", ".join(names.label(family, v, v, session=session) for v in at_zero)
-        what = "the variance is at its lower bound, zero"
-    elif len(variables) == 2:
+def _sentence(bound: Bound) -> str:
+    which, what = _where(bound)
+    return f"{which}: {what}: {_MEANING[bound.block.family]}. {_UNBOUNDED}."
+
+
+def _where(bound: Bound) -> tuple[str, str]:
+    """Return the name of the element at its bound, and what it means to be there."""
+    block, S = bound.block, bound.matrix
+    at_zero = np.flatnonzero(np.diag(S) < NO_VARIANCE)
+    if len(at_zero):
+        variances = _own_names(bound, [(int(i), int(i)) for i in at_zero])
+        return ", ".join(variances), "the variance is at its lower bound, zero"
+    if len(block.indices) == 2:
         sign = "+1" if S[0, 1] > 0 else "-1"
-        which = names.label(family, *variables, session=session)
+        (which,) = _own_names(bound, [(0, 1)])
         what = f"the correlation is at its bound, {sign}, so that the smallest variance is zero"
-    else:
-        which = names.label(family, *variables, session=session)
-        what = "the covariance matrix is singular, so that its smallest variance is zero"
-    return f"{which}: {what}: {_MEANING[family]}. {_UNBOUNDED}."
+        return which, what
+    # Name the two that are closest to determining each other.
+    d = np.sqrt(np.diag(S))
+    apart = np.abs(S / d / d[:, None]) - 2.0 * np.eye(len(S))
+    i, j = sorted(int(x) for x in np.unravel_index(np.argmax(apart), S.shape))
+    (which,) = _own_names(bound, [(i, j)])
+    return which, "the covariance matrix is singular, so that its smallest variance is zero"
+
+
+def _own_names(bound: Bound, pairs: list[tuple[int, int]]) -> list[str]:
+    """Return the canonical names of elements of the block at its slot."""
+    block = bound.block
+    per_slot = block.size // block.shape[0]
+    labels = block.names[bound.slot * per_slot : (bound.slot + 1) * per_slot]
+    if block.kind == "variance":
+        return [labels[i] for i, _ in pairs]
+    rows, columns = np.triu_indices(block.shape[-1])
+    place = {(int(i), int(j)): n for n, (i, j) in enumerate(zip(rows, columns, strict=True))}
+    return [labels[place[pair]] for pair in pairs]
 
 
 def failure_sentence(
@@ -66,12 +91,11 @@ def failure_sentence(
 ) -> str | None:
     """Say why there is no maximum and what to do; None where there is one."""
     if unlimited:
-        bound = next((b for b in bounds if b[0] == "innovation_cov"), bounds[0])
-        which = _sentence(layout.variables, *bound).partition(":")[0]
+        bound = next((b for b in bounds if b.block.family == "innovation_cov"), bounds[0])
         return (
-            f"the likelihood grows without limit as variance is lost ({which}): some score is "
-            "predicted without error. Look for a series that repeats another one or stays the "
-            "same within clients, and for a value far from all others."
+            f"the likelihood grows without limit as variance is lost ({_where(bound)[0]}): some "
+            "score is predicted without error. Look for a series that repeats another one or "
+            "stays the same within clients, and for a value far from all others."
         )
     if stray := [i for i in found.flat if i not in _held(layout, bounds)]:
         flat = listed([layout.names[i] for i in stray])
@@ -90,11 +114,10 @@ def failure_sentence(
 
 def _held(layout: Layout, bounds: list[Bound]) -> set[int]:
     """Elements of theta in covariances at a bound, where a flat direction means nothing."""
-    q = layout.k * (layout.k + 1) // 2
     held: set[int] = set()
-    for family, session, _ in bounds:
-        (block,) = [block for block in layout.blocks if block.family == family]
-        first = layout.slices[family].start + q * block.slots.index(session)
+    for bound in bounds:
+        q = bound.block.size // bound.block.shape[0]
+        first = layout.slices[bound.block.key].start + q * bound.slot
         held.update(range(first, first + q))
     return held
 

@@ -7,6 +7,18 @@ canonical names and a covariance; everything here then works on it.
 
 from alliancedyn.results.estimate import LEVEL, Estimate, Sample
 from alliancedyn.results.fit import Fit
-from alliancedyn.results.model import Model, Panel, Params, Scores
+from alliancedyn.results.model import ClientGroup, Model, Panel, Params, Scores
+from alliancedyn.results.scores import Observed
 
-__all__ = ["LEVEL", "Estimate", "Fit", "Model", "Panel", "Params", "Sample", "Scores"]
+__all__ = [
+    "LEVEL",
+    "ClientGroup",
+    "Estimate",
+    "Fit",
+    "Model",
+    "Observed",
+    "Panel",
+    "Params",
+    "Sample",
+    "Scores",
+]

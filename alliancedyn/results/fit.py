@@ -29,7 +29,7 @@ from alliancedyn.results.estimate import (
     estimates,
     tabulate,
 )
-from alliancedyn.results.model import Model, Panel, Params, Scores
+from alliancedyn.results.model import ClientGroup, Model, Panel, Params
 
 Array = NDArray[np.float64]
 
@@ -67,7 +67,7 @@ class Fit:
         Session numbers that the model covers.
     draws : DataFrame or None
         Posterior draws, columns = names.
-    data : Arrays or None
+    data : Observed or None
         The scores; None after `without_data`.
     """
 
@@ -85,7 +85,7 @@ class Fit:
     timing: dict[str, str]
     sessions: tuple[int, ...]
     draws: pd.DataFrame | None = None
-    data: Scores | None = None
+    data: scores.Observed | None = None
 
     def __post_init__(self) -> None:
         order = list(self.params.index)
@@ -342,7 +342,8 @@ class Fit:
             raise SpecificationError(f"{self.model.name} has no likelihood, so no fit indices.")
         used = self._scores(panel)
         clusters, why = scores.clusters(self.diagnostics.get("errors"), panel, used)
-        mean, cov = implied_moments(self._system())
+        (group,) = self._groups(used)
+        mean, cov = implied_moments(group.system)
         found = fit_indices(
             used.Y.reshape(len(used.Y), -1),
             loglik=self.loglik,
@@ -351,7 +352,7 @@ class Fit:
             cov=cov,
             trace=self.diagnostics.get("trace") if why is None else None,
             clusters=clusters,
-            names=[f"{name}@{t}" for t in self.sessions for name in self.variables],
+            names=[f"{name}@{t}" for t in self.sessions for name in used.variables],
         )
         return found if why is None else {**found, "reason_scaled": why}
 
@@ -375,8 +376,12 @@ class Fit:
 
         steps = effects.whole_number("horizon", horizon, 1)
         used = self._scores(panel)
-        mean, sd = forecast(self._system(), used.Y, steps)
-        keys = {"variable": list(self.variables)}
+        mean, sd = np.full(used.Y.shape, np.nan), np.full(used.Y.shape, np.nan)
+        for group in self._groups(used):
+            mean[group.rows], sd[group.rows] = forecast(
+                group.system, used.Y[group.rows], steps, group.inputs
+            )
+        keys = {"variable": list(used.variables)}
         return scores.in_rows(used.clients, self.sessions, keys, mean, sd)
 
     def states(self, panel: Panel | None = None) -> pd.DataFrame:
@@ -392,18 +397,22 @@ class Fit:
         """
         from alliancedyn.engine.smooth import smooth
 
-        system = self._system()
-        k, constant = len(self.variables), system.n_states - system.n_dynamic
-        if system.n_dynamic != k or constant not in (0, k):
-            raise SpecificationError(
-                f"{self.model.name} has {system.n_states} states that are not one within and at "
-                f"most one between part for each of {k} variables."
-            )
         used = self._scores(panel)
-        mean, sd = smooth(system, used.Y)
-        parts = ["within"] * k + ["between"] * constant
-        keys = {"variable": list(self.variables) * (1 + constant // k), "part": parts}
-        return scores.in_rows(used.clients, self.sessions, keys, mean, sd)
+        shape = (*used.Y.shape[:2], 2 * len(self.variables))
+        mean, sd = np.full(shape, np.nan), np.full(shape, np.nan)
+        stable = False
+        for group in self._groups(used):
+            weights = scores.parts(group)
+            stable |= bool(weights[:, len(self.variables) :].any())
+            mean[group.rows], sd[group.rows] = smooth(
+                group.system, used.Y[group.rows], group.inputs, weights
+            )
+        shown = shape[2] if stable else len(self.variables)
+        parts = ["within"] * len(self.variables) + ["between"] * len(self.variables)
+        keys = {"variable": list(self.variables) * 2, "part": parts}
+        keys = {key: labels[:shown] for key, labels in keys.items()}
+        cut = slice(shown)
+        return scores.in_rows(used.clients, self.sessions, keys, mean[..., cut], sd[..., cut])
 
     def without_data(self) -> Fit:
         """Return the fit without its scores: pickles small, shares safely.
@@ -417,7 +426,7 @@ class Fit:
         """Return a digest of the scores used, equal for fits to the same scores; None if lost."""
         if self.data is None:
             return self.diagnostics.get("fingerprint")
-        variables = tuple(sorted(self.variables))
+        variables = tuple(sorted(self.data.variables))
         return scores.fingerprint(scores.align(self.data, variables, self.sessions))
 
     def verdicts(self) -> list[str]:
@@ -439,12 +448,13 @@ class Fit:
     def _heading(self) -> str:
         return display.heading(self.model.name, self.variables, self.sample, self.loglik)
 
-    def _system(self) -> Any:
+    def _groups(self, used: scores.Observed) -> list[ClientGroup]:
         params = {str(name): float(value) for name, value in self.params.items()}
-        return self.model.state_space(params, self.variables, self.sessions)
+        return self.model.groups_of(params, used, self.variables)
 
     def _scores(self, panel: Panel | None) -> scores.Observed:
-        data = self.data if panel is None else panel.arrays()
-        if data is None:
+        if panel is not None:
+            return self.model.observe(panel, self.sessions, self.variables)
+        if self.data is None:
             raise DataError("This fit no longer holds its data. Pass panel=.")
-        return scores.observe(data, self.variables, self.sessions)
+        return self.data

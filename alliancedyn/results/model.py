@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,7 +30,7 @@ class Scores(Protocol):
         ...
 
     @property
-    def sessions(self) -> NDArray[np.int64]:
+    def sessions(self) -> Sequence[int] | NDArray[np.int64]:
         """Session numbers (T,), consecutive."""
         ...
 
@@ -74,8 +75,35 @@ class Model(Protocol):
         """Where it comes from."""
         ...
 
-    def state_space(
-        self, params: Params, variables: tuple[str, ...], sessions: tuple[int, ...]
-    ) -> StateSpace:
-        """Return the system matrices at ``params``."""
+    def observe(self, panel: Any, sessions: tuple[int, ...], variables: tuple[str, ...]) -> Any:
+        """Return what it sees of a panel, an :class:`~alliancedyn.results.Observed`."""
         ...
+
+    def groups_of(self, params: Params, data: Any, variables: tuple[str, ...]) -> list[ClientGroup]:
+        """Return the systems of all clients at ``params``, one for each group."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClientGroup:
+    """Clients whose systems have the same parameters.
+
+    Parameters
+    ----------
+    rows : (n,) int
+        Which of the observed clients.
+    system : StateSpace
+        Of items; lag matrices may be each client's own.
+    inputs : (n, T, q)
+        What pushes them.
+    reference : tuple of int
+        For each series, the item in whose units it is measured.
+    label : str, optional
+        Such as ``arm=1``.
+    """
+
+    rows: NDArray[np.int64]
+    system: StateSpace
+    inputs: Array
+    reference: tuple[int, ...]
+    label: str | None = None

@@ -11,38 +11,89 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError, listed
-from alliancedyn.results.model import Panel, Scores
+from alliancedyn.results.model import ClientGroup, Panel, Scores
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Observed:
-    """The n clients with a score: identifiers (n,), scores (n, T, k), therapist codes (n,).
+    """What a model sees of a panel: the n clients with a score.
 
-    ``seen`` (N,) says which clients of the panel they are.
+    Parameters
+    ----------
+    clients : (n,) object
+        Identifiers.
+    sessions : tuple of int
+        The T session numbers of the model.
+    variables : tuple of str
+        The p scores.
+    Y : (n, T, p)
+        Scores, NaN = missing.
+    days : (n, T)
+        Days since the client's first dated row, NaN = unknown.
+    therapist : (n,) int
+        Therapist codes, -1 = unknown.
+    covariates : (n, c)
+        Client-level numbers.
+    inputs : (n, T, q)
+        Session-level numbers; 0 where a client had no session.
+    group : (n,) int
+        Codes into ``groups``; all 0 without groups.
+    groups : tuple of str
+        Such as ``("arm=0", "arm=1")``; empty without groups.
+    seen : (N,) bool
+        Which clients of the panel these are.
     """
 
     clients: NDArray[Any]
+    sessions: tuple[int, ...]
+    variables: tuple[str, ...]
     Y: Array
+    days: Array
     therapist: NDArray[np.int64]
+    covariates: Array
+    inputs: Array
+    group: NDArray[np.int64]
+    groups: tuple[str, ...]
     seen: NDArray[np.bool_]
 
+    @classmethod
+    def of_scores(
+        cls, clients: NDArray[Any], sessions: tuple[int, ...], variables: tuple[str, ...], Y: Array
+    ) -> Observed:
+        """Return scores with nothing else known."""
+        n, n_sessions = Y.shape[:2]
+        return cls(
+            clients=clients,
+            sessions=tuple(int(session) for session in sessions),
+            variables=variables,
+            Y=Y,
+            days=np.full((n, n_sessions), np.nan),
+            therapist=np.full(n, -1),
+            covariates=np.zeros((n, 0)),
+            inputs=np.zeros((n, n_sessions, 0)),
+            group=np.zeros(n, np.int64),
+            groups=(),
+            seen=np.ones(n, bool),
+        )
 
-def observe(data: Scores, variables: tuple[str, ...], sessions: tuple[int, ...]) -> Observed:
-    """Return the scores of a fit's variables and sessions, clients without any left out."""
-    Y = align(data, variables, sessions)
-    seen = np.asarray(~np.isnan(Y).all(axis=(1, 2)))
-    return Observed(np.asarray(data.clients)[seen], Y[seen], np.asarray(data.therapist)[seen], seen)
+    def rows_by_group(self) -> list[tuple[str | None, NDArray[np.int64]]]:
+        """Return the clients of every group, (None, all) without groups."""
+        if not self.groups:
+            return [(None, np.arange(len(self.Y)))]
+        return [
+            (label, np.flatnonzero(self.group == code)) for code, label in enumerate(self.groups)
+        ]
 
 
 def align(data: Scores, variables: tuple[str, ...], sessions: tuple[int, ...]) -> Array:
-    """Return the scores (N, T, k) of a fit's variables and sessions; NaN where there are none.
+    """Return the scores (N, T, k) of some variables and sessions; NaN where there are none.
 
     Raises
     ------
     DataError
-        If the panel lacks a variable of the fit, or shares no session with it.
+        If the panel lacks a variable, or shares no session with these.
     """
     absent = [name for name in variables if name not in data.variables]
     if absent:
@@ -62,6 +113,16 @@ def align(data: Scores, variables: tuple[str, ...], sessions: tuple[int, ...]) -
     to, origin = (list(side) for side in zip(*shared, strict=True))
     Y[:, to] = data.Y[:, origin][:, :, columns]
     return Y
+
+
+def parts(group: ClientGroup) -> Array:
+    """Return the weights (T, 2 k, m) that make within and between parts of the states."""
+    loads = group.system.loadings[:, list(group.reference)]
+    within, between = loads.copy(), loads.copy()
+    d = group.system.n_dynamic
+    within[..., d:] = 0.0
+    between[..., :d] = 0.0
+    return np.concatenate([within, between], axis=1)
 
 
 def in_rows(

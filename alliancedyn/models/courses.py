@@ -1,0 +1,187 @@
+"""Growth factors: their loadings over sessions, means and starting values.
+
+Every series has an intercept and one or two slopes; the states stand series by series,
+``alliance, alliance.trend, symptoms, symptoms.trend``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine.assembly import block_diagonal, join
+from alliancedyn.engine.kalman import StateSpace
+from alliancedyn.engine.starting import Moments
+from alliancedyn.engine.system import Block, Matrices, ratios, vector
+from alliancedyn.errors import SpecificationError
+from alliancedyn.models.design import TREND, TREND2, Design
+
+Array = NDArray[np.float64]
+
+SLOPE_SHARE = 0.3  # starting SD of slopes: this share of a series' SD, over all sessions
+
+
+class Options(Protocol):
+    """The options of a specification that shape its courses."""
+
+    @property
+    def growth(self) -> str: ...  # noqa: D102
+    @property
+    def knot(self) -> int | None: ...  # noqa: D102
+    @property
+    def item_intercepts(self) -> str: ...  # noqa: D102
+
+
+def factor_names(spec: Options, design: Design) -> tuple[str, ...]:
+    """Return what the growth factors are called, series by series."""
+    ends = ("", TREND, TREND2) if spec.growth == "piecewise" else ("", TREND)
+    return tuple(v + end for v in design.variables for end in ends)
+
+
+def basis_blocks(spec: Options, design: Design) -> list[Block]:
+    """Return the free loadings of slopes, those between the first and the last session."""
+    if spec.growth != "free":
+        return []
+    scale = [float(design.elapsed[-1])] * design.k
+    return [ratios("basis", design.variables, scale, design.sessions[1:-1])]
+
+
+def growth_loadings(spec: Options, matrices: Matrices, design: Design) -> Array:
+    """Return the loadings of the factors, (..., T, k, r)."""
+    elapsed = design.elapsed
+    if spec.growth == "free":
+        inner = matrices["basis"]
+        ends = np.broadcast_to(elapsed[[0, -1], None], (2, design.k))
+        slopes = [join([ends[:1], inner, ends[1:]], -2)]
+    elif spec.growth == "log":
+        slopes = [_same(np.log1p(elapsed), design.k)]
+    elif spec.growth == "piecewise":
+        bend = _bend(spec, design)
+        slopes = [_same(np.minimum(elapsed, bend), design.k)]
+        slopes.append(_same(np.maximum(elapsed - bend, 0.0), design.k))
+    else:
+        slopes = [_same(elapsed, design.k)]
+    ones = np.ones_like(slopes[0])
+    return np.stack([ones, *slopes], axis=-1)
+
+
+def _same(loading: Array, k: int) -> Array:
+    return np.repeat(loading[:, None], k, axis=1)
+
+
+def _bend(spec: Options, design: Design) -> float:
+    """Return the sessions before the course bends."""
+    knot = spec.knot
+    if knot is None or not design.sessions[0] < knot < design.sessions[-1]:
+        raise SpecificationError(
+            f"knot={knot!r} is not between the first and the last session of the model, "
+            f"{design.sessions[0]} and {design.sessions[-1]}."
+        )
+    return float(knot - design.sessions[0])
+
+
+def mean_families(spec: Options, design: Design) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return the families of factor means: name, ending of the factor, series that have one.
+
+    The items of a series with several hold its level at the first session, and its whole course
+    if their intercepts are free.
+    """
+    plain = tuple(v for v in design.variables if v not in design.measured)
+    moving = plain if spec.item_intercepts == "free" else design.variables
+    families = [("intercept", "", plain), ("trend", TREND, moving)]
+    if spec.growth == "piecewise":
+        families.append(("trend2", TREND2, moving))
+    return [family for family in families if family[2]]
+
+
+def factor_mean_blocks(spec: Options, design: Design) -> list[Block]:
+    """Return the means of the growth factors."""
+    return [
+        vector(family, of, {v: design.units[v + end] for v in of})
+        for family, end, of in mean_families(spec, design)
+    ]
+
+
+def factor_means(spec: Options, matrices: Matrices, design: Design) -> Array:
+    """Return the means of the growth factors, (..., k, r); 0 where the items hold them."""
+    columns = {"": 0, TREND: 1, TREND2: 2}
+    r = 3 if spec.growth == "piecewise" else 2
+    given = [
+        (matrices[family][..., 0, :], of, columns[end])
+        for family, end, of in mean_families(spec, design)
+    ]
+    lead = np.broadcast_shapes(*(value.shape[:-1] for value, _, _ in given))
+    out = np.zeros((*lead, design.k, r), np.result_type(float, *(v for v, _, _ in given)))
+    for value, of, column in given:
+        out[..., [design.variables.index(v) for v in of], column] = value
+    return out
+
+
+def with_factors(system: StateSpace, loads: Array, between: Array, design: Design) -> StateSpace:
+    """Add growth factors to a system of deviations; ``loads`` (..., T, k, r)."""
+    k, r, d = design.k, loads.shape[-1], system.phi.shape[-1]
+    factors = d + np.arange(k * r).reshape(k, r)
+    ones = np.ones((*loads.shape[:-1], 1))
+    return replace(
+        system,
+        initial_cov=block_diagonal(system.initial_cov, between),
+        load_index=np.column_stack([np.arange(k), factors]),
+        load=np.concatenate([ones, loads], axis=-1),
+        load_at=design.at_every(2),
+        drive=np.zeros((d + k * r, 0)),
+    )
+
+
+def start_courses(spec: Options, rough: Moments, design: Design) -> Matrices:
+    """Return starting values of factor means and covariances."""
+    names, k = factor_names(spec, design), design.k
+    r = len(names) // k
+    sd = np.array([design.units[name] for name in names])
+    between = np.diag((SLOPE_SHARE * sd) ** 2)
+    first = np.arange(k) * r
+    between[np.ix_(first, first)] = rough.between
+    start: Matrices = {"between_cov": between[None]}
+    inner = design.n_sessions - 2
+    if spec.growth == "free":
+        start["basis"] = np.repeat(design.elapsed[1:-1, None], k, axis=1).reshape(inner, k)
+    loads = growth_loadings(spec, start, design)
+    course = np.stack(
+        [np.linalg.lstsq(loads[:, j], rough.mean[:, j], rcond=None)[0] for j in range(k)]
+    )
+    columns = {"": 0, TREND: 1, TREND2: 2}
+    for family, end, of in mean_families(spec, design):
+        at = [design.variables.index(v) for v in of]
+        start[family] = course[at, columns[end]][None]
+    return start
+
+
+def spread(loads: Array) -> Array:
+    """Lay loadings (..., T, k, r) on a series' own factors out on all, (..., T, k, k r)."""
+    k, r = loads.shape[-2:]
+    out = np.zeros((*loads.shape[:-1], k * r), loads.dtype)
+    for j in range(k):
+        out[..., j, j * r : (j + 1) * r] = loads[..., j, :]
+    return out
+
+
+def stack(parts: list[Array], axis: int) -> Array:
+    """Stack over sessions before the trailing axes, leading axes broadcast."""
+    shape = np.broadcast_shapes(*(part.shape for part in parts))
+    return np.stack([np.broadcast_to(part, shape) for part in parts], axis=axis)
+
+
+def carried(system: StateSpace, reached: Array, design: Design) -> StateSpace:
+    """Add factors that every series may carry along; ``reached`` (..., T, k, c)."""
+    k, d, c = design.k, system.phi.shape[-1], reached.shape[-1]
+    ones = np.ones((*reached.shape[:-1], 1))
+    everywhere = np.tile(d + np.arange(c), (k, 1))
+    return replace(
+        system,
+        load_index=np.column_stack([np.arange(k), everywhere]),
+        load=np.concatenate([ones, reached], axis=-1),
+        load_at=design.at_every(2),
+        drive=np.zeros((d + c, 0)),
+    )
