@@ -22,10 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alliancedyn.engine import names, starting
-from alliancedyn.engine.assembly import block_diagonal
+from alliancedyn.engine.assembly import block_diagonal, join
 from alliancedyn.engine.kalman import StateSpace
 from alliancedyn.engine.likelihood import NOTHING, Implied
-from alliancedyn.engine.system import EVERY, Block, Matrices, covariance, entries, ratios, vector
+from alliancedyn.engine.system import (
+    EVERY,
+    Block,
+    Matrices,
+    covariance,
+    entries,
+    matrix,
+    ratios,
+    vector,
+)
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.courses import (
     basis_blocks,
@@ -40,7 +49,7 @@ from alliancedyn.models.courses import (
     start_courses,
     with_factors,
 )
-from alliancedyn.models.design import NEXT, Design
+from alliancedyn.models.design import Design
 from alliancedyn.models.means import mean_blocks, session_means, start_means
 from alliancedyn.models.specification import Specification
 from alliancedyn.models.within import (
@@ -158,7 +167,7 @@ class ALT(LCMSR):
 
     From the second session on y_it = intercept_i + lambda_t trend_i + phi y_{i,t-1} + v_it: a
     course and lagged effects of the scores themselves. The first session is predetermined: it has
-    a mean, variances and covariances with the factors of its own.
+    a mean, variances and covariances with the factors of its own, which are unrestricted.
 
     Intercept and slope are not those of the scores, because phi carries the past along.
     """
@@ -192,9 +201,11 @@ class ALT(LCMSR):
         """Return lagged effects, innovations, first session with factors, and means."""
         plain = tuple(v for v in design.variables if v not in design.measured)
         first = [vector("mean", plain, design.units, design.sessions[:1])] if plain else []
+        factors = self.static(design)
         return [
-            *(block for block in within_blocks(self, design) if block.family != "initial_cov"),
-            _joint_block(self.static(design), design),
+            *within_blocks(self, design),
+            covariance("between_cov", factors, design.units),
+            _first_with_factors(factors, design),
             *basis_blocks(self, design),
             *factor_mean_blocks(self, design),
             *first,
@@ -203,8 +214,11 @@ class ALT(LCMSR):
     def assemble(self, matrices: Matrices, design: Design) -> StateSpace:
         """Return y = mean + B f + w with B_1 = 0, B_t = phi_t B_{t-1} + Lambda_t."""
         k = design.k
-        joint = matrices["between_cov"][..., 0, :, :]
-        part = within(self, {**matrices, "initial_cov": joint[..., None, :k, :k]}, design)
+        part = within(self, matrices, design)
+        between = matrices["between_cov"][..., 0, :, :]
+        shared = matrices["initial_between_cov"][..., 0, :, :]
+        beside = np.swapaxes(shared, -1, -2)
+        joint = join([join([part.initial, shared], -1), join([beside, between], -1)], -2)
         loads = spread(growth_loadings(self, matrices, design))
         factors = factor_means(self, matrices, design)
         flat = factors.reshape(*factors.shape[:-2], -1, 1)
@@ -232,13 +246,10 @@ class ALT(LCMSR):
         r = len(factors) // k
         pass_on = np.kron(keep, np.eye(r))
         factors = pass_on @ factors @ pass_on.T
-        shared = rough.between @ keep.T
-        joint = np.zeros((k + len(factors),) * 2)
-        joint[:k, :k], joint[k:, k:] = first, factors
-        at = k + np.arange(k) * r
-        joint[:k, at] = shared
-        joint[at, :k] = shared.T
-        start["between_cov"] = joint[None]
+        shared = np.zeros((k, len(factors)))
+        shared[:, np.arange(k) * r] = rough.between @ keep.T
+        start["between_cov"], start["initial_cov"] = factors[None], first[None]
+        start["initial_between_cov"] = 0.8 * shared[None]
         for family, end, of in mean_families(self, design):
             if end == "" and len(of) == k:
                 start[family] = (keep @ rough.mean[0])[None]
@@ -247,20 +258,11 @@ class ALT(LCMSR):
         return start
 
 
-def _joint_block(factors: tuple[str, ...], design: Design) -> Block:
-    """Return the covariance of the first session's scores and the growth factors."""
-    v = design.variables
-    joint = covariance("between_cov", (*(name + NEXT for name in v), *factors), design.units)
-    labels = iter(
-        names.label("initial_cov", v[i], v[j])
-        if j < len(v)
-        else names.label("initial_between_cov", v[i], factors[j - len(v)])
-        if i < len(v)
-        else names.label("between_cov", factors[i - len(v)], factors[j - len(v)])
-        for i in range(len(v) + len(factors))
-        for j in range(i, len(v) + len(factors))
-    )
-    return replace(joint, names=tuple(labels))
+def _first_with_factors(factors: tuple[str, ...], design: Design) -> Block:
+    """Return the covariances of the first session's scores with the growth factors."""
+    block = matrix("initial_between_cov", design.variables, factors, design.units)
+    products = [design.units[v] * design.units[f] for v in design.variables for f in factors]
+    return replace(block, scale=tuple(products))
 
 
 @dataclass(frozen=True, repr=False)
