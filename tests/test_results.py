@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from made_fits import (
     AFTER_BEFORE,
+    MadeModel,
     known_params,
     make_fit,
     make_scores,
@@ -24,7 +25,7 @@ from alliancedyn.engine import names, var
 from alliancedyn.engine.moments import implied_moments
 from alliancedyn.errors import DataError, SpecificationError
 from alliancedyn.models import RICLPM
-from alliancedyn.results import Estimate, Fit
+from alliancedyn.results import Estimate, Fit, Observed
 from alliancedyn.simulate import Dynamics, simulate
 
 ROLES = ("alliance", "symptoms")
@@ -475,6 +476,25 @@ class TestShocksAndLongRun:
         assert found.se == pytest.approx(draws.std(), rel=0.03)
 
 
+class Held:
+    """A panel that holds these scores, and the site of every client."""
+
+    def __init__(self, scores: Observed) -> None:
+        self.scores = scores
+
+    def arrays(self) -> Observed:
+        return self.scores
+
+    def client_values(self, name: str) -> np.ndarray:
+        assert name == "site"
+        return np.array([f"S{i % 12}" for i in range(len(self.scores.Y))], dtype=object)
+
+
+def seen_by_the_model(scores: Observed) -> Observed:
+    """Return what a fit keeps of a panel."""
+    return MadeModel().observe(Held(scores), tuple(range(1, 9)), ROLES)
+
+
 class TestScores:
     Y = np.random.default_rng(8).normal(size=(6, 8, 2)) + np.array([1.0, 2.0])
 
@@ -484,7 +504,7 @@ class TestScores:
         Y[0, 4:] = np.nan
         Y[3] = np.nan
         Y[2, 2, 1] = np.nan
-        return make_fit(known_params(), data=make_scores(Y, ROLES))
+        return make_fit(known_params(), data=seen_by_the_model(make_scores(Y, ROLES)))
 
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and covariance of (within, between, scores), by brute force."""
@@ -538,26 +558,25 @@ class TestScores:
         np.testing.assert_allclose(row["mean"] + [1.0, 2.0], with_scores.data.Y[1, 2])
 
     def test_without_data_a_panel_is_asked_for(self, with_scores: Fit) -> None:
-        class Held:
-            def arrays(self):
-                return with_scores.data
-
         bare = with_scores.without_data()
         assert bare.data is None
         for call in (bare.predict, bare.states, bare.fit_indices):
             with pytest.raises(DataError, match="Pass panel="):
                 call()
-        pd.testing.assert_frame_equal(bare.predict(panel=Held()), with_scores.predict())
+        pd.testing.assert_frame_equal(
+            bare.predict(panel=Held(with_scores.data)), with_scores.predict()
+        )
         assert bare.fingerprint() == with_scores.fingerprint()
 
     def test_another_panel_is_matched_by_name_and_session(self, with_scores: Fit) -> None:
         """Columns in another order, a further variable, sessions from 0: the same forecasts."""
         Y = with_scores.data.Y
-        wide = np.concatenate([np.full((6, 8, 1), 9.0), Y[:, :, ::-1]], axis=2)
-        wide = np.concatenate([np.full((6, 1, 3), 5.0), wide], axis=1)
+        wide = np.concatenate([np.full((5, 8, 1), 9.0), Y[:, :, ::-1]], axis=2)
+        wide = np.concatenate([np.full((5, 1, 3), 5.0), wide], axis=1)
         other = make_scores(wide, ("mood", "symptoms", "alliance"), first=0)
-        moved = replace(with_scores, data=other)
-        pd.testing.assert_frame_equal(moved.predict(), with_scores.predict())
+        other = replace(other, clients=with_scores.data.clients)
+        pd.testing.assert_frame_equal(with_scores.predict(panel=Held(other)), with_scores.predict())
+        moved = replace(with_scores, data=seen_by_the_model(other))
         assert moved.fingerprint() == with_scores.fingerprint()
 
     @pytest.mark.parametrize(
@@ -569,7 +588,7 @@ class TestScores:
     ) -> None:
         data = make_scores(self.Y, variables, first=first)
         with pytest.raises(DataError, match=message):
-            replace(with_scores, data=data).predict()
+            with_scores.predict(panel=Held(data))
 
     def test_fingerprint_knows_scores_but_not_their_order(self, with_scores: Fit) -> None:
         Y = with_scores.data.Y
@@ -578,7 +597,7 @@ class TestScores:
             with_scores, data=make_scores(np.concatenate([Y, np.full((1, 8, 2), np.nan)]), ROLES)
         )
         changed = replace(with_scores, data=make_scores(np.where(Y[1, 1, 1] < Y, 0.0, Y), ROLES))
-        turned = replace(with_scores, variables=ROLES[::-1])
+        turned = replace(with_scores, data=make_scores(Y[..., ::-1], ROLES[::-1]))
         prints = [f.fingerprint() for f in (with_scores, shuffled, padded, turned)]
         assert len(set(prints)) == 1
         assert changed.fingerprint() != prints[0]
@@ -593,8 +612,7 @@ class TestFitIndices:
         rng = np.random.default_rng(6)
         k, params = 2, known_params()
         Y = rng.normal(size=(self.n, 1, k)) + rng.normal(size=(self.n, 3, k)) + [1.0, 2.0]
-        data = make_scores(Y, ROLES)
-        data.therapist = np.arange(self.n) % 12
+        data = replace(make_scores(Y, ROLES), therapist=np.arange(self.n) % 12)
         made = make_fit(params, sessions=self.sessions, data=data, **changes)
         wide = Y.reshape(self.n, -1)
         mean, cov = implied_moments(made.model.state_space(params, ROLES, self.sessions))
@@ -621,16 +639,7 @@ class TestFitIndices:
         bare = site.fit_indices()
         assert "pass panel=" in bare["reason_scaled"] and "chisq_scaled" not in bare
         assert bare["chisq"] == found["chisq"]
-
-        class Held:
-            def arrays(self):
-                return site.data
-
-            def client_values(self, name: str):
-                assert name == "site"
-                return np.array([f"S{i % 12}" for i in range(60)], dtype=object)
-
-        again = site.fit_indices(panel=Held())
+        again = site.fit_indices(panel=Held(site.data))
         assert again["chisq_scaled"] == pytest.approx(found["chisq_scaled"])
         robustly = replace(therapist, diagnostics={**therapist.diagnostics, "errors": "robust"})
         assert robustly.fit_indices()["chisq_scaled"] != pytest.approx(found["chisq_scaled"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -30,6 +32,18 @@ def joint_states(system: StateSpace) -> Array:
     return V.reshape(T * m, T * m)
 
 
+def state_means(system: StateSpace, inputs: Array) -> Array:
+    """Means of all states that known inputs (N, T, q) make, (N, T m)."""
+    T, m, d = system.n_sessions, system.n_states, system.n_dynamic
+    out = np.zeros((len(inputs), T, m))
+    for t in range(T):
+        out[:, t] = inputs[:, t] @ system.drive.T
+        if t > 0:
+            out[:, t, :d] += out[:, t - 1, :d] @ system.phi[system.phi_at[t]].T
+            out[:, t, d:] += out[:, t - 1, d:]
+    return out.reshape(len(inputs), -1)
+
+
 def loadings(system: StateSpace) -> Array:
     T, p, m = system.n_sessions, len(system.load_index), system.n_states
     Z = np.zeros((T, p, T, m))
@@ -39,28 +53,42 @@ def loadings(system: StateSpace) -> Array:
     return Z.reshape(T * p, T * m)
 
 
-@pytest.mark.parametrize("traits", [True, False])
-def test_smoothed_states_are_conditional_normals(traits: bool) -> None:
-    system = random_system(3, 5, 2, traits)
-    Y = random_scores(5, 12, 5)
-    mean, sd = smooth.smooth(system, Y)
-    V, Z = joint_states(system), loadings(system)
-    level, C = implied_moments(system)
+def made(seed: int, traits: bool = True, q: int = 0) -> tuple[StateSpace, Array, Array, Array]:
+    """Return a system, scores, inputs, and the mean of every client's scores."""
+    system = random_system(seed, 5, 2, traits, q=q)
+    Y = random_scores(seed + 2, 12, 5)
+    inputs = np.random.default_rng(seed).standard_normal((12, 5, q))
+    level = implied_moments(system)[0] + state_means(system, inputs) @ loadings(system).T
+    return system, Y, inputs, level
+
+
+@pytest.mark.parametrize(("traits", "q"), [(True, 0), (False, 0), (True, 2)])
+def test_smoothed_states_are_conditional_normals(traits: bool, q: int) -> None:
+    system, Y, inputs, level = made(3, traits, q)
+    weights = np.random.default_rng(1).standard_normal((5, 3, system.n_states))
+    mean, sd = smooth.smooth(system, Y, inputs)
+    sums, sd_of_sums = smooth.smooth(system, Y, inputs, weights)
+    V, Z, C = joint_states(system), loadings(system), implied_moments(system)[1]
+    wide = np.zeros((5, 3, 5, system.n_states))
+    wide[np.arange(5), :, np.arange(5)] = weights
+    W = wide.reshape(15, -1)
     for i, row in enumerate(Y.reshape(len(Y), -1)):
         seen = ~np.isnan(row)
         B = np.linalg.solve(C[np.ix_(seen, seen)], Z[seen] @ V).T
-        np.testing.assert_allclose(mean[i].ravel(), B @ (row - level)[seen], atol=1e-9)
-        variance = np.diag(V - B @ Z[seen] @ V)
-        np.testing.assert_allclose(sd[i].ravel() ** 2, variance, atol=1e-8)
+        states = state_means(system, inputs)[i] + B @ (row - level[i])[seen]
+        P = V - B @ Z[seen] @ V
+        np.testing.assert_allclose(mean[i].ravel(), states, atol=1e-9)
+        np.testing.assert_allclose(sd[i].ravel() ** 2, np.diag(P), atol=1e-8)
+        np.testing.assert_allclose(sums[i].ravel(), W @ states, atol=1e-8)
+        np.testing.assert_allclose(sd_of_sums[i].ravel() ** 2, np.diag(W @ P @ W.T), atol=1e-7)
 
 
-@pytest.mark.parametrize("horizon", [1, 2])
-def test_forecasts_are_conditional_normals(horizon: int) -> None:
-    system = random_system(4, 5)
-    Y = random_scores(6, 10, 5)
-    mean, sd = smooth.forecast(system, Y, horizon)
+@pytest.mark.parametrize(("horizon", "q"), [(1, 0), (2, 0), (2, 2)])
+def test_forecasts_are_conditional_normals(horizon: int, q: int) -> None:
+    system, Y, inputs, level = made(4, q=q)
+    mean, sd = smooth.forecast(system, Y, horizon, inputs)
     assert np.isnan(mean[:, :horizon]).all()
-    level, C = implied_moments(system)
+    C = implied_moments(system)[1]
     p = Y.shape[2]
     for t in range(horizon, 5):
         target = slice(t * p, (t + 1) * p)
@@ -69,18 +97,35 @@ def test_forecasts_are_conditional_normals(horizon: int) -> None:
             seen[(t - horizon + 1) * p :] = False
             B = np.linalg.solve(C[np.ix_(seen, seen)], C[seen][:, target]).T
             np.testing.assert_allclose(
-                mean[i, t], level[target] + B @ (row - level)[seen], atol=1e-9
+                mean[i, t], level[i, target] + B @ (row - level[i])[seen], atol=1e-9
             )
             expected = np.diag(C[target, target] - B @ C[seen][:, target])
             np.testing.assert_allclose(sd[i, t] ** 2, expected, atol=1e-9)
 
 
+def test_every_client_may_have_a_system_of_its_own() -> None:
+    systems = [random_system(seed, 5) for seed in range(4)]
+    Y = random_scores(11, 4, 5)
+    joint = replace(
+        systems[0],
+        phi=np.stack([one.phi for one in systems]),
+        psi=np.stack([one.psi for one in systems]),
+    )
+    for method in (smooth.smooth, smooth.forecast):
+        together = method(joint, Y)
+        for i, one in enumerate(systems):
+            alone = replace(systems[0], phi=one.phi, psi=one.psi)
+            for found, expected in zip(together, method(alone, Y[i : i + 1]), strict=True):
+                np.testing.assert_allclose(found[i], expected[0], rtol=1e-10, atol=1e-10)
+
+
 def test_states_add_up_to_the_score_where_there_is_no_noise() -> None:
     system = random_system(7, 4)
-    system = StateSpace(**{**vars(system), "noise": np.zeros(2)})
+    system = replace(system, noise=np.zeros_like(system.noise))
     Y = random_scores(8, 20, 4)
     mean, _ = smooth.smooth(system, Y)
-    fitted = system.mean + np.einsum("pm,ntm->ntp", loadings(system)[:2, : system.n_states], mean)
+    states = mean.reshape(len(Y), -1)
+    fitted = system.mean[system.mean_at] + (states @ loadings(system).T).reshape(Y.shape)
     np.testing.assert_allclose(fitted[~np.isnan(Y)], Y[~np.isnan(Y)], atol=1e-9)
 
 
