@@ -146,7 +146,9 @@ def test_unknown_errors_are_refused(errors: str, fragment: str) -> None:
 def test_no_convergence_raises_with_the_fit_or_returns_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from alliancedyn.engine import maximise
 
-    monkeypatch.setattr(maximise, "_search", lambda objective, start: (start, 1))
+    monkeypatch.setattr(
+        maximise, "_search", lambda objective, start: maximise._End(start, -1e4, True, 1)
+    )
     monkeypatch.setattr(maximise, "_polish", _unpolished)
     with pytest.raises(ConvergenceError, match="log-likelihood still to gain") as raised:
         RICLPM().fit(panel(COMPLETE, "panel"))

@@ -175,7 +175,17 @@ def _preconditioner(scores: Array) -> Array:
     return (inverse + inverse.T) / 2.0
 
 
-def _search(objective: Objective, start: Array) -> tuple[Array, int]:
+@dataclass(frozen=True)
+class _End:
+    """Where a search ended, its log-likelihood, whether it says so itself, evaluations used."""
+
+    theta: Array
+    loglik: float
+    settled: bool
+    evaluations: int
+
+
+def _search(objective: Objective, start: Array) -> _End:
     n_clients = len(scores := objective.scores(start))
     root = np.linalg.cholesky(_preconditioner(scores) * n_clients)
 
@@ -189,7 +199,9 @@ def _search(objective: Objective, start: Array) -> tuple[Array, int]:
         negative, np.zeros_like(start), jac=True, method="BFGS",
         options={"gtol": 1e-6, "maxiter": 500},
     )  # fmt: skip
-    return start + root @ found.x, int(found.nfev) + 1
+    settled = float(np.abs(found.jac).max()) < 1e-4
+    end = start + root @ found.x
+    return _End(end, -float(found.fun) * n_clients, settled, int(found.nfev) + 1)
 
 
 def _polish(objective: Objective, theta: Array, steps: int = 8) -> tuple[Maximum, int]:
@@ -248,22 +260,20 @@ def maximise(objective: Objective, starts: Sequence[Array] | None = None) -> Max
     SpecificationError
         If the likelihood does not exist at any start.
     """
-    ends: list[Maximum] = []
-    used = 0
-    for start in [objective.start] if starts is None else starts:
-        if not np.isfinite(objective.value_and_score(start)[0]):
-            continue
-        theta, evaluations = _search(objective, start)
-        found, polishing = _polish(objective, theta)
-        used += evaluations + polishing + 1
-        ends.append(found)
-    if not ends:
+    usable = [
+        start
+        for start in ([objective.start] if starts is None else starts)
+        if np.isfinite(objective.value_and_score(start)[0])
+    ]
+    if not usable:
         raise SpecificationError(
             "The likelihood does not exist at the starting values. Check the scores for a series "
             "that hardly varies, or give the model fewer parameters."
         )
-    best = max(ends, key=lambda end: end.loglik)
-    lower = [e.loglik for e in ends if e.converged and e.loglik < best.loglik - DISTINCT]
+    ends = sorted((_search(objective, start) for start in usable), key=lambda end: -end.loglik)
+    best, polishing = _polish(objective, ends[0].theta)
+    used = polishing + sum(end.evaluations + 1 for end in ends)
+    lower = [end.loglik for end in ends if end.settled and end.loglik < best.loglik - DISTINCT]
     return replace(best, evaluations=used, lower=tuple(lower))
 
 

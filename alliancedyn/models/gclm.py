@@ -37,7 +37,6 @@ class GCLM(Specification):
 
     name: ClassVar[str] = "GCLM"
     fewest_sessions: ClassVar[int] = 5
-    bends: ClassVar[tuple[str, ...]] = ("phi", "unit_loading", "initial_cov", "innovation_cov")
     assumptions: ClassVar[tuple[str, ...]] = (
         "Stable differences between clients act on every session anew, through unit effects whose "
         "weight may change.",
@@ -57,6 +56,10 @@ class GCLM(Specification):
         """Return the values that options with a choice can take."""
         only = {"initial": ("free",), "order": (1,), "unit_loadings": ("free", "equal")}
         return {**super().choices(), **only}
+
+    def bends(self) -> tuple[str, ...]:
+        """Return the parameters by which the derivative of the system is not constant."""
+        return ("phi", "step", "unit_loading")
 
     def moves_loads(self) -> bool:
         """Say whether loadings depend on parameters."""

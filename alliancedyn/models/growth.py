@@ -90,7 +90,6 @@ class LCMSR(Specification):
 
     name: ClassVar[str] = "LCM-SR"
     fewest_sessions: ClassVar[int] = 4
-    bends: ClassVar[tuple[str, ...]] = ("basis",)
     assumptions: ClassVar[tuple[str, ...]] = (
         "Every client's course has the chosen shape; what departs from it is within-client change.",
         _NO_U,
@@ -117,6 +116,10 @@ class LCMSR(Specification):
                 f"growth={self.growth!r} with knot={self.knot!r}: give the session at which the "
                 'course bends with growth="piecewise", and only then.'
             )
+
+    def bends(self) -> tuple[str, ...]:
+        """Return the parameters by which the derivative of the system is not constant."""
+        return ("basis", "trend") if self.growth == "free" else ()
 
     def moves_loads(self) -> bool:
         """Say whether loadings depend on parameters."""
@@ -174,7 +177,6 @@ class ALT(LCMSR):
 
     __doc__ = f"{__doc__}\n{LCMSR.__doc__}"
     name: ClassVar[str] = "ALT"
-    bends: ClassVar[tuple[str, ...]] = ("phi", "basis", "intercept", "trend", "trend2", "mean")
     assumptions: ClassVar[tuple[str, ...]] = (
         "Lagged effects act on whole scores, stable differences included, not on deviations from "
         "a client's own course.",
@@ -192,6 +194,10 @@ class ALT(LCMSR):
     def choices(cls) -> dict[str, tuple[Any, ...]]:
         """Return the values that options with a choice can take."""
         return {**super().choices(), "means": ("growth",), "initial": ("free",), "order": (1,)}
+
+    def bends(self) -> tuple[str, ...]:
+        """Return the parameters by which the derivative of the system is not constant."""
+        return ("phi", "step", "basis", "intercept", "trend", "trend2", "mean")
 
     def moves_loads(self) -> bool:
         """Say whether loadings depend on parameters."""
@@ -279,7 +285,6 @@ class LatentChange(LCMSR):
     measurement_var: Mapping[str, float] | str | None = "free"
 
     name: ClassVar[str] = "Latent change"
-    bends: ClassVar[tuple[str, ...]] = ("self", "coupling", "intercept", "trend")
     assumptions: ClassVar[tuple[str, ...]] = (
         "Every client's true score changes by a constant of their own and in proportion to the "
         "present scores, deterministically unless innovations are added.",
@@ -305,6 +310,10 @@ class LatentChange(LCMSR):
             "growth": ("linear",),
         }
         return {**super().choices(), **only}
+
+    def bends(self) -> tuple[str, ...]:
+        """Return the parameters by which the derivative of the system is not constant."""
+        return ("self", "coupling", "intercept", "trend")
 
     def moves_loads(self) -> bool:
         """Say whether loadings depend on parameters."""

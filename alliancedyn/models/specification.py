@@ -124,7 +124,6 @@ class Specification:
     assumptions: ClassVar[tuple[str, ...]]
     references: ClassVar[tuple[str, ...]]
     fewest_sessions: ClassVar[int] = 2
-    bends: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -146,6 +145,10 @@ class Specification:
 
     def static(self, design: Design) -> tuple[str, ...]:
         """Return what the stable states are called: those that covariates shift."""
+        return ()
+
+    def bends(self) -> tuple[str, ...]:
+        """Return the parameters by which the derivative of the system is not constant."""
         return ()
 
     def moves_loads(self) -> bool:
@@ -268,7 +271,7 @@ class Specification:
             pushed = push(self, series, matrices, design)
             return observe(self, pushed, matrices, design)
 
-        bent = self.bends
+        bent = self.bends()
         if self.initial == "stationary":
             bent = (*bent, "phi", "phi2", "innovation_cov")
         if design.measured:
