@@ -5,9 +5,9 @@
 
 Four worlds (``trend_demonstrations.toml``) meet two kinds of analysis. *Regressions* of
 (a_t, s_t) on (a_{t-1}, s_{t-1}) within clients, with five corrections: simulated, and exact for
-infinitely many clients. The *ladder* of models that `alliancedyn.studies.analysis` climbs: bias,
-coverage, verdicts. Written are ``trends_regressions.csv``, ``trends_ladder.csv``, two figures
-(``trends_regressions.png``, ``trends_ladder.png``) and ``trends.md``, the tables as a page.
+infinitely many clients. The *ladder* of models that `alliancedyn.studies.analysis` climbs, and the
+LCM-SR: bias, coverage, verdicts. Written are ``trends_regressions.csv``, ``trends_ladder.csv``,
+two figures (``trends_regressions.png``, ``trends_ladder.png``) and ``trends.md``, the tables.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from alliancedyn import Dynamics, GrowthCurve, compare_directions, plot, simulate
+from alliancedyn import LCMSR, Dynamics, GrowthCurve, compare_directions, plot, simulate
 from alliancedyn.errors import AllianceDynError
 from alliancedyn.plot.style import STYLE, look, styled
 from alliancedyn.replicate import Failure, replicate
@@ -49,6 +49,13 @@ CORRECTIONS = {  # degree of the client's polynomial, session effects, lines tak
     "line + session": (1, True, False),
     "line first": (1, False, True),
 }
+LADDER = {
+    **FAMILIES,
+    "lcm-sr": Family("lcm-sr", "LCM-SR (straight means)", LCMSR()),
+    "lcm-sr-session-means": Family(
+        "lcm-sr-session-means", "LCM-SR (session means)", LCMSR(means="free")
+    ),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -63,8 +70,11 @@ def main(arguments: list[str] | None = None) -> None:
     published = asked.full and asked.out is None
     out = asked.out or (RESULTS if asked.full else Path("trends"))
     size = "full" if asked.full else "small"
-    regressions = run_regressions(config, asked.panels or config["regressions"][size], asked.jobs)
-    ladder = run_ladder(config, asked.panels or config["ladder"][size], asked.jobs)
+    for study in ("regressions", "ladder"):
+        config[study].update(config[study][size])
+        config[study]["panels"] = asked.panels or config[study]["panels"]
+    regressions = run_regressions(config, asked.jobs)
+    ladder = run_ladder(config, asked.jobs)
     write(config, regressions, ladder, out)
     if published:
         PAGE_FIGURES.mkdir(parents=True, exist_ok=True)
@@ -170,9 +180,9 @@ class Regressions:
         return estimates(simulate_scores(self.truth, self.clients, self.sessions, rng))
 
 
-def run_regressions(config: dict[str, Any], panels: int, jobs: int) -> pd.DataFrame:
+def run_regressions(config: dict[str, Any], jobs: int) -> pd.DataFrame:
     """Return one row per world, number of sessions, correction and lagged effect."""
-    rows = []
+    rows, panels = [], config["regressions"]["panels"]
     for name, sessions, seed in cells(config, "regressions"):
         truth = world(config, name)
         task = Regressions(truth, config["regressions"]["clients"], sessions)
@@ -228,7 +238,7 @@ class Climb:
         """Simulate a panel and climb."""
         panel = simulate(self.truth, self.clients, self.sessions, seed=seed)
         own = int(seed.generate_state(1)[0])  # for further starting values, should there be any
-        return [self._step(FAMILIES[key], panel, own) for key in self.families]
+        return [self._step(LADDER[key], panel, own) for key in self.families]
 
     def _step(self, family: Family, panel: Any, seed: int) -> Rung:
         try:
@@ -249,19 +259,19 @@ class Climb:
         )
 
 
-def run_ladder(config: dict[str, Any], panels: int, jobs: int) -> pd.DataFrame:
+def run_ladder(config: dict[str, Any], jobs: int) -> pd.DataFrame:
     """Return one row per world, number of sessions, model and cross-lagged effect."""
     families = tuple(config["ladder"]["families"])
     tables = []
     for name, sessions, seed in cells(config, "ladder"):
         truth = world(config, name)
         task = Climb(truth, config["ladder"]["clients"], sessions, families)
-        climbs = replicate(task, panels, seed, jobs)
+        climbs = replicate(task, config["ladder"]["panels"], seed, jobs)
         for i, key in enumerate(families):
             rungs = [Rung(failure=c.error) if isinstance(c, Failure) else c[i] for c in climbs]
             table = describe(rungs, truth)
             where = {"world": name, "sessions": sessions, "family": key}
-            where["label"] = FAMILIES[key].label
+            where["label"] = LADDER[key].label
             for place, (column, value) in enumerate(where.items()):
                 table.insert(place, column, value)
             table["clients"], table["seed"] = task.clients, seed
@@ -314,9 +324,10 @@ def write(
 ) -> None:
     """Write tables, figures and page into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in (("regressions", regressions), ("ladder", ladder)):
-        target = out / f"trends_{name}.csv"
+    files = out / "trends_regressions.csv", out / "trends_ladder.csv"
+    for target, table in zip(files, (regressions, ladder), strict=True):
         table.to_csv(target, index=False, float_format="%.6g", lineterminator="\n")
+    regressions, ladder = map(pd.read_csv, files)  # figures and page show what the files hold
     titles = {name: own["title"] for name, own in config["worlds"].items()}
     plot.save(draw_regressions(regressions, titles), out / FIGURES[0])
     plot.save(draw_ladder(ladder, titles), out / FIGURES[1])
@@ -396,7 +407,7 @@ def draw_ladder(ladder: pd.DataFrame, titles: dict[str, str]) -> np.ndarray:
     forward = ladder[ladder["parameter"] == FORWARD]
     labels = list(dict.fromkeys(forward["label"]))
     with styled():
-        axes = plot.panels(len(titles), (11.0, 3.6), share_y=True)
+        axes = plot.panels(len(titles), (11.0, 0.9 + 0.55 * len(labels)), share_y=True)
         for ax, (name, title) in zip(axes, titles.items(), strict=True):
             some = forward[forward["world"] == name]
             for j, (sessions, rows) in enumerate(some.groupby("sessions")):
@@ -410,13 +421,14 @@ def draw_ladder(ladder: pd.DataFrame, titles: dict[str, str]) -> np.ndarray:
             _mark_truth(ax.axvline, some)
             ax.set_title(title)
             ax.set_xlabel("alliance → symptoms")
+            ax.xaxis.set_major_locator(MaxNLocator(4))
         axes[0].set_yticks([-i for i in range(len(labels))], labels)
         axes[0].legend(loc="lower left")
     return axes
 
 
-def _mark_truth(draw: Any, rows: pd.DataFrame) -> Axes:
-    return draw(rows["true"].iloc[0], color=STYLE["axes.labelcolor"], linewidth=0.8)
+def _mark_truth(draw: Any, rows: pd.DataFrame) -> None:
+    draw(rows["true"].iloc[0], color=STYLE["axes.labelcolor"], linewidth=0.8)
 
 
 if __name__ == "__main__":
