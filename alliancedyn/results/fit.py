@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import log
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,9 @@ from alliancedyn.results.estimate import (
     tabulate,
 )
 from alliancedyn.results.model import ClientGroup, Model, Panel, Params
+
+if TYPE_CHECKING:
+    from alliancedyn.results.profile import ProfileEstimate
 
 Array = NDArray[np.float64]
 
@@ -166,6 +169,44 @@ class Fit:
             raise SpecificationError(
                 f"{name!r} is not a parameter of this fit. Use for example {listed(near)}."
             ) from missing
+
+    def profile(
+        self,
+        quantity: str | Callable[[Params], float],
+        level: float = LEVEL,
+        panel: Panel | None = None,
+    ) -> ProfileEstimate:
+        """Estimate a parameter, or any smooth function of them, with its profile interval.
+
+        The interval holds every value c at which 2 (l_max - l_p(c)) is below the chi-square
+        quantile (1 df), l_p(c) being the log-likelihood maximized with the quantity held at c.
+        With robust errors the quantile is multiplied by robust over plain variance.
+
+        Parameters
+        ----------
+        quantity : str or callable
+            Canonical name, or a function as in `derive`.
+        level : float
+            Coverage of the interval.
+        panel : SessionPanel, optional
+            The one that was fitted, after `without_data`.
+
+        Returns
+        -------
+        ProfileEstimate
+            ``notes`` says why an end is at a bound or infinite; ``p_value`` is that of the
+            likelihood ratio against zero, None for a variance.
+
+        Raises
+        ------
+        SpecificationError
+            If there is no such parameter, or no likelihood.
+        ConvergenceError
+            If the fit is not at the highest maximum.
+        """
+        from alliancedyn.results.profile import profile_estimate
+
+        return profile_estimate(self, quantity, level, self._scores(panel))
 
     def table(self, level: float = LEVEL) -> pd.DataFrame:
         """Return every parameter: estimate, se, lower, upper, p_value (prob_positive if sampled).
