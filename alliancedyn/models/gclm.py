@@ -54,7 +54,12 @@ class GCLM(Specification):
     @classmethod
     def choices(cls) -> dict[str, tuple[Any, ...]]:
         """Return the values that options with a choice can take."""
-        only = {"initial": ("free",), "order": (1,), "unit_loadings": ("free", "equal")}
+        only: dict[str, tuple[Any, ...]] = {
+            "initial": ("free",),
+            "order": (1,),
+            "unit_loadings": ("free", "equal"),
+            "moderators": ((),),
+        }
         return {**super().choices(), **only}
 
     def bends(self) -> tuple[str, ...]:

@@ -193,7 +193,10 @@ class ALT(LCMSR):
     @classmethod
     def choices(cls) -> dict[str, tuple[Any, ...]]:
         """Return the values that options with a choice can take."""
-        return {**super().choices(), "means": ("growth",), "initial": ("free",), "order": (1,)}
+        return {
+            **super().choices(),
+            **{"means": ("growth",), "initial": ("free",), "order": (1,), "moderators": ((),)},
+        }
 
     def bends(self) -> tuple[str, ...]:
         """Return the parameters by which the derivative of the system is not constant."""
@@ -308,6 +311,7 @@ class LatentChange(LCMSR):
             "initial": ("free",),
             "order": (1,),
             "growth": ("linear",),
+            "moderators": ((),),
         }
         return {**super().choices(), **only}
 

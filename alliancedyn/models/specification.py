@@ -30,6 +30,7 @@ from alliancedyn.models.measurement import (
     push,
     start_measurement,
 )
+from alliancedyn.models.moderation import Moderated, moderation_blocks
 from alliancedyn.models.selection import Needs, Selection, refuse_thin_sessions, select
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed
@@ -47,9 +48,12 @@ _CHOICES = {
     "loadings": ("equal", "free"),
     "item_intercepts": ("free", "equal"),
 }
-_TUPLES = ("variables", "sessions", "covariates", "time_varying", "equal_across_groups")
+_TUPLES = (
+    *("variables", "sessions", "covariates", "moderators", "time_varying"),
+    "equal_across_groups",
+)
 _SHARED = {
-    "lags": ("phi", "phi2", "step", "ma", "self", "coupling"),
+    "lags": ("phi", "phi2", "step", "ma", "self", "coupling", "moderation"),
     "innovations": ("innovation_cov",),
     "means": ("mean", "intercept", "trend", "trend2", "item_intercept"),
     "between": ("between_cov", "between", "unit_loading", "basis"),
@@ -78,6 +82,8 @@ class Specification:
         Session number from which on the cross-lags are others, by ``step[...]``.
     covariates : tuple of str
         Client-level numbers that shift the stable parts.
+    moderators : tuple of str
+        Client-level numbers by which lagged effects differ, ``moderation[...]``.
     time_varying : tuple of str
         Session-level numbers that push the series at their session; the lags carry it on.
     group : str, optional
@@ -109,6 +115,7 @@ class Specification:
     order: Literal[1, 2] = 1
     step: int | None = None
     covariates: tuple[str, ...] = ()
+    moderators: tuple[str, ...] = ()
     time_varying: tuple[str, ...] = ()
     group: str | None = None
     equal_across_groups: tuple[str, ...] = ()
@@ -251,6 +258,7 @@ class Specification:
             *self.blocks(design),
             *measurement_blocks(self, design),
             *covariate_blocks(self, design, self.static(design)),
+            *moderation_blocks(self.moderators, design),
         ]
         if not design.groups:
             return Layout(tuple(blocks))
@@ -277,7 +285,10 @@ class Specification:
         if design.measured:
             bent = (*bent, "loading", "mean", "intercept", "trend", "trend2")
         moving = self.moves_loads() or bool(design.measured)
-        return Assembly(build, tuple(dict.fromkeys(bent)), moving)
+        assembly = Assembly(build, tuple(dict.fromkeys(bent)), moving)
+        if not self.moderators:
+            return assembly
+        return Moderated(assembly, data.covariates[rows, len(self.covariates) :])
 
     def matrices(self, params: Params, design: Design) -> Matrices:
         """Return all matrices at natural parameters."""
@@ -337,8 +348,8 @@ class Specification:
     def _inputs(self, data: Observed) -> Array:
         """Known inputs (N, T, q): covariates at the first session, then what varies over time."""
         n, n_sessions = data.Y.shape[:2]
-        first = np.zeros((n, n_sessions, data.covariates.shape[1]))
-        first[:, 0] = data.covariates
+        first = np.zeros((n, n_sessions, len(self.covariates)))
+        first[:, 0] = data.covariates[:, : len(self.covariates)]
         return np.concatenate([first, data.inputs], axis=2)
 
     def _select(self, panel: SessionPanel) -> Selection:
@@ -358,7 +369,7 @@ class Specification:
         return Needs(
             variables=self.variables,
             indicators=self.indicators,
-            covariates=self.covariates,
+            covariates=(*self.covariates, *self.moderators),
             time_varying=self.time_varying,
             group=self.group,
         )
@@ -412,6 +423,11 @@ class Specification:
                 f'step={self.step!r} changes the cross-lags once, so it needs lags="equal" and '
                 'initial="free".'
             )
+        if self.moderators and (self.order == 2 or self.initial == "stationary"):
+            raise SpecificationError(
+                "moderators= makes lagged effects differ between clients; it needs order=1 and "
+                'initial="free".'
+            )
         if self.order == 2 and self.time_varying:
             raise SpecificationError(
                 "order=2 and time_varying= do not go together. Use order=1, or leave the inputs "
@@ -458,6 +474,7 @@ class Specification:
 
 def _spreads(spec: Specification, data: Observed) -> dict[str, float]:
     """Return the standard deviation of every covariate and input."""
-    by_client = zip(spec.covariates, np.std(data.covariates, axis=0), strict=True)
+    numbers = (*spec.covariates, *spec.moderators)
+    by_client = zip(numbers, np.std(data.covariates, axis=0), strict=True)
     by_session = zip(spec.time_varying, np.std(data.inputs, axis=(0, 1)), strict=True)
     return {name: float(sd) or 1.0 for name, sd in (*by_client, *by_session)}
