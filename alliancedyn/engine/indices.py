@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import chdtrc, chndtr
 
-from alliancedyn.engine.saturated import Saturated, independence, saturated
-from alliancedyn.engine.scaling import independence_trace, saturated_trace
+from alliancedyn.engine.saturated import Saturated
+from alliancedyn.engine.scaling import cluster_factor
+from alliancedyn.engine.wide import WideGroup
 from alliancedyn.errors import SpecificationError
 
 Array = NDArray[np.float64]
@@ -52,49 +53,48 @@ class _Test:
     df: int
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """Both tests, and over how many clients in how many groups."""
+
+    test: _Test
+    baseline: _Test
+    n: int
+    n_groups: int
+
+
 def fit_indices(
-    Y: Array,
-    *,
-    loglik: float,
-    n_params: int,
-    mean: Array,
-    cov: Array,
-    trace: float | None = None,
-    clusters: Index | None = None,
-    names: Sequence[str] | None = None,
+    groups: Sequence[WideGroup], *, loglik: float, n_params: int, trace: float | None = None
 ) -> dict[str, float | str]:
     """Compare a fitted model with the saturated model and with independent columns.
 
-    With l the log-likelihoods, s saturated, b the baseline, n clients::
+    With l the log-likelihoods, s saturated, b the baseline, n clients in G groups, p columns, and
+    c covariates or inputs that the model takes as given::
 
-        chisq = 2 (l_s - l),  df = p(p+3)/2 - n_params
+        chisq = 2 (l_s - l),  df = sum over groups of [p(p+3)/2 + p c] - n_params
         CFI = 1 - max(chisq - df, 0) / max(chisq - df, chisq_b - df_b, 0)
         TLI = 1 - (chisq - df) / df * df_b / (chisq_b - df_b)
-        RMSEA = sqrt(max(chisq - df, 0) / (n df))
+        RMSEA = sqrt(G max(chisq - df, 0) / (n df))
         SRMR^2 = mean of ((s_jk - sigma_jk) / sqrt(s_jj s_kk))^2 and ((m_j - mu_j) / sqrt(s_jj))^2
         AIC = 2 n_params - 2 l,  BIC = n_params log n - 2 l
+
+    SRMR is the groups' average, weighted by their clients. In the baseline scores have to do with
+    neither each other nor what is given.
 
     With ``trace`` also the Yuan-Bentler scaled versions (Mplus variant, "MLR"):
     chisq_scaled = chisq / c with c = (tr(A1^-1 B1) - trace) / df, the baseline likewise.
 
     Parameters
     ----------
-    Y : (N, p)
-        Scores the model was fitted to, score points, NaN = missing. Rows without a score do not
-        count as clients; a column that nobody was seen at brings no moments and no df.
+    groups : sequence of WideGroup
+        Scores and implied moments, one for each group of clients.
     loglik : float
         Log-likelihood of the fitted model.
     n_params : int
         Its free parameters.
-    mean, cov : (p,), (p, p)
-        Its implied moments, score points and squared score points.
     trace : float, optional
         tr(A0^-1 B0) of the fitted model, A0 its observed information and B0 the sum of outer
         products of its score over clients, or over clusters with the factor C / (C - 1).
-    clusters : (N,) int, optional
-        Cluster codes that B0 was summed over.
-    names : sequence of str, optional
-        Column names for the reason.
 
     Returns
     -------
@@ -107,53 +107,64 @@ def fit_indices(
         not exist is NaN, and ``reason`` (``reason_scaled`` where only the scaled versions are
         concerned) says why.
     """
-    Y = np.asarray(Y, float)
-    seen = ~np.isnan(Y)
-    rows, columns = seen.any(axis=1), seen.any(axis=0)
-    n, p = int(rows.sum()), int(columns.sum())
-    df = p * (p + 3) // 2 - n_params
-    out: dict[str, float | str] = dict.fromkeys(PLAIN, np.nan)
-    out |= {"df": df, "baseline_df": p * (p - 1) // 2}
-    out |= {
-        "aic": 2.0 * n_params - 2.0 * loglik,
-        "bic": n_params * math.log(n) - 2.0 * loglik if n else np.nan,
-    }
-    if trace is not None:
-        out |= dict.fromkeys(SCALED, np.nan)
-    free = saturated(Y, names=names)
-    if free.reason is not None:
-        return out | {"reason": free.reason}
-    if loglik > free.loglik + SLACK:
-        return out | {"reason": _overtaken(loglik, free)}
-    used = Y[rows][:, columns]
-    moments = (free.mean[columns], free.cov[np.ix_(columns, columns)])
-    implied = (np.asarray(mean, float)[columns], np.asarray(cov, float)[np.ix_(columns, columns)])
-    test = _Test(max(2.0 * (free.loglik - loglik), 0.0), df)
-    baseline = _Test(2.0 * (free.loglik - independence(used)[0]), p * (p - 1) // 2)
-    out |= {
-        "chisq": test.chisq,
-        "baseline_chisq": baseline.chisq,
-        "srmr": _srmr(*moments, *implied),
-    }
+    used = [group.trimmed() for group in groups]
+    n, moments = sum(group.n_clients for group in used), sum(group.n_moments for group in used)
+    out = withheld(loglik=loglik, n_params=n_params, n=n, scaled=trace is not None)
+    df, baseline_df = moments - n_params, sum(group.baseline_df for group in used)
+    out |= {"df": df, "baseline_df": baseline_df}
+    free = [group.saturated() for group in used]
+    if reasons := [found.reason for found in free if found.reason is not None]:
+        return out | {"reason": reasons[0]}
+    saturated = sum(found.loglik for found in free)
+    if loglik > saturated + SLACK:
+        return out | {"reason": _overtaken(loglik, saturated)}
+    compared = _Compared(
+        _Test(max(2.0 * (saturated - loglik), 0.0), df),
+        _Test(2.0 * (saturated - sum(group.baseline() for group in used)), baseline_df),
+        n,
+        len(used),
+    )
+    out |= {"chisq": compared.test.chisq, "baseline_chisq": compared.baseline.chisq}
+    out["srmr"] = _average_srmr(used, free)
     if df <= 0:
-        return out | {"reason": _no_freedom(df, free, n_params)}
-    out |= _indices(test, baseline, n)
-    if trace is not None:
-        codes = None if clusters is None else np.asarray(clusters)[rows]
-        out |= _scaled(used, moments, test, baseline, trace, codes)
-    return out
+        return out | {"reason": _no_freedom(df, moments, n_params)}
+    out |= _indices(compared)
+    return out if trace is None else out | _scaled(used, free, compared, trace)
 
 
-def _overtaken(loglik: float, free: Saturated) -> str:
+def withheld(
+    reason: str | None = None, *, loglik: float, n_params: int, n: int, scaled: bool = False
+) -> dict[str, float | str]:
+    """Return AIC and BIC, with everything else NaN.
+
+    Parameters
+    ----------
+    reason : str, optional
+        Why there is no comparison with a saturated model.
+    loglik, n_params : float, int
+        Of the fitted model.
+    n : int
+        Clients.
+    scaled : bool
+        Whether scaled versions were asked for.
+    """
+    keys = (*PLAIN, *SCALED) if scaled else PLAIN
+    out: dict[str, float | str] = dict.fromkeys(keys, np.nan)
+    out["aic"] = 2.0 * n_params - 2.0 * loglik
+    out["bic"] = n_params * math.log(n) - 2.0 * loglik if n else np.nan
+    return out if reason is None else out | {"reason": reason}
+
+
+def _overtaken(loglik: float, saturated: float) -> str:
     """Say that the saturated maximum cannot be the right one."""
     return (
-        f"The saturated log-likelihood ({free.loglik:.4f}) is below the model's ({loglik:.4f}): "
+        f"The saturated log-likelihood ({saturated:.4f}) is below the model's ({loglik:.4f}): "
         "with so many scores missing the search found a lower maximum, or the model was fitted "
         "to other scores."
     )
 
 
-def _no_freedom(df: int, free: Saturated, n_params: int) -> str:
+def _no_freedom(df: int, moments: int, n_params: int) -> str:
     """Say why a model without degrees of freedom has no test."""
     if df == 0:
         return (
@@ -161,19 +172,19 @@ def _no_freedom(df: int, free: Saturated, n_params: int) -> str:
             "any data, so there is nothing to test."
         )
     return (
-        f"The model has more parameters ({n_params}) than there are moments ({free.n_params}), so "
+        f"The model has more parameters ({n_params}) than there are moments ({moments}), so "
         "it is not identified from the moments and cannot be tested against them."
     )
 
 
-def _indices(test: _Test, baseline: _Test, n: int) -> dict[str, float | str]:
+def _indices(compared: _Compared) -> dict[str, float | str]:
     """Return the indices that rest on the unscaled chi-square."""
-    cfi, tli = _cfi(test, baseline), _tli(test, baseline)
-    rmsea, lower, upper = _rmsea(test.chisq, test.df, n)
+    test, baseline = compared.test, compared.baseline
+    rmsea, lower, upper = _rmsea(test.chisq, test.df, compared)
     return {
         "pvalue": _upper_tail(test.chisq, test.df),
-        "cfi": cfi,
-        "tli": tli,
+        "cfi": _cfi(test, baseline),
+        "tli": _tli(test, baseline),
         "rmsea": rmsea,
         "rmsea_lower": lower,
         "rmsea_upper": upper,
@@ -181,26 +192,21 @@ def _indices(test: _Test, baseline: _Test, n: int) -> dict[str, float | str]:
 
 
 def _scaled(
-    Y: Array,
-    moments: tuple[Array, Array],
-    test: _Test,
-    baseline: _Test,
-    trace: float,
-    clusters: Index | None,
+    groups: list[WideGroup], free: list[Saturated], compared: _Compared, trace: float
 ) -> dict[str, float | str]:
     """Return the Yuan-Bentler scaled statistics, or the reason for their absence."""
+    test, baseline = compared.test, compared.baseline
     try:
-        free = saturated_trace(Y, *moments, clusters)
-        bare = independence_trace(Y, clusters)
+        of_free, of_baseline = _traces(groups, free)
     except SpecificationError as problem:
         return {"reason_scaled": str(problem)}
-    factor = (free - trace) / test.df
+    factor = (of_free - trace) / test.df
     out: dict[str, float | str] = {"scaling_factor": factor}
     if not factor > 0.0:
         why = f"The scaling factor is {factor:.3f}; a chi-square cannot be divided by it. "
         return out | {"reason_scaled": why + "The sample is too small for the correction."}
     scaled = _Test(test.chisq / factor, test.df)
-    rmsea, lower, upper = _rmsea(test.chisq, free - trace, len(Y))
+    rmsea, lower, upper = _rmsea(test.chisq, of_free - trace, compared)
     out |= {
         "chisq_scaled": scaled.chisq,
         "pvalue_scaled": _upper_tail(scaled.chisq, scaled.df),
@@ -208,7 +214,7 @@ def _scaled(
         "rmsea_lower_scaled": lower,
         "rmsea_upper_scaled": upper,
     }
-    bare_factor = (free - bare) / baseline.df
+    bare_factor = (of_free - of_baseline) / baseline.df
     out["baseline_scaling_factor"] = bare_factor
     if not bare_factor > 0.0:
         return out | {"reason_scaled": "The baseline's scaling factor is not positive."}
@@ -218,6 +224,20 @@ def _scaled(
         "cfi_scaled": _cfi(scaled, bare_scaled),
         "tli_scaled": _tli(scaled, bare_scaled),
     }
+
+
+def _traces(groups: list[WideGroup], free: list[Saturated]) -> tuple[float, float]:
+    """Return tr(A^-1 B) of the saturated model and of the baseline, all groups together.
+
+    A has no entries between groups, so that the groups' traces add up even where a cluster has
+    clients in several of them.
+    """
+    factor = 1.0
+    if all(group.clusters is not None for group in groups):
+        factor = cluster_factor(len(np.unique(np.concatenate([g.clusters for g in groups]))))
+    pairs = [group.traces(found) for group, found in zip(groups, free, strict=True)]
+    of_free, of_baseline = (factor * sum(side) for side in zip(*pairs, strict=True))
+    return of_free, of_baseline
 
 
 def _cfi(test: _Test, baseline: _Test) -> float:
@@ -237,16 +257,18 @@ def _tli(test: _Test, baseline: _Test) -> float:
     return 1.0 - (test.chisq - test.df) * baseline.df / worst
 
 
-def _rmsea(chisq: float, df: float, n: int) -> tuple[float, float, float]:
+def _rmsea(chisq: float, df: float, compared: _Compared) -> tuple[float, float, float]:
     """Compute RMSEA and its 90 % interval from the noncentral chi-square distribution.
 
-    The scaled RMSEA takes the unscaled chi-square with the expectation it has under the model,
-    the trace tr(A1^-1 B1) - tr(A0^-1 B0), in place of df.
+    In G groups it carries the factor sqrt(G), as in lavaan. The scaled RMSEA takes the unscaled
+    chi-square with the expectation it has under the model, the trace tr(A1^-1 B1) -
+    tr(A0^-1 B0), in place of df.
     """
-    point = math.sqrt(max(chisq - df, 0.0) / (n * df))
+    unit = compared.n_groups / (compared.n * df)
     tail = (1.0 - RMSEA_LEVEL) / 2.0
-    bounds = (_noncentrality(chisq, df, 1.0 - tail), _noncentrality(chisq, df, tail))
-    return point, math.sqrt(bounds[0] / (n * df)), math.sqrt(bounds[1] / (n * df))
+    lower, upper = _noncentrality(chisq, df, 1.0 - tail), _noncentrality(chisq, df, tail)
+    point = max(chisq - df, 0.0)
+    return math.sqrt(unit * point), math.sqrt(unit * lower), math.sqrt(unit * upper)
 
 
 def _noncentrality(chisq: float, df: float, probability: float) -> float:
@@ -264,10 +286,19 @@ def _upper_tail(chisq: float, df: int) -> float:
     return float(chdtrc(df, max(chisq, 0.0)))
 
 
-def _srmr(mean: Array, cov: Array, implied_mean: Array, implied_cov: Array) -> float:
+def _average_srmr(groups: list[WideGroup], free: list[Saturated]) -> float:
+    """Average SRMR over groups, weighted by their clients."""
+    weights = [group.n_clients for group in groups]
+    return float(
+        np.average([_srmr(f, g) for f, g in zip(free, groups, strict=True)], weights=weights)
+    )
+
+
+def _srmr(free: Saturated, group: WideGroup) -> float:
     """Root mean square of standardized differences of means, variances and covariances."""
-    sd = np.sqrt(np.diag(cov))
+    implied_mean, implied_cov = group.joint()
+    sd = np.sqrt(np.diag(free.cov))
     low = np.tril_indices(len(sd))
-    by_cov = ((cov - implied_cov) / np.outer(sd, sd))[low]
-    by_mean = (mean - implied_mean) / sd
+    by_cov = ((free.cov - implied_cov) / np.outer(sd, sd))[low]
+    by_mean = (free.mean - implied_mean) / sd
     return float(np.sqrt(np.mean(np.square(np.concatenate([by_cov, by_mean])))))

@@ -7,8 +7,9 @@ eigenvalues that make its null distribution a mixture. That average is a differe
 
 A = observed information (minus the Hessian of the log-likelihood) and B = sum of outer products
 of the score, over clients or over clusters, each at its own maximum: 1 the saturated model, 0
-the fitted one. A is taken at the unstructured moments for the saturated model, and with C
-clusters both B carry the factor C / (C - 1), as in lavaan.
+the fitted one. A is taken at the unstructured moments for the saturated model. With C clusters
+both B carry the factor C / (C - 1), as in lavaan; the traces here are without it, because in
+several groups C counts the clusters of all.
 
 References
 ----------
@@ -194,18 +195,17 @@ def saturated_trace(Y: Array, mean: Array, cov: Array, clusters: Index | None = 
     mean, cov : (p,), (p, p)
         Saturated moments, score points and squared score points.
     clusters : (N,) int, optional
-        Cluster codes; without them every client is a cluster and no factor is applied.
+        Cluster codes; without them every client is a cluster.
 
     Returns
     -------
     float
-        The trace; the number of moments if the scores are normal.
+        The trace; the number of moments if the scores are normal and clients independent.
 
     Raises
     ------
     SpecificationError
-        If there are more than ``MOST_COLUMNS`` columns, fewer than two clusters, or the observed
-        information is singular.
+        If there are more than ``MOST_COLUMNS`` columns, or the observed information is singular.
     """
     if len(mean) > MOST_COLUMNS:
         raise SpecificationError(
@@ -231,7 +231,7 @@ def saturated_trace(Y: Array, mean: Array, cov: Array, clusters: Index | None = 
         else:
             summed.add(scores * scale, chunk.rows)
     if summed is not None:
-        trace = _squared_length(factor, summed.scores) * summed.factor
+        trace = _squared_length(factor, summed.scores)
     return trace
 
 
@@ -246,7 +246,6 @@ class _ClusterSums:
 
     def __init__(self, clusters: Index, n_params: int) -> None:
         labels, self.code = np.unique(clusters, return_inverse=True)
-        self.factor = cluster_factor(len(labels))
         self.scores = np.zeros((len(labels), n_params))
 
     def add(self, scores: Array, rows: Index) -> None:
@@ -290,20 +289,18 @@ def independence_trace(Y: Array, clusters: Index | None = None) -> float:
     Returns
     -------
     float
-        The trace; 2p if the scores are normal.
+        The trace; 2p if the scores are normal and clients independent.
     """
     seen = ~np.isnan(Y)
     count = seen.sum(axis=0)
     z = (Y - np.nanmean(Y, axis=0)) / np.nanstd(Y, axis=0)
     by_mean, by_variance = np.where(seen, z, 0.0), np.where(seen, z * z - 1.0, 0.0)
-    factor = 1.0
     if clusters is not None:
         parts = []
         for scores in (by_mean, by_variance):
             summed = _ClusterSums(clusters, scores.shape[1])
             summed.add(scores, np.arange(len(Y)))
             parts.append(summed.scores)
-            factor = summed.factor
         by_mean, by_variance = parts
     per_column = np.square(by_mean).sum(axis=0) + 0.5 * np.square(by_variance).sum(axis=0)
-    return float(factor * np.sum(per_column / count))
+    return float(np.sum(per_column / count))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from alliancedyn.engine.delta import Derived, collect, propagate
 from alliancedyn.engine.lagged import LaggedForm
 from alliancedyn.errors import DataError, SpecificationError, listed
-from alliancedyn.results import display, effects, paths, scores
+from alliancedyn.results import display, effects, paths, saturation, scores
 from alliancedyn.results.estimate import (
     LEVEL,
     Estimate,
@@ -376,24 +376,13 @@ class Fit:
         return self._indices(None)
 
     def _indices(self, panel: Panel | None) -> dict[str, float | str]:
-        from alliancedyn.engine.indices import fit_indices
-        from alliancedyn.engine.moments import implied_moments
-
         if self.loglik is None:
             raise SpecificationError(f"{self.model.name} has no likelihood, so no fit indices.")
         used = self._scores(panel)
         clusters, why = scores.clusters(self.diagnostics.get("errors"), panel, used)
-        (group,) = self._groups(used)
-        mean, cov = implied_moments(group.system)
-        found = fit_indices(
-            used.Y.reshape(len(used.Y), -1),
-            loglik=self.loglik,
-            n_params=self.n_params,
-            mean=mean,
-            cov=cov,
-            trace=self.diagnostics.get("trace") if why is None else None,
-            clusters=clusters,
-            names=[f"{name}@{t}" for t in self.sessions for name in used.variables],
+        trace = self.diagnostics.get("trace") if why is None else None
+        found = saturation.indices(
+            self._groups(used), used, self.loglik, self.n_params, trace, clusters
         )
         return found if why is None else {**found, "reason_scaled": why}
 
