@@ -54,15 +54,15 @@ def moments(Y: Array, traits: bool) -> Moments:
     sd = np.where(sd > 0.0, sd, 1.0)
     D = np.where(seen, picked, 0.0) / sd  # unit-free from here on
     n_sessions = Y.shape[1]
-    total = _make_definite(_cross(D, seen, 0), 0.05)
+    total = make_definite(_cross(D, seen, 0), 0.05)
     between = np.zeros_like(total)
     if traits:
         far = range(max(2, n_sessions // 2), n_sessions)
         between = _between(np.mean([_cross(D, seen, lag) for lag in far], axis=0), total)
-    within = _make_definite(total - between, 0.05)
+    within = make_definite(total - between, 0.05)
     lagged = _cross(D, seen, 1) - between
     phi = _shrink(np.asarray(np.linalg.solve(within, lagged.T).T, float))
-    innovation = _make_definite(within - phi @ within @ phi.T, 0.05)
+    innovation = make_definite(within - phi @ within @ phi.T, 0.05)
     units = np.outer(sd, sd)
     return Moments(
         mean, sd, between * units, within * units, phi * sd[:, None] / sd, innovation * units
@@ -128,12 +128,17 @@ def alternatives(matrices: dict[str, Array]) -> list[dict[str, Array]]:
     deal and deviations do not last.
     """
     made = []
-    for stable, passing, persistence in ((0.1, 1.6, 0.8), (1.8, 0.5, 0.1)):
+    # A drift says nothing of the gaps: its pace is slowed down and sped up.
+    for stable, passing, persistence, pace in ((0.1, 1.6, 0.8, 0.25), (1.8, 0.5, 0.1, 2.5)):
         other = dict(matrices)
         for key, value in matrices.items():
             family = key.partition("|")[0]
             if family == "phi":
                 other[key] = np.broadcast_to(persistence * np.eye(value.shape[-1]), value.shape)
+            elif family == "drift":
+                other[key] = pace * value * np.eye(value.shape[-1])
+            elif family == "diffusion_cov":
+                other[key] = passing * pace * value
             elif family == "between_cov":
                 other[key] = stable * value
             elif family == "initial_cov":
@@ -168,11 +173,11 @@ def _between(far: Array, total: Array) -> Array:
     root = np.sqrt(share) * sd
     correlation = np.clip((far + far.T) / 2.0 / np.outer(root, root), -0.8, 0.8)
     np.fill_diagonal(correlation, 1.0)
-    return _make_definite(correlation * np.outer(root, root), 0.05)
+    return make_definite(correlation * np.outer(root, root), 0.05)
 
 
-def _make_definite(S: Array, floor: float) -> Array:
-    """Lift eigenvalues, on the correlation scale, to at least ``floor``; S is unit-free."""
+def make_definite(S: Array, floor: float) -> Array:
+    """Lift eigenvalues, on the correlation scale, to at least ``floor``; S (k, k) is unit-free."""
     S = (S + S.T) / 2.0
     d = np.sqrt(np.maximum(np.diag(S), 1e-3))
     values, vectors = np.linalg.eigh(S / np.outer(d, d))
