@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from dense_systems import crosslagged
 from reference_files import (
+    SIMULATED,
     estimates,
     panel_scores,
     published_dir,
@@ -20,10 +21,12 @@ from reference_files import (
 from scipy.linalg import block_diag
 from scipy.stats import multivariate_normal, ncx2
 
-from alliancedyn.engine.indices import PLAIN, SCALED, fit_indices
+from alliancedyn.engine import indices
+from alliancedyn.engine.indices import PLAIN, SCALED, withheld
 from alliancedyn.engine.moments import implied_moments, loglik_by_client
 from alliancedyn.engine.saturated import independence, saturated
-from alliancedyn.engine.scaling import independence_trace, saturated_trace
+from alliancedyn.engine.scaling import cluster_factor, independence_trace, saturated_trace
+from alliancedyn.engine.wide import WideGroup
 from alliancedyn.errors import SpecificationError
 
 AGREE = 1e-6  # relative; what lavaan's EM and optimizer leave
@@ -58,6 +61,20 @@ LAVAAN_SCALED = {
 }
 
 
+def fit_indices(Y, *, loglik, n_params, trace=None, **moments):
+    """Return the indices of one group."""
+    group = WideGroup(Y, **moments)
+    return indices.fit_indices([group], loglik=loglik, n_params=n_params, trace=trace)
+
+
+def assert_like_lavaan(ours, theirs):
+    assert "reason" not in ours
+    for key, (name, tolerance) in LAVAAN.items():
+        assert ours[key] == pytest.approx(theirs[name], rel=tolerance, abs=1e-12), key
+    # lavaan takes 1 - F, which loses the far tail
+    assert ours["pvalue"] == pytest.approx(theirs["pvalue"], rel=AGREE, abs=1e-15)
+
+
 def lavaan_files():
     found = []
     for case in ("crosslagged_complete", "crosslagged_missing"):
@@ -81,15 +98,49 @@ def fitted(case, name):
     return to_wide(Y), model, peer, therapist
 
 
+def wide_column(name):
+    """Return a client-level column of the complete panel."""
+    frame = pd.read_csv(SIMULATED / "crosslagged_complete" / "panel_wide.csv")
+    return frame[name].to_numpy(float)
+
+
 @pytest.mark.parametrize(("case", "name"), lavaan_files())
 def test_indices_are_those_of_lavaan(case, name):
     Y, model, peer, _ = fitted(case, name)
-    ours = fit_indices(Y, **model)
-    assert "reason" not in ours
-    for key, (theirs, tolerance) in LAVAAN.items():
-        assert ours[key] == pytest.approx(peer["fit"][theirs], rel=tolerance, abs=1e-12), key
-    # lavaan takes 1 - F, which loses the far tail
-    assert ours["pvalue"] == pytest.approx(peer["fit"]["pvalue"], rel=AGREE, abs=1e-15)
+    assert_like_lavaan(fit_indices(Y, **model), peer["fit"])
+
+
+@pytest.mark.parametrize("lags", ["equal", "free", "free_by_session"])
+def test_groups_are_those_of_lavaan(lags):
+    peer = simulated("crosslagged_complete", f"riclpm_group_lags_{lags}")
+    Y, _, _ = panel_scores("crosslagged_complete")
+    arm = wide_column("arm")
+    groups = []
+    for label in (0, 1):
+        end = f"|arm={label}"
+        params = {
+            name.removesuffix(end): value
+            for name, value in estimates(peer).items()
+            if name.endswith(end) or "|" not in name
+        }
+        mean, cov = implied_moments(crosslagged(params, Y.shape[1]))
+        groups.append(WideGroup(to_wide(Y[arm == label]), mean, cov, label=f"arm={label}"))
+    ours = indices.fit_indices(groups, loglik=peer["loglik"], n_params=peer["npar"])
+    assert_like_lavaan(ours, peer["fit"])
+
+
+def test_covariates_are_those_of_lavaan():
+    """The implied covariance given severity; it moves every mean by its effect on the intercept."""
+    peer = simulated("crosslagged_complete", "riclpm_equal_covariate")
+    Y, _, _ = panel_scores("crosslagged_complete")
+    params = estimates(peer)
+    mean, cov = implied_moments(crosslagged(params, Y.shape[1]))
+    effect = [params["between[alliance,severity]"], params["between[symptoms,severity]"]]
+    group = WideGroup(
+        to_wide(Y), mean, cov, wide_column("severity")[:, None], np.tile(effect, 5)[:, None]
+    )
+    ours = indices.fit_indices([group], loglik=peer["loglik"], n_params=peer["npar"])
+    assert_like_lavaan(ours, peer["fit"])
 
 
 def casewise(Y, sessions, names, theta):
@@ -148,6 +199,7 @@ def test_saturated_trace_is_that_of_lavaan(clustered):
     Y, _, peer, therapist = fitted("crosslagged_missing", name)
     free = saturated(Y)
     trace = saturated_trace(Y, free.mean, free.cov, therapist if clustered else None)
+    trace *= cluster_factor(len(np.unique(therapist))) if clustered else 1.0
     assert trace / 152 == pytest.approx(peer["fit"]["scaling.factor.h1"], rel=AGREE)
 
 
@@ -201,11 +253,9 @@ def test_saturated_trace_is_its_definition(clustered):
     free = saturated(Y)
     scores, hessian = free_moments_by_differences(Y, free.mean, free.cov)
     codes = rng.integers(0, 15, len(Y)) * 7 if clustered else None
-    factor = 1.0
     if codes is not None:
         scores = np.array([scores[codes == code].sum(axis=0) for code in np.unique(codes)])
-        factor = len(scores) / (len(scores) - 1)
-    expected = factor * np.trace(np.linalg.solve(-hessian, scores.T @ scores))
+    expected = np.trace(np.linalg.solve(-hessian, scores.T @ scores))
     assert saturated_trace(Y, free.mean, free.cov, codes) == pytest.approx(expected, rel=1e-5)
 
 
@@ -226,11 +276,10 @@ def test_independence_trace_is_its_definition():
     at = [0, 1, 2, 3, 4, 6, 9, 13]  # means and variances
     hessian = hessian[np.ix_(at, at)]
     for codes in (None, rng.integers(0, 12, len(Y))):
-        summed, factor = scores[:, at], 1.0
+        summed = scores[:, at]
         if codes is not None:
             summed = np.array([summed[codes == code].sum(axis=0) for code in np.unique(codes)])
-            factor = len(summed) / (len(summed) - 1)
-        expected = factor * np.trace(np.linalg.solve(-hessian, summed.T @ summed))
+        expected = np.trace(np.linalg.solve(-hessian, summed.T @ summed))
         assert independence_trace(Y, codes) == pytest.approx(expected, rel=1e-5)
 
 
@@ -245,9 +294,27 @@ def test_normal_scores_need_no_scaling():
 
 def test_one_cluster_is_refused():
     Y, _ = panel_with_holes()
-    free = saturated(Y)
+    ours = saturated_fit(Y, 8, trace=8.0, clusters=np.zeros(len(Y), np.int64))
+    assert "at least two clusters" in ours["reason_scaled"]
     with pytest.raises(SpecificationError, match="at least two clusters"):
-        saturated_trace(Y, free.mean, free.cov, np.zeros(len(Y), np.int64))
+        cluster_factor(1)
+
+
+def test_the_number_of_clusters_is_that_of_all_groups():
+    """A group of one therapist is no reason to refuse; its factor is that of all therapists."""
+    Y, rng = panel_with_holes(seed=5)
+    codes = np.r_[np.zeros(80, np.int64), rng.integers(1, 9, len(Y) - 80)]
+    free = [saturated(part) for part in (Y[:80], Y[80:])]
+    groups = [
+        WideGroup(Y[rows], found.mean, found.cov, clusters=codes[rows])
+        for rows, found in zip((slice(80), slice(80, None)), free, strict=True)
+    ]
+    loglik = sum(found.loglik for found in free) - 5.0
+    ours = indices.fit_indices(groups, loglik=loglik, n_params=20, trace=6.0)
+    traces = [group.traces(found)[0] for group, found in zip(groups, free, strict=True)]
+    expected = (9 / 8 * sum(traces) - 6.0) / 8
+    assert ours["scaling_factor"] == pytest.approx(expected, rel=1e-12)
+    assert (ours["chisq"], ours["df"]) == (pytest.approx(10.0), 8)
 
 
 def test_twenty_sessions_of_five_hundred_clients_take_about_a_second():
@@ -261,7 +328,159 @@ def test_twenty_sessions_of_five_hundred_clients_take_about_a_second():
     assert time.perf_counter() - started < 5.0
 
 
+# ---------------------------------------------------------------- covariates and inputs
+
+
+def panel_with_covariates(seed=7, n=140):
+    """Scores at three columns with holes, and two covariates that move them."""
+    rng = np.random.default_rng(seed)
+    x = np.column_stack([rng.exponential(size=n), rng.integers(0, 2, n)])
+    B = np.array([[0.5, 1.0], [0.0, -1.0], [0.3, 0.0]])
+    Y = x @ B.T + rng.standard_normal((n, 3)) @ np.linalg.cholesky(np.eye(3) + 0.5).T
+    Y[rng.random(Y.shape) < 0.1] = np.nan
+    return Y[~np.isnan(Y).all(axis=1)], x[~np.isnan(Y).all(axis=1)], B, rng
+
+
+def regression_loglik(Y, x, theta):
+    """Every client's log-likelihood given x: intercepts, slopes, residual covariance."""
+    p, c = Y.shape[1], x.shape[1]
+    mean, slopes = theta[:p], theta[p : p + p * c].reshape(p, c)
+    cov = np.zeros((p, p))
+    cov[np.tril_indices(p)] = theta[p + p * c :]
+    cov += np.tril(cov, -1).T
+    return loglik_by_client(Y - x @ slopes.T, mean, cov)
+
+
+def regression_of(free, p):
+    """Saturated moments of (y, x) as intercepts, slopes and residual covariance."""
+    S = free.cov
+    slopes = np.linalg.solve(S[p:, p:], S[p:, :p]).T
+    residual = S[:p, :p] - slopes @ S[p:, :p]
+    mean = free.mean[:p] - slopes @ free.mean[p:]
+    return np.concatenate([mean, slopes.ravel(), residual[np.tril_indices(p)]])
+
+
+def test_the_saturated_model_is_a_regression_on_what_is_given():
+    Y, x, B, _ = panel_with_covariates()
+    group = WideGroup(Y, np.zeros(3), np.eye(3), x, B)
+    free = group.saturated()
+    theta = regression_of(free, 3)
+    assert len(theta) == free.n_params == group.n_moments == 9 + 3 * 2
+    assert group.baseline_df == 3 + 3 * 2
+    assert free.loglik == pytest.approx(regression_loglik(Y, x, theta).sum(), rel=1e-10)
+    step = 1e-5
+    for j in range(len(theta)):  # and it is the maximum
+        e = step * np.eye(len(theta))[j]
+        up, down = (regression_loglik(Y, x, theta + sign * e).sum() for sign in (1, -1))
+        assert abs(up - down) / (2 * step) < 1e-3
+
+
+def test_the_trace_of_a_regression_is_its_definition():
+    Y, x, B, rng = panel_with_covariates()
+    group = WideGroup(Y, np.zeros(3), np.eye(3), x, B, clusters=rng.integers(0, 20, len(Y)))
+    free = group.saturated()
+    theta, h = regression_of(free, 3), 1e-4
+    unit = h * np.eye(len(theta))
+
+    def value(at):
+        return regression_loglik(Y, x, at)
+
+    scores = np.array([(value(theta + e) - value(theta - e)) / (2 * h) for e in unit]).T
+    hessian = np.array(
+        [
+            [
+                (value(theta + a + b) - value(theta + a - b)
+                 - value(theta - a + b) + value(theta - a - b)).sum() / (4 * h * h)
+                for b in unit
+            ]
+            for a in unit
+        ]
+    )  # fmt: skip
+    summed = np.array([scores[group.clusters == c].sum(axis=0) for c in range(20)])
+    of_free, of_baseline = group.traces(free)
+    expected = np.trace(np.linalg.solve(-hessian, summed.T @ summed))
+    assert of_free == pytest.approx(expected, rel=1e-5)
+    assert of_baseline == independence_trace(Y, group.clusters)
+
+
+def test_implied_moments_of_scores_and_covariates():
+    """Against the moments of scores made from the regression, residuals made exactly normal."""
+    rng = np.random.default_rng(3)
+    n, B, cov = 60, np.array([[0.5, 1.0], [0.0, -1.0]]), np.array([[2.0, 0.3], [0.3, 1.0]])
+    x = rng.exponential(size=(n, 2))
+    raw = rng.standard_normal((n, 2))
+    columns = np.column_stack([np.ones(n), x])
+    raw -= columns @ np.linalg.lstsq(columns, raw, rcond=None)[0]
+    raw = raw @ np.linalg.inv(np.linalg.cholesky(raw.T @ raw / n)).T @ np.linalg.cholesky(cov).T
+    Y = [3.0, -1.0] + x @ B.T + raw
+    mean, joint = WideGroup(Y, np.array([3.0, -1.0]), cov, x, B).joint()
+    both = np.column_stack([Y, x])
+    np.testing.assert_allclose(mean, both.mean(axis=0), rtol=1e-10)
+    np.testing.assert_allclose(joint, np.cov(both.T, bias=True), rtol=1e-10, atol=1e-12)
+
+
+def test_what_is_the_same_for_all_is_no_covariate():
+    """A constant covariate moves the means by what it does and brings no moments."""
+    Y, x, B, _ = panel_with_covariates()
+    mean, cov = np.array([0.1, 0.2, 0.3]), np.eye(3) + 0.5
+    plain = WideGroup(Y, mean, cov, x, B)
+    shifted = WideGroup(
+        Y,
+        mean - 4.0 * np.array([1.0, 2.0, 3.0]),
+        cov,
+        np.column_stack([x, np.full(len(x), 4.0), np.zeros(len(x))]),
+        np.column_stack([B, [1.0, 2.0, 3.0], [7.0, 7.0, 7.0]]),
+    )
+    loglik = regression_loglik(
+        Y, x, np.concatenate([mean, B.ravel(), cov[np.tril_indices(3)]])
+    ).sum()
+    first, second = (
+        indices.fit_indices([group], loglik=loglik, n_params=8, trace=8.0)
+        for group in (plain, shifted)
+    )
+    assert second == pytest.approx(first, rel=1e-10)
+    assert first["df"] == 15 - 8
+
+
+def test_covariates_that_say_the_same_are_no_ground_for_a_test():
+    Y, x, B, _ = panel_with_covariates()
+    twice = WideGroup(Y, np.zeros(3), np.eye(3), x[:, [0, 0]], B, label="arm=1")
+    ours = indices.fit_indices([twice], loglik=-600.0, n_params=8)
+    assert ours["reason"].startswith("In arm=1: The saturated model does not exist")
+    assert "covariate or input 2" in ours["reason"]
+
+
+def test_two_groups_of_one_population():
+    """Baseline, df and chi-square add up; SRMR is the average weighted by clients."""
+    Y, _ = panel_with_holes(seed=4)
+    mean, cov = np.nanmean(Y, axis=0), np.diag(np.nanvar(Y, axis=0))
+    cuts = (slice(50), slice(50, None))
+    parts = [WideGroup(Y[cut], mean, cov) for cut in cuts]
+    logliks = [loglik_by_client(Y[cut], mean, cov).sum() for cut in cuts]
+    alone = [
+        indices.fit_indices([part], loglik=loglik, n_params=4)
+        for part, loglik in zip(parts, logliks, strict=True)
+    ]
+    both = indices.fit_indices(parts, loglik=sum(logliks), n_params=8)
+    for key in ("chisq", "df", "baseline_chisq", "baseline_df"):
+        assert both[key] == pytest.approx(alone[0][key] + alone[1][key], rel=1e-12), key
+    share = 50 / len(Y)
+    expected = share * alone[0]["srmr"] + (1 - share) * alone[1]["srmr"]
+    assert both["srmr"] == pytest.approx(expected, rel=1e-12)
+    misfit = (both["chisq"] - both["df"]) / (len(Y) * both["df"])
+    assert both["rmsea"] == pytest.approx(math.sqrt(2 * misfit), rel=1e-12)
+
+
 # ---------------------------------------------------------------- what does not exist
+
+
+def test_withheld_indices_are_those_of_a_comparison():
+    for scaled in (False, True):
+        ours = withheld("No.", loglik=-100.0, n_params=3, n=50, scaled=scaled)
+        compared = saturated_fit(panel_with_holes()[0], 8, trace=8.0 if scaled else None)
+        assert set(ours) == {*compared, "reason"}
+        assert [key for key, value in ours.items() if value == value] == ["aic", "bic", "reason"]
+    assert ours["aic"] == 206.0 and ours["bic"] == pytest.approx(200.0 + 3 * math.log(50))
 
 
 def saturated_fit(Y, n_params, **more):
