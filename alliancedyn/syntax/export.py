@@ -198,7 +198,7 @@ def _header(text: _Text, how: list[str] | None = None) -> list[str]:
     scores = "some scores are missing" if text.sheet.missing else "no score is missing"
     lines = [
         f"{text.spec.name}, written by alliancedyn {__version__} for {CALLED[text.to]}",
-        *lavaan.wrap(f"{text.spec!r}", ", ", "    "),
+        *lavaan.wrap(f"{text.spec!r}", ", ", "    ", mplus.WIDTH),
         f"{selection.sample.clients} clients, sessions {sessions[0]} to {sessions[-1]}; {scores}",
         "",
         "Data: one row per client, these columns in this order,",
@@ -210,7 +210,16 @@ def _header(text: _Text, how: list[str] | None = None) -> list[str]:
         "",
         "Parameters, label = name",
     ]
-    return [*lines, *(f"  {label} = {name}" for name, label in text.names.labels.items())]
+    return [*lines, *(f"  {label} = {_meaning(name)}" for name, label in text.names.labels.items())]
+
+
+def _meaning(name: str) -> str:
+    """Say what a label stands for; an effect after a step is a sum of two parameters."""
+    if not name.startswith("late["):
+        return name
+    pair = name.removeprefix("late").partition("@")[0]
+    _, bar, group = name.partition("|")
+    return f"phi{pair}{bar}{group} + step{name.removeprefix('late')}"
 
 
 def _columns(text: _Text) -> list[str]:

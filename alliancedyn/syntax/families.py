@@ -188,7 +188,8 @@ def latent_change(draft: Draft) -> PathModel:
     )
     start += [frame.fixed("covariance", node, node, 0.0) for node in nodes.values()]
     start += [frame.fixed("mean", node, None, 0.0) for node in nodes.values()]
-    process = pieces.innovations if known.find("innovation_cov", *frame.variables[:2]) else None
+    last = frame.sessions[-1]
+    noisy = known.find("innovation_cov", *frame.variables[:2], session=last) is not None
     changes = {key: Node("change", *key) for key in nodes if key[1] != first}
     return PathModel(
         (
@@ -198,7 +199,7 @@ def latent_change(draft: Draft) -> PathModel:
             Section("True scores start at an intercept", tuple(start)),
             draft.covariates(factor_nodes(frame)),
             _changes(frame, nodes, changes),
-            *([process(frame, changes)] if process else []),
+            *([pieces.innovations(frame, changes)] if noisy else []),
             draft.inputs(nodes),
         ),
         _change_equations(frame),

@@ -64,13 +64,13 @@ def options(missing: bool, group: str | None, levels: Sequence[str]) -> list[tup
     return chosen
 
 
-def wrap(line: str, at: str, indent: str) -> list[str]:
+def wrap(line: str, at: str, indent: str, width: int = WIDTH) -> list[str]:
     """Break a long line after ``at``."""
     lines = [""]
     pieces = line.split(at)
     for number, piece in enumerate(pieces):
         word = piece + (at if number < len(pieces) - 1 else "")
-        if lines[-1].strip() and len(lines[-1]) + len(word.rstrip()) > WIDTH:
+        if lines[-1].strip() and len(lines[-1]) + len(word.rstrip()) > width:
             lines.append(indent)
         lines[-1] += word
     return [line.rstrip() for line in lines]

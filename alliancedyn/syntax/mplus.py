@@ -1,4 +1,8 @@
-"""Paths in the words of Mplus."""
+"""Paths in the words of Mplus.
+
+Whatever Mplus would free by itself is written down: covariances are off (NOCOVARIANCES), and every
+mean and variance that is on no path is fixed at zero.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,10 @@ from itertools import groupby
 
 from alliancedyn.syntax.lavaan import polynomial, wrap
 from alliancedyn.syntax.naming import Names
-from alliancedyn.syntax.paths import Path, PathModel
+from alliancedyn.syntax.paths import Node, Path, PathModel, Section
 
 WIDTH = 80  # Mplus ignores what stands beyond column 90
 MISSING = -999
-# Without NOCOVARIANCES whatever predicts nothing would be correlated.
 ANALYSIS = ("  ESTIMATOR = ML;", "  INFORMATION = OBSERVED;", "  MODEL = NOCOVARIANCES;")
 
 
@@ -61,79 +64,91 @@ def body(command: Command, model: PathModel, names: Names, start: Mapping[str, f
     start : mapping
         Starting values by canonical name; Mplus chooses the others.
     """
-    lines = [*command.lines(), "MODEL:", *_sections(model, names, start)]
+    lines = [*command.lines(), "MODEL:"]
+    for section in (*model.sections, _nothing(model)):
+        if section.paths:
+            lines += ["", f"  ! {section.title}", *_statements(section.paths, names, start)]
     own = [path for path in model.paths if len(set(path.values)) > 1]
-    for number, name in enumerate(command.groups):
+    for number, name in enumerate(command.groups if own else ()):
         lines += ["", f"MODEL {name}:", *_statements(own, names, start, number)]
     return "\n".join([*lines, *_constraints(model, names)]) + "\n"
 
 
-def _sections(model: PathModel, names: Names, start: Mapping[str, float]) -> list[str]:
-    lines: list[str] = []
-    for section in model.sections:
-        if section.paths:
-            lines += ["", f"  ! {section.title}"]
-            lines += _statements(section.paths, names, start, None)
-    return lines
+def _nothing(model: PathModel) -> Section:
+    """Fix at zero the means and variances that are on no path, which Mplus might free."""
+    said = {(path.kind, path.left) for path in model.paths if path.right in (None, path.left)}
+    groups = len(next(model.paths).values)
+    zero = (0.0,) * groups
+
+    def silent(kind: str) -> list[Node]:
+        return [n for n in model.nodes if (kind, n) not in said and n.role not in EXOGENOUS]
+
+    means = [Path("mean", node, None, zero) for node in silent("mean")]
+    variances = [Path("covariance", node, node, zero) for node in silent("covariance")]
+    return Section("Nothing else varies or has a mean", (*means, *variances))
+
+
+EXOGENOUS = ("covariate", "input")
 
 
 def _statements(
-    paths: Iterable[Path], names: Names, start: Mapping[str, float], group: int | None
+    paths: Iterable[Path], names: Names, start: Mapping[str, float], group: int | None = None
 ) -> list[str]:
     """Write paths; without a group those that differ between groups stay without a label."""
     lines: list[str] = []
-    for _, same in groupby(paths, key=lambda path: (path.kind, path.left, _number(path))):
+    for (kind, left, fixed), same in groupby(paths, key=_bundle):
         chunk = list(same)
-        if chunk[0].kind == "loading" and _number(chunk[0]) is not None:
-            words = [f"{names.nodes[path.right]}@{_number(path)}" for path in chunk if path.right]
-            lines += _wrapped(f"{names.nodes[chunk[0].left]} BY {' '.join(words)};")
+        if not fixed:
+            lines += [f"  {_free(path, names, start, group)}" for path in chunk]
+            continue
+        words = [f"{names.nodes[path.right or path.left]}@{path.values[0]:.10g}" for path in chunk]
+        if kind == "loading" and left is not None:
+            lines += _wrapped(f"{names.nodes[left]} BY {' '.join(words)};")
+        elif kind == "regression" and left is not None:
+            lines += _wrapped(f"{names.nodes[left]} ON {' '.join(words)};")
         else:
-            lines += [f"  {_statement(path, names, start, group)}" for path in chunk]
+            begin, end = ("[", "]") if kind == "mean" else ("", "")
+            lines += _wrapped(f"{begin}{' '.join(words)}{end};")
     return lines
 
 
-def _number(path: Path) -> str | None:
-    """Spell the value at which a path is fixed in every group; None if it is not."""
-    first = path.values[0]
-    if isinstance(first, str) or len(set(path.values)) > 1:
-        return None
-    return f"{first:.10g}"
+def _bundle(path: Path) -> tuple[str, Node | None, bool]:
+    """Say which paths make one statement: fixed ones of one kind, and of one left side."""
+    fixed = not isinstance(path.values[0], str) and len(set(path.values)) == 1
+    listed = fixed and path.right in (None, path.left)
+    return path.kind, None if listed else path.left, fixed
 
 
-def _statement(path: Path, names: Names, start: Mapping[str, float], group: int | None) -> str:
+def _free(path: Path, names: Names, start: Mapping[str, float], group: int | None) -> str:
     left = names.nodes[path.left]
     right = left if path.right is None else names.nodes[path.right]
     value = path.values[group or 0]
     if isinstance(value, str):
         begin = start.get(value)
-        tail = "*" if begin is None else f"*{begin:.6g}"
-        if begin is None and path.kind != "loading":
-            tail = ""
+        if path.kind == "loading" and begin is None:
+            begin = 1.0  # without a start Mplus fixes the first loading
+        tail = "" if begin is None else f"*{begin:.6g}"
         shared = group is not None or len(set(path.values)) == 1
         label = f" ({names.labels[value]})" if shared else ""
     else:
         tail, label = f"@{value:.10g}", ""
-    if path.kind == "loading":
-        return f"{left} BY {right}{tail}{label};"
-    if path.kind == "regression":
-        return f"{left} ON {right}{tail}{label};"
     if path.kind == "mean":
         return f"[{left}{tail}]{label};"
     if path.left == path.right:
         return f"{left}{tail}{label};"
-    return f"{left} WITH {right}{tail}{label};"
+    verb = {"loading": "BY", "regression": "ON", "covariance": "WITH"}[path.kind]
+    return f"{left} {verb} {right}{tail}{label};"
 
 
 def _constraints(model: PathModel, names: Names) -> list[str]:
     if not model.equations:
         return []
     lines = ["", "MODEL CONSTRAINT:"]
-    new = [names.labels[e.name] for e in model.equations if e.defines]
-    if new:
+    if new := [names.labels[e.name] for e in model.equations if e.defines]:
         lines += _wrapped(f"NEW({' '.join(new)});")
     for equation in model.equations:
         text = f"{names.labels[equation.name]} = {polynomial(equation, names)};"
-        lines += ["  " + line for line in wrap(text, " ", "    ")]
+        lines += ["  " + line for line in wrap(text, " ", "    ", WIDTH)]
     return lines
 
 

@@ -105,9 +105,11 @@ def _series(family: Sequence[Node], taken: set[str], width: int) -> list[str]:
     prefix = PREFIX[role] + (between if PREFIX[role] else "")
     ends = ["" if n.session is None else "_" + _number(n.session) for n in family]
     room = width - len(prefix) - max(len(end) for end in ends)
-    stem = plain(variable)
+    word = plain(variable)
+    stem = word.rstrip("0123456789")  # what numbers it stays when it must be cut
+    number = word[len(stem) :]
     for attempt in range(1, 1000):
-        tail = "" if attempt == 1 else str(attempt)
+        tail = number if attempt == 1 else f"{number}{attempt}"
         if len(tail) >= room:
             break
         found = [prefix + stem[: room - len(tail)].rstrip("_") + tail + end for end in ends]
@@ -156,7 +158,7 @@ def _spelled(parameters: Sequence[str]) -> dict[str, str]:
 
 
 def _short(parameters: Sequence[str]) -> dict[str, str]:
-    """Number the parameters of a family, as in phi1, phi2."""
+    """Give each parameter the short word of its family and a number."""
     labels: dict[str, str] = {}
     counts: dict[str, int] = {}
     for name in parameters:

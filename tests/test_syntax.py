@@ -1,0 +1,424 @@
+"""Exported texts say what the model says, in the grammar of either program.
+
+Three sources. (1) Readers that know the grammar and nothing of the writer turn a text into paths
+and paths into a normal density of the wide data (wide_texts): it must be the state-space
+likelihood at any parameters. (2) lavaan runs the text: its maximum must be ours. (3) lavaan's own
+reader of Mplus input runs the Mplus text; Mplus itself is not run anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from reference_files import panel_frame
+from wide_texts import mplus_commands, read_lavaan, read_mplus
+
+from alliancedyn import SessionPanel
+from alliancedyn.errors import SpecificationError
+from alliancedyn.models import ALT, CLPM, GCLM, LCMSR, RICLPM, STARTS, LatentChange, Specification
+from alliancedyn.syntax import PROGRAMS, export_syntax, labels, wide_data
+
+DENSITY = 1e-9  # relative: two ways to one normal density
+ESTIMATE = 1e-4  # of max(1, |estimate|), in the panel's units: lavaan's last step is about 1e-5
+LOGLIK = 1e-4
+ERROR = 1e-3  # relative: both from second derivatives
+
+ITEMS = {"alliance": ["bond", "task"], "symptoms": ["mood", "worry", "sleep"]}
+MIXED = {"alliance": ["bond", "task"]}
+ALL_EQUAL = ("lags", "means", "innovations", "between", "initial", "measurement")
+ARMS: dict[str, Any] = {"group": "arm"}
+AGE: dict[str, Any] = {"covariates": ("age", "severity")}
+FREE: dict[str, Any] = {"lags": "free", "innovations": "free"}
+WITH_ITEMS: dict[str, Any] = {"indicators": ITEMS}
+
+SPECS: list[Specification] = [
+    CLPM(),
+    CLPM(**FREE, means="equal"),
+    CLPM(**AGE, time_varying=("crisis",)),
+    CLPM(variables=("bond", "mood", "worry"), sessions=(1, 4)),
+    RICLPM(),
+    RICLPM(**FREE),
+    RICLPM(order=2),
+    RICLPM(order=2, **FREE),
+    RICLPM(order=2, step=3),
+    RICLPM(step=3, measurement_var={"bond": 0.2}),
+    RICLPM(reliability={"bond": 0.9, "mood": 0.8}),
+    RICLPM(measurement_var="free", **AGE, time_varying=("crisis",)),
+    RICLPM(**ARMS),
+    RICLPM(**ARMS, **FREE, equal_across_groups=("lags", "between")),
+    RICLPM(**ARMS, **AGE, step=2, equal_across_groups=("means",)),
+    RICLPM(**ARMS, equal_across_groups=ALL_EQUAL),
+    RICLPM(initial="stationary"),
+    RICLPM(initial="stationary", **ARMS, equal_across_groups=("lags",)),
+    STARTS(),
+    STARTS(**ARMS, **AGE),
+    LCMSR(),
+    LCMSR(growth="log", means="free", **AGE),
+    LCMSR(growth="piecewise", knot=2),
+    LCMSR(growth="free", **FREE),
+    LCMSR(initial="stationary", measurement_var="free"),
+    LCMSR(order=2, **ARMS, equal_across_groups=("between",)),
+    ALT(),
+    ALT(growth="free", **AGE, time_varying=("crisis",)),
+    ALT(**ARMS, **FREE),
+    ALT(measurement_var={"mood": 0.3}, step=3),
+    GCLM(),
+    GCLM(**FREE, **AGE),
+    GCLM(unit_loadings="equal", **ARMS, time_varying=("crisis",), step=4),
+    LatentChange(),
+    LatentChange(innovations="free", measurement_var=None, **AGE, time_varying=("crisis",)),
+    LatentChange(**ARMS, equal_across_groups=("lags", "measurement")),
+    RICLPM(**WITH_ITEMS),
+    RICLPM(**WITH_ITEMS, loadings="free", item_intercepts="free", measurement_var="equal"),
+    RICLPM(**WITH_ITEMS, **ARMS, means="equal", equal_across_groups=("measurement",)),
+    RICLPM(indicators=MIXED, variables=("alliance", "mood"), time_varying=("crisis",)),
+    LCMSR(**WITH_ITEMS, **AGE),
+    ALT(indicators=MIXED, variables=("alliance", "mood")),
+    GCLM(**WITH_ITEMS, item_intercepts="free"),
+    LatentChange(**WITH_ITEMS),
+]
+
+
+def spelled(spec: Specification) -> str:
+    return repr(spec)
+
+
+@cache
+def panel() -> SessionPanel:
+    """Five items at sessions 0 to 5, an arm, an age, a crisis now and then; gaps."""
+    rng = np.random.default_rng(11)
+    clients, sessions = 90, 6
+    trait = rng.normal(size=(clients, 1, 2))
+    series = trait + rng.normal(size=(clients, sessions, 2)).cumsum(axis=1) * 0.5
+    score = np.repeat(series, (2, 3), axis=2) * (1.0, 0.8, 1.0, 1.2, 0.9)
+    score += rng.normal(size=score.shape) * 0.6 + (5.0, 4.0, 10.0, 9.0, 8.0)
+    score[rng.random(score.shape) < 0.1] = np.nan
+    frame = pd.DataFrame(score.reshape(-1, 5), columns=["bond", "task", "mood", "worry", "sleep"])
+    frame["client"] = np.repeat(np.arange(clients), sessions) + 1
+    frame["session"] = np.tile(np.arange(sessions), clients)
+    for name, values in {
+        "arm": np.array(["own way", "manual"])[rng.integers(0, 2, clients)],
+        "age": rng.normal(40.0, 9.0, clients).round(1),
+        "severity": rng.normal(size=clients),
+    }.items():
+        frame[name] = np.repeat(values, sessions)
+    happened = (rng.random(len(frame)) < 0.3) & (frame["session"] > 0)
+    frame["crisis"] = happened.astype(float)
+    return SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables=["bond", "task", "mood", "worry", "sleep"],
+        process="bond",
+        outcome="mood",
+        arm="arm",
+        covariates=["age", "severity", "crisis"],
+    )
+
+
+def of_two(spec: Specification) -> Specification:
+    """Take two series where a specification names none."""
+    if spec.indicators or spec.variables:
+        return spec
+    return replace(spec, variables=("bond", "mood"))
+
+
+def some_params(spec: Specification, data: SessionPanel, seed: int = 5) -> dict[str, float]:
+    """Return admissible parameters that are no special point."""
+    objective = spec.objective(data)
+    rng = np.random.default_rng(seed)
+    theta = objective.start + 0.05 * rng.standard_normal(len(objective.start))
+    return objective.to_params(theta)
+
+
+# -- what the text says, read by grammar alone ----------------------------------------------------
+
+
+@pytest.mark.parametrize("to", PROGRAMS)
+@pytest.mark.parametrize("spec", SPECS, ids=spelled)
+def test_a_text_says_the_likelihood_of_its_model(spec: Specification, to: Any) -> None:
+    spec, data = of_two(spec), panel()
+    params = some_params(spec, data)
+    text, wide = export_syntax(spec, data, to), wide_data(spec, data, to)
+    known = {label: params[name] for label, name in labels(spec, data, to).items()}
+    arms = wide.pop("arm") if spec.group else pd.Series("all", index=wide.index)
+    levels = sorted(arms.unique())
+    read = read_lavaan(text, len(levels)) if to == "lavaan" else read_mplus(text)
+    by_group = [
+        reading.loglik(wide[arms == level], known)
+        for reading, level in zip(read, levels, strict=True)
+    ]
+    assert sum(by_group) == pytest.approx(spec.loglik(data, params), rel=DENSITY)
+
+
+@pytest.mark.parametrize("to", PROGRAMS)
+@pytest.mark.parametrize("spec", SPECS, ids=spelled)
+def test_every_parameter_has_one_label(spec: Specification, to: Any) -> None:
+    spec, data = of_two(spec), panel()
+    objective = spec.objective(data)
+    known = labels(spec, data, to)
+    assert len(set(known.values())) == len(known)
+    assert set(known.values()) == set(objective.to_params(objective.start))
+    assert set(objective.names) <= set(known.values())
+    text = export_syntax(spec, data, to)
+    groups = len(objective.shares)
+    read = read_lavaan(text, groups) if to == "lavaan" else read_mplus(text)
+    written = {label for reading in read for label in reading.labels}
+    written |= {left for reading in read for left, _, _ in reading.equations}
+    assert set(known) <= written
+    for label, name in known.items():  # the comments say the same, one line each
+        sign = "#" if to == "lavaan" else "!"
+        assert text.count(f"{sign}   {label} = {name}\n") == 1
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=spelled)
+def test_mplus_could_read_every_line(spec: Specification) -> None:
+    spec, data = of_two(spec), panel()
+    text = export_syntax(spec, data, "mplus")
+    assert max(len(line) for line in text.splitlines()) <= 90
+    commands = mplus_commands(text)  # every statement ends with a semicolon
+    assert list(commands)[:5] == ["TITLE", "DATA", "VARIABLE", "ANALYSIS", "MODEL"]
+    said = re.findall(r"[A-Za-z]\w*", " ".join(s for c in list(commands)[4:] for s in commands[c]))
+    assert max(len(word) for word in said) <= 8
+    names = commands["VARIABLE"][0].removeprefix("NAMES = ").split()
+    assert names == list(wide_data(spec, data, "mplus").columns)
+    assert max(len(name) for name in names) <= 8
+    assert len({name.lower() for name in names}) == len(names)
+    for reading in read_mplus(text):  # nothing is left to a default
+        free = [n for n in reading.nodes if n not in names or n[:4] in ("bond", "mood", "task")]
+        for node in free:
+            assert ("covariance", node, node) in reading.paths, node
+            assert ("mean", node, "") in reading.paths, node
+
+
+def test_no_effect_is_said_of_an_input_that_nobody_had() -> None:
+    text = export_syntax(of_two(RICLPM(time_varying=("crisis",))), panel())
+    assert "crisis_1" in text
+    assert "crisis_0" not in text
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+@cache
+def unfit() -> SessionPanel:
+    """Names that neither R nor Mplus would take, alike in their first letters."""
+    frame = panel().frame.rename(columns={"bond": "2nd Allianz Ω", "mood": "Symptome gesamt 1"})
+    frame["Symptome gesamt 2"] = frame["worry"]
+    frame["w_Symptome_gesamt_1"] = frame["sleep"]
+    return SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables=[
+            "2nd Allianz Ω",
+            "Symptome gesamt 1",
+            "Symptome gesamt 2",
+            "w_Symptome_gesamt_1",
+        ],
+        process="2nd Allianz Ω",
+        outcome="Symptome gesamt 1",
+    )
+
+
+@pytest.mark.parametrize("to", PROGRAMS)
+def test_unfit_names_are_translated(to: Any) -> None:
+    spec, data = RICLPM(), unfit()
+    params = some_params(spec, data)
+    text, wide = export_syntax(spec, data, to), wide_data(spec, data, to)
+    (reading,) = read_lavaan(text) if to == "lavaan" else read_mplus(text)
+    known = {label: params[name] for label, name in labels(spec, data, to).items()}
+    assert reading.loglik(wide, known) == pytest.approx(spec.loglik(data, params), rel=DENSITY)
+    for column in wide:
+        assert re.fullmatch(r"[A-Za-z]\w*", column)
+    for name in data.variables:
+        assert re.search(rf"^[#!]   \S+ \.\.\. \S+: {re.escape(name)}$", text, re.MULTILINE)
+
+
+def test_names_are_those_of_the_data_where_they_fit() -> None:
+    assert list(wide_data(of_two(RICLPM(sessions=(0, 2))), panel())) == [
+        *("bond_0", "bond_1", "bond_2"),
+        *("mood_0", "mood_1", "mood_2"),
+    ]
+    assert "phi_mood.bond" in labels(of_two(RICLPM()), panel())
+    assert labels(of_two(RICLPM(lags="free")), panel())["phi_mood.bond_at3"] == "phi[mood,bond]@3"
+
+
+def test_starting_values_are_those_given() -> None:
+    spec, data = of_two(RICLPM(**ARMS)), panel()
+    params = dict.fromkeys(some_params(spec, data), 0.125)
+    text = export_syntax(spec, data, start=params)
+    assert "start(c(0.125, 0.125))*w_bond_0" in text
+    assert len(read_lavaan(text, 2)) == 2
+    assert "*0.125 (phi1);" in export_syntax(spec, data, "mplus", start=params)
+    assert "start(" not in export_syntax(spec, data)
+
+
+# -- refusals -------------------------------------------------------------------------------------
+
+
+class ContinuousTime:
+    """Stands in by name for the family that counts in days."""
+
+
+@dataclass(frozen=True, repr=False)
+class Newer(RICLPM):
+    """A family that the export does not know."""
+
+
+@pytest.mark.parametrize(
+    ("spec", "to", "fragment"),
+    [
+        (ContinuousTime(), "lavaan", "differ from client to client"),
+        (Newer(), "lavaan", "Newer has no text"),
+        (RICLPM(), "amos", "choose 'lavaan' or 'mplus'"),
+        (RICLPM(variables=("bond", "nothing")), "lavaan", "no variable 'nothing'"),
+        (RICLPM(variables=("bond", "mood"), time_varying=("one",)), "lavaan", "is 1 for every"),
+    ],
+)
+def test_what_cannot_be_said_is_refused(spec: Any, to: Any, fragment: str) -> None:
+    frame = panel().frame.assign(one=1.0)
+    data = SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables=["bond", "mood"],
+        process="bond",
+        outcome="mood",
+        covariates=["one"],
+    )
+    with pytest.raises(SpecificationError, match=fragment):
+        export_syntax(spec, data, to)
+
+
+# -- lavaan runs it -------------------------------------------------------------------------------
+
+RUN = """
+suppressMessages(library(lavaan))
+for (folder in commandArgs(trailingOnly = TRUE)) {
+  setwd(folder)
+  if (file.exists("model.lav")) {
+    text <- readLines("model.lav")
+    code <- sub("^# > ", "", text[startsWith(text, "# > ")])
+    sink(nullfile()); suppressWarnings(eval(parse(text = code))); sink()
+  } else {
+    input <- mplus2lavaan("model.inp", run = FALSE)
+    fit <- lavaan(input$model, data = input$data, meanstructure = TRUE, fixed.x = TRUE,
+                  information = "observed",
+                  missing = if (anyNA(input$data)) "fiml" else "listwise")
+  }
+  table <- parTable(fit)
+  label <- ifelse(table$op == ":=", table$lhs, table$label)
+  keep <- label != "" & !duplicated(label) & table$op != "=="
+  out <- data.frame(label = label[keep], est = table$est[keep], se = table$se[keep])
+  out <- rbind(out, data.frame(label = "loglik", est = as.numeric(logLik(fit)), se = NA))
+  write.csv(format(out, digits = 15), "estimates.csv", row.names = FALSE)
+}
+"""
+
+
+@cache
+def reference_panel(case: str, which: str) -> SessionPanel:
+    frame = panel_frame(f"crosslagged_{case}", which)
+    rng = np.random.default_rng(3)
+    frame["crisis"] = (rng.random(len(frame)) < 0.3) * (frame["session"] > 1).astype(float)
+    own = [name for name in ("severity", "crisis") if name in frame]
+    return SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables=["alliance", "symptoms"],
+        timing={"alliance": "after", "symptoms": "before"},
+        arm="arm" if "arm" in frame else None,
+        covariates=own,
+    )
+
+
+Source = Callable[[], SessionPanel]
+COMPLETE: Source = lambda: reference_panel("complete", "panel")  # noqa: E731
+GROWTH: Source = lambda: reference_panel("complete", "growth")  # noqa: E731
+LONG: Source = lambda: reference_panel("complete", "starts")  # noqa: E731
+MISSING: Source = lambda: reference_panel("missing", "panel")  # noqa: E731
+
+RUNS: dict[str, tuple[Specification, Source, Any]] = {
+    "clpm": (CLPM(**FREE), COMPLETE, "lavaan"),
+    "riclpm missing": (RICLPM(), MISSING, "lavaan"),
+    "riclpm free": (RICLPM(**FREE, means="equal"), COMPLETE, "lavaan"),
+    "order 2": (RICLPM(order=2), COMPLETE, "lavaan"),
+    "step": (RICLPM(step=4, measurement_var={"alliance": 0.1}), COMPLETE, "lavaan"),
+    "covariates": (
+        RICLPM(covariates=("severity",), time_varying=("crisis",)),
+        COMPLETE,
+        "lavaan",
+    ),
+    "groups": (RICLPM(group="arm", equal_across_groups=("lags",)), COMPLETE, "lavaan"),
+    "stationary": (RICLPM(initial="stationary"), COMPLETE, "lavaan"),
+    "starts": (STARTS(), LONG, "lavaan"),
+    "lcmsr": (LCMSR(), GROWTH, "lavaan"),
+    "lcmsr free": (LCMSR(growth="free"), GROWTH, "lavaan"),
+    "alt": (ALT(), GROWTH, "lavaan"),
+    "gclm": (GCLM(unit_loadings="equal"), GROWTH, "lavaan"),
+    "change": (LatentChange(), GROWTH, "lavaan"),
+    "items": (RICLPM(**WITH_ITEMS, **AGE), panel, "lavaan"),
+    "mplus riclpm": (RICLPM(), COMPLETE, "mplus"),
+    "mplus step": (RICLPM(step=4), COMPLETE, "mplus"),
+    "mplus change": (LatentChange(), GROWTH, "mplus"),
+    "mplus items": (RICLPM(**WITH_ITEMS, loadings="free"), panel, "mplus"),
+}
+
+
+def has_lavaan() -> bool:
+    program = shutil.which("Rscript")
+    if program is None:
+        return False
+    asked = [program, "-e", "library(lavaan)"]
+    return not subprocess.run(asked, capture_output=True, check=False).returncode
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Run every text in one R process."""
+    if not has_lavaan():
+        pytest.skip("Rscript with lavaan not found")
+    home = tmp_path_factory.mktemp("texts")
+    (home / "run.R").write_text(RUN, "utf-8")
+    made = {}
+    for name, (spec, source, to) in RUNS.items():
+        made[name] = home / name.replace(" ", "_")
+        made[name].mkdir()
+        text, wide = export_syntax(spec, source(), to), wide_data(spec, source(), to)
+        if to == "lavaan":
+            (made[name] / "model.lav").write_text(text, "utf-8")
+            wide.to_csv(made[name] / "wide.csv", index=False)
+        else:
+            (made[name] / "model.inp").write_text(text, "utf-8")
+            plain = {"sep": " ", "header": False, "index": False, "na_rep": "-999"}
+            wide.to_csv(made[name] / "wide.dat", **plain)
+    command = ["Rscript", str(home / "run.R"), *(str(folder) for folder in made.values())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return made
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_lavaan_finds_our_maximum(name: str, folders: dict[str, Path]) -> None:
+    spec, source, to = RUNS[name]
+    fit = spec.fit(source())
+    table = pd.read_csv(folders[name] / "estimates.csv", index_col="label").astype(float)
+    assert table.est["loglik"] == pytest.approx(fit.loglik, abs=LOGLIK)
+    known = labels(spec, source(), to)
+    assert set(known.values()) == set(fit.params.index)
+    for label, ours in known.items():
+        scale = max(1.0, abs(fit.params[ours]))
+        assert abs(table.est[label] - fit.params[ours]) < ESTIMATE * scale, ours
+        assert table.se[label] == pytest.approx(fit.se[ours], rel=ERROR), ours
