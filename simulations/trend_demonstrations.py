@@ -222,6 +222,7 @@ class Rung:
     states: tuple[str, ...] = ("", "")
     lead: str = ""
     at_bound: bool = False
+    bic: float = np.nan  # only where the model saw the scores as they are
     failure: str = ""
 
 
@@ -256,6 +257,7 @@ class Climb:
             states=(reduced.forward_state, reduced.backward_state),
             lead=verdict.lead,
             at_bound=bool(fit.diagnostics["boundary"]),
+            bic=np.nan if family.detrended else float(fit.bic),
         )
 
 
@@ -266,10 +268,13 @@ def run_ladder(config: dict[str, Any], jobs: int) -> pd.DataFrame:
     for name, sessions, seed in cells(config, "ladder"):
         truth = world(config, name)
         task = Climb(truth, config["ladder"]["clients"], sessions, families)
-        climbs = replicate(task, config["ladder"]["panels"], seed, jobs)
+        outcomes = replicate(task, config["ladder"]["panels"], seed, jobs)
+        climbs = [_every_rung(outcome, len(families)) for outcome in outcomes]
+        bic = np.array([[rung.bic for rung in rungs] for rungs in climbs])
+        lowest = bic == np.fmin.reduce(bic, axis=1, keepdims=True)
         for i, key in enumerate(families):
-            rungs = [Rung(failure=c.error) if isinstance(c, Failure) else c[i] for c in climbs]
-            table = describe(rungs, truth)
+            table = describe([rungs[i] for rungs in climbs], truth)
+            table["lowest_bic"] = lowest[:, i].mean()
             where = {"world": name, "sessions": sessions, "family": key}
             where["label"] = LADDER[key].label
             for place, (column, value) in enumerate(where.items()):
@@ -278,6 +283,10 @@ def run_ladder(config: dict[str, Any], jobs: int) -> pd.DataFrame:
             tables.append(table)
     print(file=sys.stderr)
     return pd.concat(tables, ignore_index=True)
+
+
+def _every_rung(outcome: list[Rung] | Failure, rungs: int) -> list[Rung]:
+    return [Rung(failure=outcome.error)] * rungs if isinstance(outcome, Failure) else outcome
 
 
 def describe(rungs: list[Rung], truth: Dynamics) -> pd.DataFrame:
@@ -333,6 +342,7 @@ def write(
     plot.save(draw_ladder(ladder, titles), out / FIGURES[1])
     parts = ["# Trends", regression_table(regressions, titles)]
     parts += [ladder_table(ladder, titles, name) for name in titles]
+    parts += [bic_table(ladder, titles)]
     (out / "trends.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -342,12 +352,10 @@ def regression_table(regressions: pd.DataFrame, titles: dict[str, str]) -> str:
     rows = [["world", "true", "correction", *(f"{t} sessions" for t in sessions)]]
     forward = regressions[regressions["parameter"] == FORWARD]
     for (name, correction), some in forward.groupby(["world", "correction"], sort=False):
-        rows.append(
-            [
-                *(titles[str(name)], _points(some["true"].iloc[0], 2), str(correction)),
-                *(f"{_points(r.limit)}; {_points(r.mean, 4)} ({r.mcse:.4f})" for r in _rows(some)),
-            ]
-        )
+        told = some[["limit", "mean", "mcse"]].to_numpy()
+        figures = [f"{_points(x)}; {_points(m, 4)} ({e:.4f})" for x, m, e in told]
+        true = _points(some["true"].iloc[0], 2)
+        rows.append([titles[str(name)], true, str(correction), *figures])
     return _markdown(rows, left=(0, 2))
 
 
@@ -359,15 +367,20 @@ def ladder_table(ladder: pd.DataFrame, titles: dict[str, str], name: str) -> str
     head = [f"{measure}, {t}" for measure in ("bias", "coverage", claim) for t in sessions]
     rows = [["model", *head]]
     for label, found in some.groupby("label", sort=False):
-        biases = [f"{_points(r.bias)} ({r.mcse_bias:.3f})" for r in _rows(found)]
-        covered = [f"{r.coverage:.3f} ({r.mcse_coverage:.3f})" for r in _rows(found)]
-        claimed = [f"{r.supported:.3f} ({r.mcse_supported:.3f})" for r in _rows(found)]
+        biases = [f"{_points(r.bias)} ({r.mcse_bias:.3f})" for r in found.itertuples()]
+        covered = [f"{r.coverage:.3f} ({r.mcse_coverage:.3f})" for r in found.itertuples()]
+        claimed = [f"{r.supported:.3f} ({r.mcse_supported:.3f})" for r in found.itertuples()]
         rows.append([str(label), *biases, *covered, *claimed])
     return f"{titles[name]}: true effect {_points(some['true'].iloc[0], 2)}\n\n" + _markdown(rows)
 
 
-def _rows(table: pd.DataFrame) -> Any:
-    return table.itertuples()
+def bic_table(ladder: pd.DataFrame, titles: dict[str, str]) -> str:
+    """Return the share of panels in which each model has the lowest BIC."""
+    seen = ladder[(ladder["parameter"] == FORWARD) & ~ladder["family"].str.contains("detrended")]
+    wide = seen.pivot_table("lowest_bic", ["world", "sessions"], "label", sort=False)
+    rows = [["world", "sessions", *wide.columns]]
+    rows += [[titles[w], str(t), *(f"{x:.2f}" for x in row)] for (w, t), *row in wide.itertuples()]
+    return _markdown(rows)
 
 
 def _points(value: float, digits: int = 3) -> str:
