@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -643,6 +643,42 @@ class TestFitIndices:
         assert again["chisq_scaled"] == pytest.approx(found["chisq_scaled"])
         robustly = replace(therapist, diagnostics={**therapist.diagnostics, "errors": "robust"})
         assert robustly.fit_indices()["chisq_scaled"] != pytest.approx(found["chisq_scaled"])
+
+    @pytest.mark.parametrize("trace", [None, 14.0])
+    def test_systems_of_single_clients_have_no_saturated_model(self, trace: float | None) -> None:
+        @dataclass(frozen=True)
+        class ByClient(MadeModel):
+            def groups_of(self, *args):
+                (group,) = super().groups_of(*args)
+                own = {name: np.repeat(getattr(group.system, name)[None], 60, axis=0)
+                       for name in ("phi", "psi")}  # fmt: skip
+                return [replace(group, system=replace(group.system, **own))]
+
+        diagnostics = {"boundary": []} if trace is None else {"boundary": [], "trace": trace}
+        found = replace(self.made(diagnostics=diagnostics), model=ByClient()).fit_indices()
+        assert "each client's own" in found["reason"]
+        known = {key for key, value in found.items() if value == value}
+        assert known == {"aic", "bic", "reason"}
+        assert ("chisq_scaled" in found) == (trace is not None)
+
+    def test_inputs_must_be_known_at_every_session(self) -> None:
+        made = self.made()
+        data = replace(made.data, inputs=np.ones((60, 3, 1)))
+
+        @dataclass(frozen=True)
+        class Pushed(MadeModel):
+            def groups_of(self, *args):
+                (group,) = super().groups_of(*args)
+                return [replace(group, system=replace(group.system, drive=np.eye(4, 1)))]
+
+        pushed = replace(made, model=Pushed(), data=data)
+        assert "reason" not in pushed.fit_indices()
+        Y = data.Y.copy()
+        Y[7, 2] = np.nan
+        gone = replace(pushed, data=replace(data, Y=Y)).fit_indices()
+        assert gone["reason"].startswith("At sessions without a score (1 in all)")
+        one = replace(made, data=replace(made.data, Y=Y)).fit_indices()
+        assert "reason" not in one
 
     def test_without_a_likelihood_there_are_none(self) -> None:
         with pytest.raises(SpecificationError, match="no likelihood"):

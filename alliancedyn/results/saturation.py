@@ -59,9 +59,9 @@ def _reason(groups: list[ClientGroup], used: Observed) -> str | None:
     absent: NDArray[np.bool_] = np.all(np.isnan(used.Y), axis=2)
     if used.inputs.shape[2] and absent.any():
         return (
-            f"{int(absent.any(axis=1).sum())} clients have sessions without a score, at which the "
-            "time-varying covariates are not known; a saturated model would have to take them as "
-            "given. Compare models by BIC."
+            f"At sessions without a score ({int(absent.sum())} in all) the time-varying covariates "
+            "are not known; a saturated model would have to take them as given. Compare models by "
+            "BIC."
         )
     return None
 
