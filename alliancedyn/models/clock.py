@@ -1,9 +1,10 @@
 """When the sessions of clients are: by the calendar, or by counting sessions.
 
-A row of a client is *placed* when its time is known. The process starts at the client's first
-row, the first one with a score or an input; from there on every placed row is a gap away from
-the one placed before it. A session without a time takes no time: the whole gap goes into the next
-one that has one.
+By days, a session of a client is *placed* when its day is known. The process starts at the
+client's first row, the first one with a score or an input; from there on every placed session is
+a gap away from the one placed before it. A session without a day takes no time: the whole gap
+goes into the next one that has one. By counting, every session has its number, and all clients
+start at the first session of the model.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Clock:
     time : (N, T)
         Units of time on each client's own clock; NaN where a session has no place on it.
     first : (N,) int
-        Column of the client's first row.
+        Column at which the client's process starts.
     """
 
     time: Array
@@ -55,17 +56,16 @@ class Clock:
         SpecificationError
             If a score or an input has no day, or days run backwards.
         """
-        used: Flags = ~np.isnan(data.Y).all(axis=2) | (data.inputs != 0.0).any(axis=2)
-        first = np.where(used.any(axis=1), used.argmax(axis=1), 0)
-        started = np.arange(len(data.sessions)) >= first[:, None]
+        n, n_sessions = data.Y.shape[:2]
         if by == "session":
-            time = np.broadcast_to(np.array(data.sessions, float), used.shape)
-        else:
-            _refuse_undated(data, used)
-            time = data.days / unit
-        clock = cls(np.where(started, time, np.nan), first)
-        if by == "days":
-            _refuse_backwards(data, clock)
+            numbers = np.array(data.sessions, float)
+            return cls(np.broadcast_to(numbers, (n, n_sessions)), np.zeros(n, np.int64))
+        used: Flags = ~np.isnan(data.Y).all(axis=2) | (data.inputs != 0.0).any(axis=2)
+        _refuse_undated(data, used)
+        first = np.where(used.any(axis=1), used.argmax(axis=1), 0)
+        started = np.arange(n_sessions) >= first[:, None]
+        clock = cls(np.where(started, data.days / unit, np.nan), first)
+        _refuse_backwards(data, clock)
         return clock
 
     def of_clients(self, rows: Index) -> Clock:
@@ -83,9 +83,14 @@ class Clock:
         return since_before(self.time)
 
     @cached_property
-    def elapsed(self) -> Array:
-        """Time that passes at each session, counted from the client's first row, (N, T)."""
-        return np.pad(self.gaps, ((0, 0), (1, 0)))
+    def passing(self) -> Array:
+        """Time that passes up to each session, from the client's start, (N, T).
+
+        Clients with one schedule have the same numbers, whatever sessions they missed.
+        """
+        shared = self.schedule(settled=False)
+        gaps = self.gaps if shared is None else np.broadcast_to(shared, self.gaps.shape)
+        return np.pad(gaps, ((0, 0), (1, 0)))
 
     @property
     def typical(self) -> float:
@@ -111,8 +116,7 @@ class Clock:
             return None
         shared = steps[known.argmax(axis=0), np.arange(n_sessions - 1)]
         offset = self.time - np.append(0.0, np.cumsum(shared))
-        start = self.time[np.arange(n), self.first] - np.append(0.0, np.cumsum(shared))[self.first]
-        off = np.abs(offset - start[:, None])
+        off = np.abs(offset - offset[np.arange(n), self.first][:, None])
         return shared if np.nanmax(off) < SAME * max(1.0, float(shared.sum())) else None
 
 
@@ -146,7 +150,10 @@ def refuse_repeats(data: Observed, clock: Clock, exact: tuple[bool, ...]) -> Non
         With the number of sessions and the remedy.
     """
     n, n_sessions, _ = data.Y.shape
-    moment = np.cumsum(clock.elapsed > 0.0, axis=1) + n_sessions * np.arange(n)[:, None]
+    moment = (
+        np.cumsum(np.pad(clock.gaps, ((0, 0), (1, 0))) > 0.0, axis=1)
+        + n_sessions * np.arange(n)[:, None]
+    )
     again = np.zeros((n, n_sessions), bool)
     for j in np.flatnonzero(exact):
         seen = ~np.isnan(data.Y[:, :, j])

@@ -37,10 +37,10 @@ from alliancedyn.models.design import Design
 from alliancedyn.models.means import mean_blocks, session_means, start_means
 from alliancedyn.models.measurement import measurement_blocks, observe, push
 from alliancedyn.models.selection import Selection
-from alliancedyn.models.specification import Specification
+from alliancedyn.models.specification import Params, Specification
 from alliancedyn.models.within import Within, series_system
 from alliancedyn.panel import SessionPanel
-from alliancedyn.results import Observed
+from alliancedyn.results import ClientGroup, Observed
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -105,7 +105,8 @@ class ContinuousTime(Specification):
     Options of its own: ``traits`` (stable differences k_i), ``initial_mean`` ("free": w at the
     client's first row has a mean of its own), ``time`` ("days", or "session" to count sessions),
     ``time_unit`` (days in a unit of time; with sessions the unit is one session) and ``trend``
-    ("linear": a common trend per unit of time since the client's first row).
+    ("linear": a common trend per unit of time since the client's first row). With
+    ``time="session"`` the first row is the first session of the model, as in discrete time.
 
     Means are one for all sessions unless ``means="free"``. A time-varying input is an impulse: it
     moves w by ``input[...]`` at its session, and the drift carries that on.
@@ -150,6 +151,7 @@ class ContinuousTime(Specification):
             "initial_mean": ("common", "free"),
             "time": ("days", "session"),
             "trend": (None, "linear"),
+            "moderators": ((),),
         }
         return {**super().choices(), **only}
 
@@ -276,6 +278,14 @@ class ContinuousTime(Specification):
         """
         return Clock.of(data, self.time, self.time_unit)
 
+    def groups_of(
+        self, params: Params, data: Observed, variables: tuple[str, ...]
+    ) -> list[ClientGroup]:
+        """Return the systems of all clients at natural parameters, one for each group."""
+        placed = self.clock(data).placed
+        found = super().groups_of(params, data, variables)
+        return [replace(group, placed=placed[group.rows]) for group in found]
+
     def likelihood(self, data: Observed) -> Likelihood:
         """Return the log-likelihood of observed scores, with starting values."""
         clock = self.clock(data)
@@ -301,7 +311,7 @@ class ContinuousTime(Specification):
         if self.initial_mean == "free":
             columns.append((np.arange(len(data.sessions)) == clock.first[:, None])[..., None] * 1.0)
         if self.trend:
-            columns.append(clock.elapsed[..., None])
+            columns.append(clock.passing[..., None])
         return np.concatenate(columns, axis=2)
 
     def _select(self, panel: SessionPanel) -> Selection:

@@ -53,8 +53,8 @@ _TUPLES = (
     "equal_across_groups",
 )
 _SHARED = {
-    "lags": ("phi", "phi2", "step", "ma", "self", "coupling", "moderation"),
-    "innovations": ("innovation_cov",),
+    "lags": ("phi", "phi2", "step", "ma", "self", "coupling", "moderation", "drift"),
+    "innovations": ("innovation_cov", "diffusion_cov"),
     "means": ("mean", "intercept", "trend", "trend2", "item_intercept"),
     "between": ("between_cov", "between", "unit_loading", "basis"),
     "initial": ("initial_cov", "initial_mean"),

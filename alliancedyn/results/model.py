@@ -100,6 +100,8 @@ class ClientGroup:
         For each series, the item in whose units it is measured.
     label : str, optional
         Such as ``arm=1``.
+    placed : (n, T) bool, optional
+        Sessions that have a place in time; all of them unless given.
     """
 
     rows: NDArray[np.int64]
@@ -107,3 +109,8 @@ class ClientGroup:
     inputs: Array
     reference: tuple[int, ...]
     label: str | None = None
+    placed: NDArray[np.bool_] | None = None
+
+    def at_placed(self, values: Array) -> Array:
+        """Return values (n, T, q) with NaN at sessions that have no place in time."""
+        return values if self.placed is None else np.where(self.placed[..., None], values, np.nan)
