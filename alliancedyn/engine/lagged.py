@@ -1,27 +1,38 @@
-"""Read canonical parameters as a VAR(1): lags, innovations, within SDs, time-ordered form."""
+"""Read canonical parameters as a vector autoregression: lags, innovations, within SDs.
+
+Within-client deviations w_t (k,) follow, with whichever terms a family has,
+
+    w_t = phi_t w_{t-1} + phi2_t w_{t-2} + ma_t v_{t-1} + v_t,   v_t ~ N(0, innovation_cov_t),
+
+where phi_t may be each session's own, or change its cross-lags once (``step``). All of it is
+computed as a first-order process z_t = A_t z_{t-1} + entry v_t, z_t being w_t, (w_t, w_{t-1}) or
+(w_t, v_t). Families with groups have such a process in each.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alliancedyn.engine import names, var
+from alliancedyn.errors import SpecificationError, listed
 
 Array = NDArray[np.float64]
 
 STATIONARY = "stationary"
 POOLED = "pooled over sessions"
 _SETTLES_BELOW = 1.0 - 1e-4  # nearer to 1, the stationary SD is a number without meaning
+_NEXT = ".next"  # of a second-order process the first two sessions have a joint covariance
+_SPREAD = frozenset(("phi", "phi2", "ma", "step", "innovation_cov", "initial_cov"))
 
 
 @dataclass(frozen=True)
 class LaggedForm:
-    """Which elements of a VAR(1) a fit has, and how to compute with any value of them.
+    """Which elements of an autoregression a fit has, and how to compute with any value of them.
 
     Parameters
     ----------
@@ -31,119 +42,319 @@ class LaggedForm:
         Session numbers, ascending.
     lag_sessions, innovation_sessions : tuple of int
         Sessions with lags or innovations of their own; empty if equal over sessions.
+    families : frozenset of str
+        Families of parameters that the fit has.
+    step : int, optional
+        Session from which on the cross-lags are others.
+    factors : tuple of str
+        Growth factors with which the first session's scores covary, as in an ALT.
+    groups : tuple of str
+        Such as ``("arm=0", "arm=1")``.
+    own : frozenset of str
+        Families with values of their own in each group.
+    group : str, optional
+        The group that is read.
     """
 
     variables: tuple[str, ...]
     sessions: tuple[int, ...]
     lag_sessions: tuple[int, ...]
     innovation_sessions: tuple[int, ...]
+    families: frozenset[str] = frozenset()
+    step: int | None = None
+    factors: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    own: frozenset[str] = frozenset()
+    group: str | None = None
 
     @classmethod
     def of(
         cls, parameters: Iterable[str], variables: tuple[str, ...], sessions: tuple[int, ...]
     ) -> LaggedForm:
-        """Read off the parameter names what differs between sessions."""
-        listed = list(parameters)
+        """Read off the parameter names what there is, and what differs between sessions."""
+        listed_names = list(parameters)
+        by_family = {name: name.partition("[")[0] for name in listed_names}
+        labels = {name: names.group_of(name) for name in listed_names if "|" in name}
+        steps = names.sessions_of(listed_names, "step")
+        shared = [n for n in listed_names if by_family[n] == "initial_between_cov"]
         return cls(
             variables,
             sessions,
-            names.sessions_of(listed, "phi"),
-            names.sessions_of(listed, "innovation_cov"),
+            names.sessions_of(listed_names, "phi"),
+            names.sessions_of(listed_names, "innovation_cov"),
+            families=frozenset(by_family.values()),
+            step=steps[0] if steps else None,
+            factors=tuple(dict.fromkeys(names.parse(name)[1][1] for name in shared)),
+            groups=tuple(dict.fromkeys(str(label) for label in labels.values())),
+            own=frozenset(by_family[name] for name in labels),
         )
 
-    @cached_property
-    def lag_names(self) -> list[str]:
-        """Names of the elements of Phi, row by row (first session that has its own, if any)."""
+    def of_group(self, group: str | None) -> LaggedForm:
+        """Return the process of one group.
+
+        Raises
+        ------
+        SpecificationError
+            If there is no such group.
+        """
+        if group is None or group in self.groups:
+            return replace(self, group=group)
+        known = f"it has {listed(self.groups, 8)}" if self.groups else "it has no groups"
+        raise SpecificationError(f"The fit has no group {group!r}; {known}.")
+
+    @property
+    def order(self) -> int:
+        """How many sessions back lagged effects reach."""
+        return 2 if "phi2" in self.families else 1
+
+    @property
+    def into(self) -> tuple[int, ...]:
+        """Sessions into which lagged effects lead."""
+        return self.sessions[self.order :]
+
+    @property
+    def varies(self) -> bool:
+        """Whether lagged effects differ between sessions."""
+        return bool(self.lag_sessions) or self.step is not None
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the process, and not only means or stable parts, differs between groups."""
+        return bool(self.own & _SPREAD)
+
+    def suffix(self, family: str) -> str | None:
+        """Return the group in the names of a family, None if all groups share it.
+
+        Raises
+        ------
+        SpecificationError
+            If groups have values of their own and none was named.
+        """
+        if family not in self.own:
+            return None
+        if self.group is None:
+            raise SpecificationError(
+                f"{family} differs between groups. Name one with group=: {listed(self.groups, 8)}."
+            )
+        return self.group
+
+    # -- matrices -------------------------------------------------------------------------------
+
+    @property
+    def settling_names(self) -> list[str]:
+        """Names of the lagged effects that decide whether the process settles."""
+        families = ("phi", "phi2") if self.order == 2 else ("phi",)
         session = self.lag_sessions[0] if self.lag_sessions else None
-        return names.matrix_labels("phi", self.variables, self.variables, session)
+        return [
+            name
+            for family in families
+            for name in names.matrix_labels(
+                family, self.variables, self.variables, session, self.suffix(family)
+            )
+        ]
+
+    @property
+    def innovation_names(self) -> list[str]:
+        """Names of the innovation covariance (of the first session that has its own, if any)."""
+        session = self.innovation_sessions[0] if self.innovation_sessions else None
+        group = self.suffix("innovation_cov")
+        return names.symmetric_labels("innovation_cov", self.variables, session, group)
 
     def lags(self, p: Mapping[str, float], session: int | None = None) -> Array:
-        """Return Phi (k, k) into ``session``; without one, the plain average over sessions."""
-        if not self.lag_sessions:
-            return names.matrix(p, "phi", self.variables, self.variables)
-        if session is not None:
-            return names.matrix(p, "phi", self.variables, self.variables, session)
-        return np.asarray(self._each_lags(p).mean(axis=0))
+        """Return phi (k, k) into ``session``; without one, the plain average over sessions."""
+        return self._lags_of("phi", p, session)
 
-    @cached_property
-    def _lag_names_by_session(self) -> list[str]:
-        each = (
-            names.matrix_labels("phi", self.variables, self.variables, session)
-            for session in self.lag_sessions
-        )
-        return list(chain.from_iterable(each))
+    def lag(
+        self,
+        p: Mapping[str, float],
+        target: str,
+        source: str,
+        session: int | None = None,
+        lag: int = 1,
+    ) -> float:
+        """Return one element of phi, or with ``lag=2`` of phi2; it alone has to be a parameter."""
+        family = "phi" if lag == 1 else "phi2"
+        group = self.suffix(family)
+        chosen: tuple[int | None, ...] = (None,)
+        if self.lag_sessions:
+            chosen = self.lag_sessions if session is None else (session,)
+        found = [p[names.label(family, target, source, session=t, group=group)] for t in chosen]
+        share = self._share_after_step(session) if lag == 1 and target != source else 0.0
+        if share:
+            group = self.suffix("step")
+            found.append(
+                share * p[names.label("step", target, source, session=self.step, group=group)]
+            )
+            return float(sum(found))
+        return float(np.mean(found))
 
-    @cached_property
-    def _innovation_names_by_session(self) -> list[str]:
-        each = (
-            names.symmetric_labels("innovation_cov", self.variables, session)
-            for session in self.innovation_sessions
-        )
-        return list(chain.from_iterable(each))
+    def innovations(self, p: Mapping[str, float], session: int | None = None) -> Array:
+        """Return Psi (k, k), squared score points; averaged if sessions have their own."""
+        group = self.suffix("innovation_cov")
+        if self.innovation_sessions and session is None:
+            return np.asarray(self._each_innovations(p).mean(axis=0))
+        at = session if self.innovation_sessions else None
+        return names.symmetric_matrix(p, "innovation_cov", self.variables, at, group)
 
-    def _each_lags(self, p: Mapping[str, float]) -> Array:
-        """Return Phi into every session that has its own (S, k, k)."""
+    def motion(self, p: Mapping[str, float], session: int | None = None) -> tuple[Array, Array]:
+        """Return A (q, q) and entry (q, k) of z_t = A z_{t-1} + entry v_t."""
+        return self._first_order({f: self._lags_of(f, p, session) for f in self._lag_families})
+
+    def _first_order(self, by_family: Mapping[str, Array]) -> tuple[Array, Array]:
+        phi = by_family["phi"]
+        if "phi2" in by_family:
+            return var.second_order(phi, by_family["phi2"])
+        if "ma" in by_family:
+            return var.moving_average(phi, by_family["ma"])
+        return phi, np.eye(phi.shape[-1])
+
+    @property
+    def _lag_families(self) -> list[str]:
+        return [family for family in ("phi", "phi2", "ma") if family in self.families]
+
+    def _lags_of(self, family: str, p: Mapping[str, float], session: int | None) -> Array:
+        if self.lag_sessions and session is None:
+            return np.asarray(self._each_lags(family, p).mean(axis=0))
+        at = session if self.lag_sessions else None
+        found = names.matrix(p, family, self.variables, self.variables, at, self.suffix(family))
+        share = self._share_after_step(session) if family == "phi" else 0.0
+        return found + share * self._step(p) if share else found
+
+    def _share_after_step(self, session: int | None) -> float:
+        """Return the share of sessions after the step; of one session 0 or 1."""
+        if self.step is None:
+            return 0.0
+        chosen = self.into if session is None else (session,)
+        return float(np.mean([t >= self.step for t in chosen]))
+
+    def _step(self, p: Mapping[str, float]) -> Array:
+        """Return what the step adds to phi (k, k)."""
+        group, out = self.suffix("step"), np.zeros((len(self.variables),) * 2)
+        for i, target in enumerate(self.variables):
+            for j, source in enumerate(self.variables):
+                if i != j:
+                    name = names.label("step", target, source, session=self.step, group=group)
+                    out[i, j] = p[name]
+        return out
+
+    # -- every session's matrices at once -------------------------------------------------------
+
+    def _each_lags(self, family: str, p: Mapping[str, float]) -> Array:
+        """Return the matrices into every session (S, k, k)."""
         k = len(self.variables)
-        return np.array([p[name] for name in self._lag_names_by_session]).reshape(-1, k, k)
+        if not self.lag_sessions:
+            same = names.matrix(
+                p, family, self.variables, self.variables, group=self.suffix(family)
+            )
+            each = np.repeat(same[None], len(self.into), axis=0)
+            if family == "phi" and self.step is not None:
+                each[np.array(self.into) >= self.step] += self._step(p)
+            return each
+        return np.array([p[name] for name in self._each_lag_name[family]]).reshape(-1, k, k)
 
     def _each_innovations(self, p: Mapping[str, float]) -> Array:
-        """Return Psi into every session that has its own (S, k, k)."""
+        """Return Psi into every session (S, k, k)."""
+        if not self.innovation_sessions:
+            return np.repeat(self.innovations(p)[None], len(self.into), axis=0)
         k = len(self.variables)
         rows, columns = np.triu_indices(k)
-        values = np.array([p[name] for name in self._innovation_names_by_session])
+        values = np.array([p[name] for name in self._each_innovation_name])
         full = np.empty((len(self.innovation_sessions), k, k))
         full[:, rows, columns] = full[:, columns, rows] = values.reshape(-1, len(rows))
         return full
 
-    def lag(
-        self, p: Mapping[str, float], target: str, source: str, session: int | None = None
-    ) -> float:
-        """Return one element of Phi; it alone has to be a parameter."""
-        if not self.lag_sessions:
-            return float(p[names.label("phi", target, source)])
-        chosen = self.lag_sessions if session is None else (session,)
-        return float(np.mean([p[names.label("phi", target, source, session=t)] for t in chosen]))
+    @cached_property
+    def _each_lag_name(self) -> dict[str, list[str]]:
+        return {
+            family: [
+                name
+                for t in self.lag_sessions
+                for name in names.matrix_labels(
+                    family, self.variables, self.variables, t, self.suffix(family)
+                )
+            ]
+            for family in self._lag_families
+        }
 
-    def innovations(self, p: Mapping[str, float]) -> Array:
-        """Return Psi (k, k), squared score points; averaged if sessions have their own."""
-        if not self.innovation_sessions:
-            return names.symmetric_matrix(p, "innovation_cov", self.variables)
-        return np.asarray(self._each_innovations(p).mean(axis=0))
+    @cached_property
+    def _each_innovation_name(self) -> list[str]:
+        group = self.suffix("innovation_cov")
+        return [
+            name
+            for t in self.innovation_sessions
+            for name in names.symmetric_labels("innovation_cov", self.variables, t, group)
+        ]
+
+    # -- within SDs -----------------------------------------------------------------------------
 
     def within_cov(self, p: Mapping[str, float], basis: str) -> Array:
         """Return the within-client covariance (k, k), squared score points.
 
-        ``"stationary"``: P = Phi P Phi' + Psi. ``"pooled over sessions"``: the plain average
-        over sessions of P_t = Phi_t P_{t-1} Phi_t' + Psi_t, started at the first session's own.
+        ``"stationary"``: P = A P A' + entry Psi entry'. ``"pooled over sessions"``: the plain
+        average over sessions of the same recursion, started at the first session's own. Error of
+        measurement is not part of it, nor is what growth factors carry.
         """
+        k = len(self.variables)
         if basis == STATIONARY:
-            return var.stationary_cov(self.lags(p), self.innovations(p))
-        initial = names.symmetric_matrix(p, "initial_cov", self.variables)
-        shape = (len(self.sessions) - 1, *initial.shape)
-        Phi = self._each_lags(p) if self.lag_sessions else self.lags(p)
-        Psi = self._each_innovations(p) if self.innovation_sessions else self.innovations(p)
-        path = var.covariance_path(
-            np.broadcast_to(Phi, shape), np.broadcast_to(Psi, shape), initial
-        )
-        return np.asarray(path.mean(axis=0))
+            A, entry = self.motion(p)
+            return var.stationary_cov(A, entry @ self.innovations(p) @ entry.T)[:k, :k]
+        A, entry = self._first_order({f: self._each_lags(f, p) for f in self._lag_families})
+        earlier, start = self._start(p, entry)
+        Psi = entry @ self._each_innovations(p) @ entry.T
+        path = var.covariance_path(A, Psi, start)[:, :k, :k]
+        return np.asarray(np.concatenate([earlier, path]).mean(axis=0))
+
+    def _start(self, p: Mapping[str, float], entry: Array) -> tuple[Array, Array]:
+        """Return the covariance of z where its recursion starts, and those of w before that."""
+        k, none = len(self.variables), np.zeros((0, len(self.variables), len(self.variables)))
+        if self.order == 1:
+            return none, entry @ self._initial(p) @ entry.T
+        both = (*self.variables, *(name + _NEXT for name in self.variables))
+        joint = names.symmetric_matrix(p, "initial_cov", both, group=self.suffix("initial_cov"))
+        turned = np.roll(np.arange(2 * k), k)  # from (w_1, w_2) to (w_2, w_1)
+        return joint[None, :k, :k], joint[np.ix_(turned, turned)]
+
+    def _initial(self, p: Mapping[str, float]) -> Array:
+        """Return the within covariance of the first session (k, k).
+
+        Whole scores that covary with growth factors: what is left of them given the factors.
+        Latent change scores start as the factors say, without a deviation.
+        """
+        v = self.variables
+        if "coupling" in self.families and "initial_cov" not in self.families:
+            return np.zeros((len(v), len(v)))
+        own = names.symmetric_matrix(p, "initial_cov", v, group=self.suffix("initial_cov"))
+        if not self.factors:
+            return own
+        group = self.suffix("initial_between_cov")
+        shared = names.matrix(p, "initial_between_cov", v, self.factors, group=group)
+        group = self.suffix("between_cov")
+        between = names.symmetric_matrix(p, "between_cov", self.factors, group=group)
+        return np.asarray(own - shared @ np.linalg.pinv(between, hermitian=True) @ shared.T)
 
     def within_sd(self, p: Mapping[str, float], basis: str) -> Array:
         """Return the within-client standard deviations (k,), score points."""
         variance = np.diag(self.within_cov(p, basis))
         return np.sqrt(np.where(variance >= 0, variance, np.nan))
 
-    def basis(self, Phi: Array) -> str:
-        """Say which within SD there is, given lags (..., k, k) at the estimate or at all draws."""
-        if self.lag_sessions or self.innovation_sessions:
+    def basis(self, settling: Array) -> str:
+        """Say which within SD there is, given the ``settling_names`` (..., n), or all draws."""
+        if self.varies or self.innovation_sessions:
             return POOLED
-        radius = np.abs(np.linalg.eigvals(Phi)).max()
+        k = len(self.variables)
+        matrices = np.asarray(settling, float).reshape(-1, self.order, k, k)
+        by_family = dict(zip(("phi", "phi2"), np.moveaxis(matrices, 1, 0), strict=False))
+        radius = np.abs(np.linalg.eigvals(self._first_order(by_family)[0])).max()
         return STATIONARY if radius < _SETTLES_BELOW else POOLED
 
-    def time_ordered(self, p: Mapping[str, float], after: str, before: str) -> Array:
+    def time_ordered(
+        self, p: Mapping[str, float], after: str, before: str, session: int | None = None
+    ) -> Array:
         """Return (b, g, h, phi_after, phi_before) of the process in the order of its scores.
 
-        With innovations that differ between sessions g is the slope of the pooled innovations,
-        sum_t Psi_t[after,before] / sum_t Psi_t[before,before].
+        With innovations that differ between sessions and no session named, g is the slope of the
+        pooled innovations, sum_t Psi_t[after,before] / sum_t Psi_t[before,before].
         """
         order = np.ix_(*(2 * [[self.variables.index(after), self.variables.index(before)]]))
-        return np.array(var.structural_form(self.lags(p)[order], self.innovations(p)[order]))
+        Phi, Psi = self.lags(p, session)[order], self.innovations(p, session)[order]
+        return np.array(var.structural_form(Phi, Psi))

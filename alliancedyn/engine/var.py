@@ -113,22 +113,69 @@ def impulse_response(Phi: Array, shock: Array, sessions: int) -> Array:
     return response
 
 
-def sustained_effect(phi_target: float, phi_cross: float) -> float:
+def second_order(Phi: Array, Phi2: Array) -> tuple[Array, Array]:
+    """Write w_t = Phi w_{t-1} + Phi2 w_{t-2} + v_t as a first-order process.
+
+    Parameters
+    ----------
+    Phi, Phi2 : array (..., k, k)
+        Lagged effects over one and over two sessions.
+
+    Returns
+    -------
+    A : array (..., 2 k, 2 k)
+        Lagged effects of (w_t, w_{t-1}).
+    entry : array (2 k, k)
+        What v_t does to it.
+    """
+    k = Phi.shape[-1]
+    A = np.zeros((*Phi.shape[:-2], 2 * k, 2 * k))
+    A[..., :k, :k], A[..., :k, k:] = Phi, Phi2
+    A[..., k:, :k] = np.eye(k)
+    return A, np.concatenate([np.eye(k), np.zeros((k, k))])
+
+
+def moving_average(Phi: Array, Ma: Array) -> tuple[Array, Array]:
+    """Write w_t = Phi w_{t-1} + Ma v_{t-1} + v_t as a first-order process.
+
+    Parameters
+    ----------
+    Phi, Ma : array (..., k, k)
+        Lagged effects of deviations, and of innovations.
+
+    Returns
+    -------
+    A : array (..., 2 k, 2 k)
+        Lagged effects of (w_t, v_t).
+    entry : array (2 k, k)
+        What v_t does to it.
+    """
+    k = Phi.shape[-1]
+    A = np.zeros((*Phi.shape[:-2], 2 * k, 2 * k))
+    A[..., :k, :k], A[..., :k, k:] = Phi, Ma
+    return A, np.concatenate([np.eye(k), np.eye(k)])
+
+
+def sustained_effect(
+    phi_target: float, phi_cross: float, phi2_target: float = 0.0, phi2_cross: float = 0.0
+) -> float:
     """Return the eventual change of the target if the source stays one point higher for good.
 
-    Equation: phi_cross / (1 - phi_target), feedback to the source cut off (it is held).
+    Equation: phi_cross / (1 - phi_target), feedback to the source cut off (it is held); of a
+    second-order process (phi_cross + phi2_cross) / (1 - phi_target - phi2_target).
 
     Raises
     ------
     SpecificationError
-        If the target's autoregression is 1 or more in size, so that the sum does not converge.
+        If the target on its own does not settle, so that the sum does not converge.
     """
-    if not abs(phi_target) < 1.0:
+    own = phi_target + phi2_target
+    if not spectral_radius(np.array([[phi_target, phi2_target], [1.0, 0.0]])) < 1.0:
         raise SpecificationError(
-            f"The target's autoregression is {phi_target:.3f}: the effect of a sustained change "
+            f"The target's autoregression is {own:.3f}: the effect of a sustained change "
             "grows without end. Ask for impulse_response() over a few sessions instead."
         )
-    return phi_cross / (1.0 - phi_target)
+    return (phi_cross + phi2_cross) / (1.0 - own)
 
 
 def total_effect(Phi: Array) -> Array:

@@ -43,19 +43,34 @@ def chosen(name: str, value: object, options: tuple[object, ...]) -> None:
         raise SpecificationError(f"{name}={value!r} is not known. Use {known}.")
 
 
+def leads_into(form: LaggedForm, session: int | None) -> None:
+    """Refuse a session into which no lagged effect leads."""
+    if session is not None and session not in form.into:
+        raise SpecificationError(
+            f"No lagged effect leads into session {session!r}. "
+            f"Sessions that have one: {listed(form.into)}."
+        )
+
+
 def lagged_effect(
-    form: LaggedForm, source: str, target: str, session: int | None, basis: str | None
+    form: LaggedForm,
+    source: str,
+    target: str,
+    session: int | None,
+    basis: str | None,
+    lag: int = 1,
 ) -> Function:
     """Return phi[target,source] as a function, in within SDs if a ``basis`` for them is given."""
     i, j = position(form, target), position(form, source)
-    if session is not None and session not in form.sessions[1:]:
+    leads_into(form, session)
+    if whole_number("lag", lag, 1) > form.order:
         raise SpecificationError(
-            f"No lagged effect leads into session {session!r}. "
-            f"Sessions that have one: {listed(form.sessions[1:])}."
+            f"The fit has no lagged effects over {lag} sessions. Use lag=1, or fit with order=2; "
+            "impulse_response() follows a shock over several sessions."
         )
 
     def function(p: Params) -> Array:
-        phi = form.lag(p, target, source, session)
+        phi = form.lag(p, target, source, session, lag)
         if basis is None:
             return np.array([phi])
         sd = form.within_sd(p, basis)
@@ -65,37 +80,51 @@ def lagged_effect(
 
 
 def response(
-    form: LaggedForm, shock: str, sessions: int, order: tuple[str, str] | None
+    form: LaggedForm,
+    shock: str,
+    sessions: int,
+    order: tuple[str, str] | None,
+    session: int | None = None,
 ) -> Function:
     """Return the path of a unit shock, flattened (sessions + 1) x k; ``order`` if structural."""
-    j = position(form, shock)
-    need_equal_lags(form, "impulse response")
+    j, k = position(form, shock), len(form.variables)
+    need_equal_lags(form, "impulse response", session)
 
     def function(p: Params) -> Array:
-        start = np.zeros(len(form.variables))
+        start = np.zeros(k)
         start[j] = 1.0
         if order is not None and shock == order[1]:
-            start[position(form, order[0])] = form.time_ordered(p, *order)[1]
-        return var.impulse_response(form.lags(p), start, sessions).ravel()
+            start[position(form, order[0])] = form.time_ordered(p, *order, session)[1]
+        A, entry = form.motion(p, session)
+        return var.impulse_response(A, entry @ start, sessions)[:, :k].ravel()
 
     return function
 
 
-def long_run(form: LaggedForm, source: str, target: str, kind: str) -> Function:
+def long_run(
+    form: LaggedForm, source: str, target: str, kind: str, session: int | None = None
+) -> Function:
     """Return the sustained or the total effect as a function."""
     i, j = position(form, target), position(form, source)
-    need_equal_lags(form, "long-run effect")
+    need_equal_lags(form, "long-run effect", session)
     chosen("kind", kind, ("sustained", "total"))
     if kind == "sustained" and i == j:
         raise SpecificationError(
             f"{source!r} cannot be held and respond at once. Use kind='total'."
         )
+    if kind == "sustained" and "ma" in form.families:
+        raise SpecificationError(
+            "With moving-average terms it matters by which shocks the source is held, so there is "
+            "no single sustained effect. Use kind='total'."
+        )
 
     def function(p: Params) -> Array:
-        Phi = form.lags(p)
         if kind == "total":
-            return np.array([var.total_effect(Phi)[i, j]])
-        return np.array([var.sustained_effect(Phi[i, i], Phi[i, j])])
+            A, entry = form.motion(p, session)
+            return np.array([(var.total_effect(A) @ entry)[i, j]])
+        lags = range(1, form.order + 1)
+        terms = [form.lag(p, target, v, session, lag) for lag in lags for v in (target, source)]
+        return np.array([var.sustained_effect(*terms)])
 
     return function
 
@@ -110,20 +139,27 @@ def response_frame(derived: Derived, variables: tuple[str, ...], level: float) -
     return pd.DataFrame(values, pd.RangeIndex(len(values), name="session"), columns)
 
 
-def need_lags(form: LaggedForm, known: Container[str], model: str) -> None:
-    """Refuse a within SD where lagged effects are not all in the model."""
-    absent = [name for name in form.lag_names if name not in known]
+def need_within(form: LaggedForm, known: Container[str], model: str) -> None:
+    """Refuse a within SD where lagged effects or innovations are not all in the model."""
+    absent = [name for name in form.settling_names if name not in known]
     if absent:
         raise SpecificationError(
             f"{model} has no lagged effect {listed(absent)}, so there is no within SD to "
             "standardize by. Use standardized=None."
         )
+    if any(name not in known for name in form.innovation_names):
+        raise SpecificationError(
+            f"{model} has no innovations here: nothing happens within clients that their courses "
+            "do not carry, so there is no within SD to standardize by. Use standardized=None."
+        )
 
 
-def need_equal_lags(form: LaggedForm, what: str) -> None:
-    """Refuse what has no meaning when every session has lags of its own."""
-    if form.lag_sessions:
+def need_equal_lags(form: LaggedForm, what: str, session: int | None) -> None:
+    """Refuse what has no meaning when lags differ between sessions and none is named."""
+    leads_into(form, session)
+    if form.varies and session is None:
         raise SpecificationError(
             f"Lagged effects differ between sessions, so there is no single {what}. "
-            "Fit with lags='equal'."
+            "Name a session whose lags are to stay, with session=, or fit with lags='equal' and "
+            "no step."
         )
