@@ -54,7 +54,7 @@ def estimates(peer: dict[str, Any]) -> dict[str, float]:
 
 
 def panel_frame(case: str, which: str = "panel") -> pd.DataFrame:
-    """Return the long frame (``client``, ``session``, ...) of a panel, growth or starts file."""
+    """Return the long frame (``client``, ``session``, ...) of a panel, growth, ... file."""
     return pd.read_csv(SIMULATED / case / f"{which}_long.csv")
 
 
