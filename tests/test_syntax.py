@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from reference_files import panel_frame
-from wide_texts import mplus_commands, read_lavaan, read_mplus
+from wide_texts import Reading, mplus_commands, read_lavaan, read_mplus
 
 from alliancedyn import SessionPanel
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models import ALT, CLPM, GCLM, LCMSR, RICLPM, STARTS, LatentChange, Specification
-from alliancedyn.syntax import PROGRAMS, export_syntax, labels, wide_data
+from alliancedyn.syntax import FAMILIES, PROGRAMS, export_syntax, labels, wide_data, write_syntax
 
 DENSITY = 1e-9  # relative: two ways to one normal density
 ESTIMATE = 1e-4  # of max(1, |estimate|), in the panel's units: lavaan's last step is about 1e-5
@@ -89,10 +89,6 @@ SPECS: list[Specification] = [
 ]
 
 
-def spelled(spec: Specification) -> str:
-    return repr(spec)
-
-
 @cache
 def panel() -> SessionPanel:
     """Five items at sessions 0 to 5, an arm, an age, a crisis now and then; gaps."""
@@ -141,62 +137,92 @@ def some_params(spec: Specification, data: SessionPanel, seed: int = 5) -> dict[
     return objective.to_params(theta)
 
 
+@dataclass(frozen=True)
+class Exported:
+    """One specification, written out for one program."""
+
+    spec: Specification
+    text: str
+    labels: dict[str, str]
+    wide: pd.DataFrame
+
+    @property
+    def levels(self) -> list[str]:
+        return sorted(self.wide["arm"].unique()) if self.spec.group else ["all"]
+
+    def read(self) -> list[Reading]:
+        if "In R:" in self.text:
+            return read_lavaan(self.text, len(self.levels))
+        return read_mplus(self.text)
+
+    def loglik(self, params: Mapping[str, float]) -> float:
+        """Return the log-likelihood that the text gives these parameters."""
+        known = {label: params[name] for label, name in self.labels.items()}
+        scores = self.wide.drop(columns="arm", errors="ignore")
+        arm = self.wide["arm"] if self.spec.group else pd.Series("all", index=scores.index)
+        pairs = zip(self.read(), self.levels, strict=True)
+        return sum(reading.loglik(scores[arm == level], known) for reading, level in pairs)
+
+
+def exported(spec: Specification, data: SessionPanel, to: Any) -> Exported:
+    return Exported(
+        spec, export_syntax(spec, data, to), labels(spec, data, to), wide_data(spec, data, to)
+    )
+
+
+@cache
+def written(number: int, to: str) -> Exported:
+    return exported(of_two(SPECS[number]), panel(), to)
+
+
+every_spec = pytest.mark.parametrize("number", range(len(SPECS)), ids=lambda i: repr(SPECS[i]))
+either_program = pytest.mark.parametrize("to", PROGRAMS)
+
+
 # -- what the text says, read by grammar alone ----------------------------------------------------
 
 
-@pytest.mark.parametrize("to", PROGRAMS)
-@pytest.mark.parametrize("spec", SPECS, ids=spelled)
-def test_a_text_says_the_likelihood_of_its_model(spec: Specification, to: Any) -> None:
-    spec, data = of_two(spec), panel()
-    params = some_params(spec, data)
-    text, wide = export_syntax(spec, data, to), wide_data(spec, data, to)
-    known = {label: params[name] for label, name in labels(spec, data, to).items()}
-    arms = wide.pop("arm") if spec.group else pd.Series("all", index=wide.index)
-    levels = sorted(arms.unique())
-    read = read_lavaan(text, len(levels)) if to == "lavaan" else read_mplus(text)
-    by_group = [
-        reading.loglik(wide[arms == level], known)
-        for reading, level in zip(read, levels, strict=True)
-    ]
-    assert sum(by_group) == pytest.approx(spec.loglik(data, params), rel=DENSITY)
+@either_program
+@every_spec
+def test_a_text_says_the_likelihood_of_its_model(number: int, to: str) -> None:
+    mine = written(number, to)
+    params = some_params(mine.spec, panel())
+    ours = mine.spec.loglik(panel(), params)
+    assert mine.loglik(params) == pytest.approx(ours, rel=DENSITY)
 
 
-@pytest.mark.parametrize("to", PROGRAMS)
-@pytest.mark.parametrize("spec", SPECS, ids=spelled)
-def test_every_parameter_has_one_label(spec: Specification, to: Any) -> None:
-    spec, data = of_two(spec), panel()
-    objective = spec.objective(data)
-    known = labels(spec, data, to)
+@either_program
+@every_spec
+def test_every_parameter_has_one_label(number: int, to: str) -> None:
+    mine = written(number, to)
+    objective = mine.spec.objective(panel())
+    known = mine.labels
     assert len(set(known.values())) == len(known)
     assert set(known.values()) == set(objective.to_params(objective.start))
     assert set(objective.names) <= set(known.values())
-    text = export_syntax(spec, data, to)
-    groups = len(objective.shares)
-    read = read_lavaan(text, groups) if to == "lavaan" else read_mplus(text)
-    written = {label for reading in read for label in reading.labels}
-    written |= {left for reading in read for left, _, _ in reading.equations}
-    assert set(known) <= written
+    said = {label for reading in mine.read() for label in reading.labels}
+    said |= {left for reading in mine.read() for left, _, _ in reading.equations}
+    assert set(known) <= said
+    sign = "#" if to == "lavaan" else "!"
     for label, name in known.items():  # the comments say the same, one line each
-        sign = "#" if to == "lavaan" else "!"
-        assert text.count(f"{sign}   {label} = {name}\n") == 1
+        assert mine.text.count(f"{sign}   {label} = {name}\n") == 1
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=spelled)
-def test_mplus_could_read_every_line(spec: Specification) -> None:
-    spec, data = of_two(spec), panel()
-    text = export_syntax(spec, data, "mplus")
-    assert max(len(line) for line in text.splitlines()) <= 90
-    commands = mplus_commands(text)  # every statement ends with a semicolon
+@every_spec
+def test_mplus_could_read_every_line(number: int) -> None:
+    mine = written(number, "mplus")
+    assert max(len(line) for line in mine.text.splitlines()) <= 90
+    commands = mplus_commands(mine.text)  # every statement ends with a semicolon
     assert list(commands)[:5] == ["TITLE", "DATA", "VARIABLE", "ANALYSIS", "MODEL"]
     said = re.findall(r"[A-Za-z]\w*", " ".join(s for c in list(commands)[4:] for s in commands[c]))
     assert max(len(word) for word in said) <= 8
     names = commands["VARIABLE"][0].removeprefix("NAMES = ").split()
-    assert names == list(wide_data(spec, data, "mplus").columns)
+    assert names == list(mine.wide.columns)
     assert max(len(name) for name in names) <= 8
     assert len({name.lower() for name in names}) == len(names)
-    for reading in read_mplus(text):  # nothing is left to a default
-        free = [n for n in reading.nodes if n not in names or n[:4] in ("bond", "mood", "task")]
-        for node in free:
+    given = [n for n in names if n.startswith(("crisis", "age", "severity", "arm"))]
+    for reading in mine.read():  # nothing is left to a default
+        for node in set(reading.nodes) - set(given):
             assert ("covariance", node, node) in reading.paths, node
             assert ("mean", node, "") in reading.paths, node
 
@@ -231,18 +257,16 @@ def unfit() -> SessionPanel:
     )
 
 
-@pytest.mark.parametrize("to", PROGRAMS)
-def test_unfit_names_are_translated(to: Any) -> None:
-    spec, data = RICLPM(), unfit()
-    params = some_params(spec, data)
-    text, wide = export_syntax(spec, data, to), wide_data(spec, data, to)
-    (reading,) = read_lavaan(text) if to == "lavaan" else read_mplus(text)
-    known = {label: params[name] for label, name in labels(spec, data, to).items()}
-    assert reading.loglik(wide, known) == pytest.approx(spec.loglik(data, params), rel=DENSITY)
-    for column in wide:
+@either_program
+def test_unfit_names_are_translated(to: str) -> None:
+    mine = exported(RICLPM(), unfit(), to)
+    params = some_params(mine.spec, unfit())
+    ours = mine.spec.loglik(unfit(), params)
+    assert mine.loglik(params) == pytest.approx(ours, rel=DENSITY)
+    for column in mine.wide:
         assert re.fullmatch(r"[A-Za-z]\w*", column)
-    for name in data.variables:
-        assert re.search(rf"^[#!]   \S+ \.\.\. \S+: {re.escape(name)}$", text, re.MULTILINE)
+    for name in unfit().variables:
+        assert re.search(rf"^[#!]   \S+ \.\.\. \S+: {re.escape(name)}$", mine.text, re.MULTILINE)
 
 
 def test_names_are_those_of_the_data_where_they_fit() -> None:
@@ -262,6 +286,25 @@ def test_starting_values_are_those_given() -> None:
     assert len(read_lavaan(text, 2)) == 2
     assert "*0.125 (phi1);" in export_syntax(spec, data, "mplus", start=params)
     assert "start(" not in export_syntax(spec, data)
+
+
+def test_files_hold_no_identifiers(tmp_path: Path) -> None:
+    spec, data = of_two(RICLPM()), panel()
+    for to in PROGRAMS:
+        model, wide = write_syntax(spec, data, tmp_path / "new" / to, to)
+        assert model.read_text("utf-8") == export_syntax(spec, data, to)
+        table = wide.read_text("utf-8").splitlines()
+        assert "client" not in table[0]
+        assert len(table) == data.n_clients + (to == "lavaan")
+    assert min(len(line.split()) for line in table) == 12  # missing scores are written out
+
+
+def test_families_go_by_the_names_that_people_type() -> None:
+    assert list(FAMILIES) == [
+        *("clpm", "ri-clpm", "starts", "lcm-sr", "alt", "gclm", "latent-change"),
+    ]
+    text = export_syntax(FAMILIES["ri-clpm"](variables=("bond", "mood")), panel())
+    assert text == export_syntax(of_two(RICLPM()), panel())
 
 
 # -- refusals -------------------------------------------------------------------------------------
@@ -322,7 +365,7 @@ for (folder in commandArgs(trailingOnly = TRUE)) {
   keep <- label != "" & !duplicated(label) & table$op != "=="
   out <- data.frame(label = label[keep], est = table$est[keep], se = table$se[keep])
   out <- rbind(out, data.frame(label = "loglik", est = as.numeric(logLik(fit)), se = NA))
-  write.csv(format(out, digits = 15), "estimates.csv", row.names = FALSE)
+  write.csv(out, "estimates.csv", row.names = FALSE)
 }
 """
 
@@ -344,6 +387,35 @@ def reference_panel(case: str, which: str) -> SessionPanel:
     )
 
 
+@cache
+def item_panel() -> SessionPanel:
+    """Five items of two series that follow a settled process, complete: 300 clients, 4 sessions."""
+    rng = np.random.default_rng(2)
+    phi = np.array([[0.4, -0.1], [-0.2, 0.45]])
+    age = rng.normal(40.0, 9.0, 300).round(1)
+    trait = rng.multivariate_normal([0.0, 0.0], [[0.8, -0.3], [-0.3, 0.9]], 300)
+    trait += 0.02 * (age - 40.0)[:, None]
+    within = rng.multivariate_normal([0.0, 0.0], [[0.8, -0.3], [-0.3, 0.9]], 300)
+    rows = []
+    for session in range(1, 5):
+        series = np.repeat(trait + within, (2, 3), axis=1) * (1.0, 0.8, 1.0, 1.2, 0.9)
+        items = series + rng.normal(size=series.shape) * 0.55 + (5.0, 4.0, 10.0, 9.0, 8.0)
+        names = [item for own in ITEMS.values() for item in own]
+        frame = pd.DataFrame(items, columns=names)
+        rows.append(frame.assign(client=np.arange(300), session=session, age=age))
+        shock = rng.multivariate_normal([0.0, 0.0], [[0.6, -0.2], [-0.2, 0.7]], 300)
+        within = within @ phi.T + shock
+    return SessionPanel.from_frame(
+        pd.concat(rows),
+        client="client",
+        session="session",
+        variables=names,
+        process="bond",
+        outcome="mood",
+        covariates=["age"],
+    )
+
+
 Source = Callable[[], SessionPanel]
 COMPLETE: Source = lambda: reference_panel("complete", "panel")  # noqa: E731
 GROWTH: Source = lambda: reference_panel("complete", "growth")  # noqa: E731
@@ -352,7 +424,7 @@ MISSING: Source = lambda: reference_panel("missing", "panel")  # noqa: E731
 
 RUNS: dict[str, tuple[Specification, Source, Any]] = {
     "clpm": (CLPM(**FREE), COMPLETE, "lavaan"),
-    "riclpm missing": (RICLPM(), MISSING, "lavaan"),
+    "riclpm missing": (RICLPM(sessions=(2, 6)), MISSING, "lavaan"),
     "riclpm free": (RICLPM(**FREE, means="equal"), COMPLETE, "lavaan"),
     "order 2": (RICLPM(order=2), COMPLETE, "lavaan"),
     "step": (RICLPM(step=4, measurement_var={"alliance": 0.1}), COMPLETE, "lavaan"),
@@ -369,11 +441,11 @@ RUNS: dict[str, tuple[Specification, Source, Any]] = {
     "alt": (ALT(), GROWTH, "lavaan"),
     "gclm": (GCLM(unit_loadings="equal"), GROWTH, "lavaan"),
     "change": (LatentChange(), GROWTH, "lavaan"),
-    "items": (RICLPM(**WITH_ITEMS, **AGE), panel, "lavaan"),
+    "items": (RICLPM(**WITH_ITEMS, covariates=("age",)), item_panel, "lavaan"),
     "mplus riclpm": (RICLPM(), COMPLETE, "mplus"),
     "mplus step": (RICLPM(step=4), COMPLETE, "mplus"),
     "mplus change": (LatentChange(), GROWTH, "mplus"),
-    "mplus items": (RICLPM(**WITH_ITEMS, loadings="free"), panel, "mplus"),
+    "mplus items": (RICLPM(**WITH_ITEMS, loadings="free"), item_panel, "mplus"),
 }
 
 
@@ -395,15 +467,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for name, (spec, source, to) in RUNS.items():
         made[name] = home / name.replace(" ", "_")
-        made[name].mkdir()
-        text, wide = export_syntax(spec, source(), to), wide_data(spec, source(), to)
-        if to == "lavaan":
-            (made[name] / "model.lav").write_text(text, "utf-8")
-            wide.to_csv(made[name] / "wide.csv", index=False)
-        else:
-            (made[name] / "model.inp").write_text(text, "utf-8")
-            plain = {"sep": " ", "header": False, "index": False, "na_rep": "-999"}
-            wide.to_csv(made[name] / "wide.dat", **plain)
+        write_syntax(spec, source(), made[name], to)
     command = ["Rscript", str(home / "run.R"), *(str(folder) for folder in made.values())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -414,7 +478,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_lavaan_finds_our_maximum(name: str, folders: dict[str, Path]) -> None:
     spec, source, to = RUNS[name]
     fit = spec.fit(source())
-    table = pd.read_csv(folders[name] / "estimates.csv", index_col="label").astype(float)
+    table = pd.read_csv(folders[name] / "estimates.csv", index_col="label")
     assert table.est["loglik"] == pytest.approx(fit.loglik, abs=LOGLIK)
     known = labels(spec, source(), to)
     assert set(known.values()) == set(fit.params.index)

@@ -6,6 +6,13 @@ parameters exist, which are shared by sessions or groups and what they are calle
 specification itself, so that a text can never say less than the fit.
 """
 
-from alliancedyn.syntax.export import PROGRAMS, export_syntax, labels, wide_data
+from alliancedyn.syntax.export import (
+    PROGRAMS,
+    export_syntax,
+    labels,
+    wide_data,
+    write_syntax,
+)
+from alliancedyn.syntax.families import FAMILIES
 
-__all__ = ["PROGRAMS", "export_syntax", "labels", "wide_data"]
+__all__ = ["FAMILIES", "PROGRAMS", "export_syntax", "labels", "wide_data", "write_syntax"]

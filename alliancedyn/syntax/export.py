@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -120,8 +121,7 @@ def labels(spec: Specification, panel: SessionPanel, to: Program = "lavaan") -> 
 def wide_data(spec: Specification, panel: SessionPanel, to: Program = "lavaan") -> pd.DataFrame:
     """Return the data that the text of :func:`export_syntax` reads.
 
-    For lavaan save it with ``to_csv("wide.csv", index=False)``; for Mplus with
-    ``to_csv("wide.dat", sep=" ", header=False, index=False, na_rep="-999")``.
+    :func:`write_syntax` writes it to a file as the program wants it.
 
     Parameters
     ----------
@@ -140,6 +140,42 @@ def wide_data(spec: Specification, panel: SessionPanel, to: Program = "lavaan") 
     """
     text = _text(spec, panel, to)
     return text.sheet.frame(text.names, coded=to == "mplus")
+
+
+def write_syntax(
+    spec: Specification, panel: SessionPanel, folder: str | Path, to: Program = "lavaan"
+) -> tuple[Path, Path]:
+    """Write the text and its data to a folder: everything that the program needs to run.
+
+    Parameters
+    ----------
+    spec, panel, to
+        As in :func:`export_syntax`.
+    folder : str or Path
+        Made if it is not there. Files of the same name are replaced.
+
+    Returns
+    -------
+    (Path, Path)
+        ``model.lav`` and ``wide.csv``, or ``model.inp`` and ``wide.dat``. The data hold scores
+        and covariates, no identifiers of clients.
+
+    Raises
+    ------
+    SpecificationError
+        As in :func:`export_syntax`.
+    """
+    text, wide = export_syntax(spec, panel, to), wide_data(spec, panel, to)
+    home = Path(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    if to == "lavaan":
+        model, data = home / "model.lav", home / "wide.csv"
+        wide.to_csv(data, index=False)
+    else:
+        model, data = home / "model.inp", home / "wide.dat"
+        wide.to_csv(data, sep=" ", header=False, index=False, na_rep=str(mplus.MISSING))
+    model.write_text(text, encoding="utf-8")
+    return model, data
 
 
 def _text(spec: Specification, panel: SessionPanel, to: str) -> _Text:
@@ -187,9 +223,8 @@ def _frame(spec: Specification, panel: SessionPanel, selection: Selection) -> Fr
 
 
 def _lavaan_header(text: _Text) -> list[str]:
-    options = lavaan.options(text.sheet.missing, text.group, text.sheet.levels)
-    call = [f"> {line}" for line in lavaan.call(options, "model.lav", "wide.csv")]
-    return _header(text, ["", "In R:", *call])
+    call = lavaan.call(text.sheet.missing, text.group, text.sheet.levels)
+    return _header(text, ["", "In R:", *(f"> {line}" for line in call)])
 
 
 def _header(text: _Text, how: list[str] | None = None) -> list[str]:

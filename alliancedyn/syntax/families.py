@@ -248,6 +248,12 @@ BUILD: dict[type[Specification], Callable[[Draft], PathModel]] = {
 }
 
 
+# The same by the names that people type: "ri-clpm".
+FAMILIES: dict[str, type[Specification]] = {
+    kind.name.lower().replace(" ", "-"): kind for kind in BUILD
+}
+
+
 def refuse_inexpressible(spec: object) -> None:
     """Refuse what paths between sessions cannot say.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
@@ -33,20 +34,26 @@ def body(model: PathModel, names: Names, start: Mapping[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def call(options: Sequence[tuple[str, str]], file: str, data: str) -> list[str]:
-    """Write the R session that fits the model."""
-    lines = [
+def call(missing: bool, group: str | None, levels: Sequence[str]) -> list[str]:
+    """Write the R session that fits the model.
+
+    Nothing beyond the text is free, and errors are from the observed information.
+    """
+    read = 'wide <- read.csv("wide.csv")'
+    if group is not None:  # a group "01" is not a number
+        read = f'wide <- read.csv("wide.csv", colClasses = c({group} = "character"))'
+    arguments = [f"{key} = {value}" for key, value in _options(missing, group, levels)]
+    fit = f"fit <- lavaan({', '.join(['model', 'data = wide', *arguments])})"
+    return [
         "library(lavaan)",
-        f'model <- paste(readLines("{file}"), collapse = "\\n")',
-        f'wide <- read.csv("{data}")',
+        'model <- paste(readLines("model.lav"), collapse = "\\n")',
+        read,
+        *wrap(fit, ", ", "              "),
+        "summary(fit)",
     ]
-    arguments = ["model", "data = wide", *(f"{key} = {value}" for key, value in options)]
-    lines += wrap("fit <- lavaan(" + ", ".join(arguments) + ")", ", ", "              ")
-    return [*lines, "summary(fit)"]
 
 
-def options(missing: bool, group: str | None, levels: Sequence[str]) -> list[tuple[str, str]]:
-    """List the arguments of ``lavaan()``: nothing beyond the text is free, errors are observed."""
+def _options(missing: bool, group: str | None, levels: Sequence[str]) -> list[tuple[str, str]]:
     chosen = [
         ("meanstructure", "TRUE"),
         ("fixed.x", "TRUE"),
@@ -59,7 +66,7 @@ def options(missing: bool, group: str | None, levels: Sequence[str]) -> list[tup
     if missing:
         chosen.append(("missing", '"fiml"'))
     if group is not None:
-        quoted = ", ".join(f'"{level}"' for level in levels)
+        quoted = ", ".join(json.dumps(level, ensure_ascii=False) for level in levels)
         chosen += [("group", f'"{group}"'), ("group.label", f"c({quoted})")]
     return chosen
 
