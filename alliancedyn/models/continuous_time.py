@@ -266,6 +266,15 @@ class ContinuousTime(Specification):
 
         return Implied(tuple(labels), values)
 
+    @property
+    def unit(self) -> str:
+        """What a unit of time is called, such as "week"."""
+        if self.time == "session":
+            return "session"
+        return {1.0: "day", 7.0: "week"}.get(
+            float(self.time_unit), f"{self.time_unit:g}-day period"
+        )
+
     # -- its clock --------------------------------------------------------------------------------
 
     def clock(self, data: Observed) -> Clock:
