@@ -11,6 +11,7 @@ from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError
 from alliancedyn.results import Estimate, Fit
 
+EVERYONE = "all"
 _NOTHING = Estimate(float("nan"), float("nan"), float("nan"), float("nan"))
 
 
@@ -25,8 +26,9 @@ def compare_models(fits: Mapping[str, Fit]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per effect and model: model, effect, source, target, lag; estimate, se, lower,
-        upper (points of the target per point of the source); standardized, standardized_se,
+        One row per effect, model and group: model, group ("all" where groups do not differ in
+        their lags or innovations), effect, source, target, lag; estimate, se, lower, upper
+        (points of the target per point of the source); standardized, standardized_se,
         standardized_lower, standardized_upper (within-client SDs; NaN where the model has none)
         and sd_within, how those SDs were taken; converged, at_bound, same_data; loglik, aic,
         bic, clients. AIC and BIC are NaN where ``same_data`` is False: the model saw other
@@ -55,25 +57,34 @@ def compare_models(fits: Mapping[str, Fit]) -> pd.DataFrame:
 
 
 def _effects(fit: Fit) -> list[dict[str, object]]:
-    """Return the cross-lagged effects that a fit has, raw and in within SDs."""
-    form = fit.lagged
+    """Return the cross-lagged effects that a fit has, group by group, raw and in within SDs."""
+    groups = fit.lagged.groups if fit.lagged.grouped else (None,)
+    return [effect for group in groups for effect in _effects_of(fit, group)]
+
+
+def _effects_of(fit: Fit, group: str | None) -> list[dict[str, object]]:
+    form = fit.lagged.of_group(group)
     session = form.lag_sessions[0] if form.lag_sessions else None
+    suffix = form.suffix("phi")
     pairs = [
         (source, target)
         for source, target in permutations(fit.variables, 2)
-        if names.label("phi", target, source, session=session) in fit.params.index
+        if names.label("phi", target, source, session=session, group=suffix) in fit.params.index
     ]
-    basis = _sd_basis(fit)
+    basis = _sd_basis(fit, group)
     rows: list[dict[str, object]] = []
     for source, target in pairs:
-        raw = fit.effect(source, target)
-        within = fit.effect(source, target, standardized="within") if basis else _NOTHING
+        raw = fit.effect(source, target, group=group)
+        within = _NOTHING
+        if basis:
+            within = fit.effect(source, target, standardized="within", group=group)
         rows.append(
             {
+                "group": EVERYONE if group is None else group,
                 "effect": f"{source} -> {target}",
                 "source": source,
                 "target": target,
-                "lag": "1 session (average over sessions)" if form.lag_sessions else "1 session",
+                "lag": _lag(fit),
                 "estimate": raw.value,
                 "se": raw.se,
                 "lower": raw.lower,
@@ -88,13 +99,22 @@ def _effects(fit: Fit) -> list[dict[str, object]]:
     return rows
 
 
-def _sd_basis(fit: Fit) -> str | None:
+def _lag(fit: Fit) -> str:
+    """Say over what time the effects lead."""
+    form = fit.lagged
+    if "drift" in form.families:
+        days = getattr(fit.model, "time", "session") == "days"
+        return f"{getattr(fit.model, 'time_unit', 1):g} days" if days else "1 session"
+    return "1 session (average over sessions)" if form.varies else "1 session"
+
+
+def _sd_basis(fit: Fit, group: str | None) -> str | None:
     """Return how within SDs are taken; None if the model implies none."""
     try:
-        fit.sd_within()
+        fit.sd_within(group=group)
     except SpecificationError:
         return None
-    return fit.sd_within_basis()
+    return fit.sd_within_basis(group=group)
 
 
 def _about(fit: Fit, same_data: bool) -> dict[str, object]:

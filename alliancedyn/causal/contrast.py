@@ -53,8 +53,33 @@ class Contrast:
     backward_immediate: bool
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where in a fit to look: into one session or averaged over all, in one group.
+
+    Parameters
+    ----------
+    session : int, optional
+        Session into which the paths lead, where they differ between sessions.
+    group : str, optional
+        Such as ``arm=1``, where they differ between groups.
+    """
+
+    session: int | None = None
+    group: str | None = None
+
+
+ANYWHERE = Place()
+
+
 def contrast(
-    fit: Fit, source: str, target: str, basis: str, smallest_effect: float, seed: int
+    fit: Fit,
+    source: str,
+    target: str,
+    basis: str,
+    smallest_effect: float,
+    seed: int,
+    place: Place = ANYWHERE,
 ) -> Contrast:
     """Compute both directions and their difference on one basis.
 
@@ -62,7 +87,7 @@ def contrast(
     exchanges the answers to the last digit.
     """
     first, second = sorted((source, target), key=fit.variables.index)
-    derived = _pair(fit, first, second, basis)
+    derived = _pair(fit, first, second, basis, place)
     found = dict(
         zip(("out", "back", "out_raw", "back_raw"), estimates(derived, LEVEL), strict=True)
     )
@@ -97,16 +122,17 @@ def contrast(
     )
 
 
-def _pair(fit: Fit, first: str, second: str, basis: str) -> Derived:
+def _pair(fit: Fit, first: str, second: str, basis: str, place: Place) -> Derived:
     """Derive first -> second and second -> first jointly, standardized, then raw."""
-    form, sd_basis = fit.lagged, fit.sd_within_basis()
+    form, session = fit.lagged.of_group(place.group), place.session
+    sd_basis = fit.sd_within_basis(group=place.group)
     i, j = fit.variables.index(first), fit.variables.index(second)
 
     def paths(p: Mapping[str, float]) -> tuple[float, float]:
         if basis == "reduced":
-            return form.lag(p, second, first), form.lag(p, first, second)
-        after, before = time_order(form, fit.timing)
-        across, within = form.time_ordered(p, after, before)[:2]
+            return form.lag(p, second, first, session), form.lag(p, first, second, session)
+        after, before = time_order(form, fit.timing, session)
+        across, within = form.time_ordered(p, after, before, session)[:2]
         return (across, within) if first == after else (within, across)
 
     def function(p: Mapping[str, float]) -> Array:

@@ -7,15 +7,16 @@ sessions (b) and the one within a session (g) from the process in the order of i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from html import escape
 from math import isfinite
 from typing import Literal
 
 from alliancedyn.causal import wording
-from alliancedyn.causal.contrast import Contrast, Lead, State, contrast
+from alliancedyn.causal.contrast import Contrast, Lead, Place, State, contrast
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.results import Estimate, Fit
+from alliancedyn.results.effects import leads_into
 from alliancedyn.results.paths import no_time_order
 
 Basis = Literal["both", "reduced", "structural"]
@@ -29,7 +30,9 @@ class Directions:
 
     ``forward``, ``backward``, ``difference`` and the states are those of ``basis``, the
     structural one where it exists and both were asked for; ``by_basis`` holds all of them.
-    ``lead`` is "depends" where the bases disagree.
+    ``lead`` is "depends" where the bases disagree. Where cross-lags change at a named session,
+    ``periods`` holds the verdicts "early" and "late", the numbers here are plain averages over
+    sessions, and ``lead`` is "depends" where the periods disagree.
     """
 
     source: str
@@ -45,6 +48,9 @@ class Directions:
     text: str
     assumptions: tuple[str, ...]
     by_basis: dict[str, Contrast]
+    session: int | None = None
+    group: str | None = None
+    periods: dict[str, Directions] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.text
@@ -63,6 +69,9 @@ def compare_directions(
     smallest_effect: float = 0.05,
     basis: Basis = "both",
     seed: int = SEED,
+    *,
+    session: int | None = None,
+    group: str | None = None,
 ) -> Directions:
     """Compare source -> target with target -> source.
 
@@ -86,6 +95,11 @@ def compare_directions(
         "both" makes do with the reduced form where it is not to be had, and says why.
     seed : int
         For the joint draws of fits that have none of their own.
+    session : int, optional
+        Session into which the paths lead, where they differ between sessions; by default their
+        plain average, and where they change once both values.
+    group : str, optional
+        Such as "arm=1", where groups have paths of their own.
 
     Returns
     -------
@@ -94,7 +108,8 @@ def compare_directions(
     Raises
     ------
     SpecificationError
-        If variables or options do not fit, or the structural basis alone was asked for in vain.
+        If variables or options do not fit, the structural basis alone was asked for in vain,
+        groups differ and none is named, or the model has no within SD.
     """
     if not isinstance(fit, Fit):
         raise SpecificationError(f"compare_directions needs a fit, not {type(fit).__name__}.")
@@ -108,35 +123,50 @@ def compare_directions(
         raise SpecificationError(
             f"basis={basis!r} is not known. Use 'both', 'reduced' or 'structural'."
         )
-    why = no_time_order(fit.lagged, fit.timing)
-    if basis == "structural" and why is not None:
-        raise SpecificationError(why)
-    wanted = ["reduced", "structural"] if basis == "both" else [basis]
-    if why is not None:
-        wanted = ["reduced"]
-    contrasts = {
-        name: contrast(fit, source, target, name, smallest_effect, seed) for name in wanted
-    }
-    return _verdict(
-        fit, source, target, smallest_effect, contrasts, why if basis == "both" else None
-    )
+    form, place = fit.lagged.of_group(group), Place(session, group)
+    leads_into(form, session)
+    asked = _Asked(source, target, smallest_effect, basis, seed)
+    if form.step is None or session is not None:
+        return _verdict(fit, asked, place)
+    early = _verdict(fit, asked, replace(place, session=form.into[0]))
+    late = _verdict(fit, asked, replace(place, session=form.into[-1]))
+    average = _verdict(fit, replace(asked, basis="reduced"), place)
+    return _both_periods(fit, asked, average, {"early": early, "late": late})
 
 
-def _verdict(
-    fit: Fit,
-    source: str,
-    target: str,
-    smallest_effect: float,
-    contrasts: dict[str, Contrast],
-    why: str | None,
-) -> Directions:
+@dataclass(frozen=True)
+class _Asked:
+    """What was asked for, whatever the place."""
+
+    source: str
+    target: str
+    smallest_effect: float
+    basis: Basis
+    seed: int
+
+
+def _verdict(fit: Fit, asked: _Asked, place: Place) -> Directions:
     """Put the contrasts of all bases together, in numbers and in words."""
+    source, target, smallest_effect = asked.source, asked.target, asked.smallest_effect
+    why = no_time_order(fit.lagged.of_group(place.group), fit.timing, place.session)
+    if asked.basis == "structural" and why is not None:
+        raise SpecificationError(why)
+    wanted = ["reduced", "structural"] if asked.basis == "both" else [asked.basis]
+    contrasts = {
+        name: contrast(fit, source, target, name, smallest_effect, asked.seed, place)
+        for name in (wanted if why is None else ["reduced"])
+    }
     shown = "structural" if "structural" in contrasts else "reduced"
     main = contrasts[shown]
     leads = {contrast.lead for contrast in contrasts.values()}
     lead: Lead = main.lead if len(leads) == 1 else "depends"
-    assumptions = wording.assumptions(fit, source, target, shown)
-    text = wording.report(fit, source, target, smallest_effect, contrasts, lead, assumptions, why)
+    assumptions = wording.assumptions(fit, source, target, shown, place)
+    reason = why if asked.basis == "both" else None
+    lines = [
+        *fit.verdicts(),
+        *wording.findings(source, target, contrasts, lead, reason),
+        *wording.closing(fit, smallest_effect, assumptions, place),
+    ]
     return Directions(
         source=source,
         target=target,
@@ -148,9 +178,32 @@ def _verdict(
         forward_state=main.forward_state,
         backward_state=main.backward_state,
         lead=lead,
-        text=text,
+        text="\n".join(lines),
         assumptions=assumptions,
         by_basis=contrasts,
+        session=place.session,
+        group=place.group,
+    )
+
+
+def _both_periods(
+    fit: Fit, asked: _Asked, average: Directions, periods: dict[str, Directions]
+) -> Directions:
+    """Put the verdicts before and after a step together."""
+    source, target, step = average.source, average.target, fit.lagged.step
+    leads = {verdict.lead for verdict in periods.values()}
+    lead: Lead = leads.pop() if len(leads) == 1 else "depends"
+    lines = [*fit.verdicts(), wording.period_lead(source, target, lead)]
+    for name, words in (("early", f"Before session {step}"), ("late", f"From session {step} on")):
+        one = periods[name]
+        form = fit.lagged.of_group(one.group)
+        why = no_time_order(form, fit.timing, one.session) if asked.basis == "both" else None
+        lines += ["", f"{words}:", *wording.findings(source, target, one.by_basis, one.lead, why)]
+    assumptions = periods["late"].assumptions
+    place = Place(None, average.group)
+    lines += wording.closing(fit, asked.smallest_effect, assumptions, place)
+    return replace(
+        average, lead=lead, text="\n".join(lines), assumptions=assumptions, periods=periods
     )
 
 

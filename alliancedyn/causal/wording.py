@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import isfinite
 
-from alliancedyn.causal.contrast import Contrast, Lead, State
+from alliancedyn.causal.contrast import Contrast, Lead, Place, State
 from alliancedyn.engine.lagged import STATIONARY
 from alliancedyn.results import LEVEL, Estimate, Fit
 from alliancedyn.results.paths import no_time_order
@@ -19,20 +19,16 @@ _BASES = {
 }
 
 
-def report(
-    fit: Fit,
+def findings(
     source: str,
     target: str,
-    smallest_effect: float,
     contrasts: dict[str, Contrast],
     lead: Lead,
-    assumptions: tuple[str, ...],
     why_reduced: str | None,
-) -> str:
-    """Write the whole verdict: warnings, two lines, difference, sentences, units, assumptions."""
+) -> list[str]:
+    """Write what was found: two lines, difference, sentences, every basis."""
     main = contrasts.get("structural") or contrasts["reduced"]
-    lines = [*fit.verdicts(), *_two_lines(source, target, main)]
-    lines += [_difference_line(source, target, main), ""]
+    lines = [*_two_lines(source, target, main), _difference_line(source, target, main), ""]
     lines += [
         _sentence(source, target, main.forward, main.forward_state, main.forward_immediate),
         _sentence(target, source, main.backward, main.backward_state, main.backward_immediate),
@@ -43,17 +39,36 @@ def report(
         lines += _basis_lines(source, target, name, contrast)
     if why_reduced is not None:
         lines.append(f"Structural form not available. {why_reduced}")
-    lines += [
+    return lines
+
+
+def closing(
+    fit: Fit, smallest_effect: float, assumptions: tuple[str, ...], place: Place
+) -> list[str]:
+    """Write what the numbers are measured in, and what they rest on."""
+    return [
         "",
-        *_units(fit, smallest_effect),
+        *_units(fit, smallest_effect, place),
         "",
         "Assumptions: what it takes to read a path as an effect",
+        *(f"- {assumption}" for assumption in assumptions),
     ]
-    lines += [f"- {assumption}" for assumption in assumptions]
-    return "\n".join(lines)
 
 
-def assumptions(fit: Fit, source: str, target: str, basis: str) -> tuple[str, ...]:
+def period_lead(source: str, target: str, lead: Lead) -> str:
+    """Say which leads before and after a step, or that it changes."""
+    words = {
+        "forward": f"{source} leads before and after the change of the paths.",
+        "backward": f"{target} leads before and after the change of the paths.",
+        "both": "Each predicts the other before and after the change of the paths.",
+        "neither": "Neither predicts the other before or after the change of the paths.",
+        "undetermined": "Which of the two leads is undetermined before and after the change of "
+        "the paths.",
+    }
+    return words.get(lead, "Which of the two leads depends on the sessions, or on the basis.")
+
+
+def assumptions(fit: Fit, source: str, target: str, basis: str, place: Place) -> tuple[str, ...]:
     """List what must hold for the numbers, and for calling any of them an effect."""
     stated = [
         *fit.model.assumptions,
@@ -61,7 +76,8 @@ def assumptions(fit: Fit, source: str, target: str, basis: str) -> tuple[str, ..
         f"{source} and {target}, if one session is the right lag, and, unless it is modelled, "
         "if there is no measurement error.",
     ]
-    if no_time_order(fit.lagged, fit.timing) is None:
+    form = fit.lagged.of_group(place.group)
+    if no_time_order(form, fit.timing, place.session) is None:
         before = source if fit.timing[source] == "before" else target
         after = target if before == source else source
         if basis == "structural":
@@ -149,21 +165,43 @@ def _lead_name(source: str, target: str, contrast: Contrast) -> str:
     return {"forward": source, "backward": target}.get(contrast.lead, contrast.lead)
 
 
-def _units(fit: Fit, smallest_effect: float) -> list[str]:
+def _units(fit: Fit, smallest_effect: float, place: Place) -> list[str]:
     """Say what the numbers are measured in and where practical zero ends."""
-    kind = fit.sd_within_basis()
-    sds = ", ".join(f"{name} {sd:.3f}" for name, sd in fit.sd_within().items())
+    kind, group = fit.sd_within_basis(group=place.group), place.group
+    sds = ", ".join(f"{name} {sd:.3f}" for name, sd in fit.sd_within(group=group).items())
     how = "of the settled process" if kind == STATIONARY else "model-implied, pooled over sessions"
     lines = [
         f"Within-client SDs ({how}): {sds} points. Practically zero: the interval lies inside "
         f"-{smallest_effect:g} to {smallest_effect:g}. Intervals cover {LEVEL:.0%}.",
         "Raw: points of the later score per point of the earlier.",
     ]
+    if group is not None:
+        lines.append(f"All of this is about the group {group}.")
     if not any(str(name).startswith("between_cov[") for name in fit.params.index):
         lines.append(
             "The model has no random intercepts: its SDs and paths mix stable differences "
             "between clients with change within them."
         )
-    if fit.lagged.lag_sessions:
+    return [*lines, *_lags_shown(fit, place)]
+
+
+def _lags_shown(fit: Fit, place: Place) -> list[str]:
+    """Say which of the lagged effects are shown where there are several."""
+    form, lines = fit.lagged, []
+    if form.lag_sessions and place.session is None:
         lines.append("Lagged paths differ between sessions; shown is their plain average.")
+    elif form.varies and place.session is not None:
+        lines.append(f"Lagged paths differ between sessions; shown are those into {place.session}.")
+    if form.order == 2:
+        lines.append(
+            "The paths shown reach one session back; second-order lags add what comes from two "
+            "sessions back."
+        )
+    if "ma" in form.families:
+        lines.append(
+            "The paths shown are what scores carry on; what is new in a score also passes on once "
+            "by the moving-average terms, so that the next session answers to their sum."
+        )
+    if "drift" in form.families:
+        lines.append("The paths shown lead over one unit of the model's time.")
     return lines
