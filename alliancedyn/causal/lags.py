@@ -65,7 +65,7 @@ class Gaps:
         end = float(np.quantile(self.values, OUTERMOST, method="higher"))
         return np.unique(np.linspace(self.shortest, end, count))
 
-    def checked(self, lags: Sequence[float]) -> Array:
+    def checked(self, lags: Sequence[float] | Array) -> Array:
         """Return the lags as an array; refuse those outside."""
         wanted = np.asarray(lags, float).ravel()
         slack = INSIDE * self.longest
@@ -152,7 +152,7 @@ def effect_by_lag(
     fit: Fit,
     source: str,
     target: str,
-    lags: Sequence[float] | None = None,
+    lags: Sequence[float] | Array | None = None,
     *,
     standardized: Literal["within"] | None = None,
     group: str | None = None,

@@ -9,6 +9,7 @@ shows: ``plot.alt_text(ax)``.
 from __future__ import annotations
 
 from alliancedyn.plot.effects import direction_forest, impulse_response
+from alliancedyn.plot.lags import effect_by_lag
 from alliancedyn.plot.missing import missingness
 from alliancedyn.plot.paths import path_diagram
 from alliancedyn.plot.series import between_within, spaghetti
@@ -18,6 +19,7 @@ __all__ = [
     "alt_text",
     "between_within",
     "direction_forest",
+    "effect_by_lag",
     "impulse_response",
     "missingness",
     "panels",
