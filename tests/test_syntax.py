@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -305,6 +306,16 @@ def test_families_go_by_the_names_that_people_type() -> None:
     ]
     text = export_syntax(FAMILIES["ri-clpm"](variables=("bond", "mood")), panel())
     assert text == export_syntax(of_two(RICLPM()), panel())
+
+
+def test_the_example_runs(tmp_path: Path) -> None:
+    example = Path(__file__).parents[1] / "examples" / "export_syntax.py"
+    command = [sys.executable, str(example), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "phi[symptoms,alliance]" in done.stdout
+    assert (tmp_path / "lavaan" / "wide.csv").exists()
+    assert (tmp_path / "mplus" / "model.inp").exists()
 
 
 # -- refusals -------------------------------------------------------------------------------------
