@@ -31,6 +31,7 @@ def at_gap(A: Any, Q: Any, gap: float = 1.0) -> tuple[Any, Any]:
     Returns
     -------
     phi, psi : array (..., d, d)
+        psi is made symmetric, so that its derivatives by Q are symmetric entry by entry.
         NaN throughout where A or Q is not finite.
     """
     A, Q = np.broadcast_arrays(np.asarray(A), np.asarray(Q))
@@ -50,4 +51,4 @@ def at_gap(A: Any, Q: Any, gap: float = 1.0) -> tuple[Any, Any]:
     for _ in range(doublings):
         psi = psi + phi @ psi @ phi.swapaxes(-1, -2)
         phi = phi @ phi
-    return phi, psi
+    return phi, 0.5 * (psi + psi.swapaxes(-1, -2))

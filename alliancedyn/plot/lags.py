@@ -48,8 +48,8 @@ def effect_by_lag(
     """Draw the effect of one series on another against the lag, with a band and the gaps seen.
 
     Curves end where the data end: at the shortest gap between two sessions of a client, and at
-    the one that 1 % of the gaps exceed. Ticks at the foot are the gaps (at most 200 of them, evenly
-    from their distribution).
+    the one that 1 % of the gaps exceed. Ticks at the foot are the gaps, taller where many have one
+    length (of more than 200 lengths, 200 evenly from their distribution).
 
     Parameters
     ----------
@@ -139,13 +139,16 @@ def _draw_curve(axes: Axes, path: tuple[str, str], curve: pd.DataFrame, style: L
 
 
 def _draw_rug(axes: Axes, gaps: lags.Gaps) -> None:
-    """Mark the observed gaps at the foot of the figure."""
+    """Mark the observed gaps at the foot of the figure, taller where many are of one length."""
     end = gaps.lags(2)[-1]
     seen = gaps.values[gaps.values <= end]
-    count = min(TICKS, len(seen))
-    shown = np.quantile(seen, (np.arange(count) + 0.5) / count, method="inverted_cdf")
+    shown, counts = np.unique(seen, return_counts=True)
+    if len(shown) > TICKS:
+        shown = np.quantile(seen, (np.arange(TICKS) + 0.5) / TICKS, method="inverted_cdf")
+        counts = np.ones(TICKS, np.int64)
+    height = 0.02 + 0.05 * counts / counts.max()
     foot = blended_transform_factory(axes.transData, axes.transAxes)
-    axes.vlines(shown, 0.0, 0.035, color=SOFT_INK, linewidth=0.6, alpha=0.5, transform=foot)
+    axes.vlines(shown, 0.0, height, color=SOFT_INK, linewidth=0.8, alpha=0.6, transform=foot)
 
 
 def _text(
