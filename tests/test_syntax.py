@@ -26,7 +26,17 @@ from wide_texts import Reading, mplus_commands, read_lavaan, read_mplus
 
 from alliancedyn import SessionPanel
 from alliancedyn.errors import SpecificationError
-from alliancedyn.models import ALT, CLPM, GCLM, LCMSR, RICLPM, STARTS, LatentChange, Specification
+from alliancedyn.models import (
+    ALT,
+    CLPM,
+    GCLM,
+    LCMSR,
+    RICLPM,
+    STARTS,
+    ContinuousTime,
+    LatentChange,
+    Specification,
+)
 from alliancedyn.syntax import FAMILIES, PROGRAMS, export_syntax, labels, wide_data, write_syntax
 
 DENSITY = 1e-9  # relative: two ways to one normal density
@@ -87,6 +97,11 @@ SPECS: list[Specification] = [
     ALT(indicators=MIXED, variables=("alliance", "mood")),
     GCLM(**WITH_ITEMS, item_intercepts="free"),
     LatentChange(**WITH_ITEMS),
+    RICLPM(initial="stationary", **AGE, time_varying=("crisis",)),
+    RICLPM(initial="stationary", variables=("bond", "mood", "worry"), sessions=(1, 4)),
+    STARTS(indicators=MIXED, variables=("alliance", "mood")),
+    RICLPM(indicators={**MIXED, "symptoms": ["mood"]}, measurement_var={"bond": 0.3, "mood": 0.2}),
+    GCLM(measurement_var="free", indicators=MIXED, variables=("mood", "alliance")),
 ]
 
 
@@ -321,13 +336,17 @@ def test_the_example_runs(tmp_path: Path) -> None:
 # -- refusals -------------------------------------------------------------------------------------
 
 
-class ContinuousTime:
-    """Stands in by name for the family that counts in days."""
-
-
 @dataclass(frozen=True, repr=False)
 class Newer(RICLPM):
     """A family that the export does not know."""
+
+
+def test_an_option_that_the_pieces_do_not_follow_is_refused(monkeypatch: Any) -> None:
+    """As one that a family may be given later, without new parameters."""
+    monkeypatch.setattr("alliancedyn.syntax.families.FOLLOWED", {"variables"})
+    assert export_syntax(of_two(RICLPM()), panel())
+    with pytest.raises(SpecificationError, match="option 'lags' has no text"):
+        export_syntax(of_two(RICLPM(lags="free")), panel())
 
 
 @pytest.mark.parametrize(
@@ -335,6 +354,9 @@ class Newer(RICLPM):
     [
         (ContinuousTime(), "lavaan", "differ from client to client"),
         (Newer(), "lavaan", "Newer has no text"),
+        ("ri-clpm", "lavaan", "str has no text"),
+        (RICLPM(moderators=("one",)), "mplus", "moderators="),
+        (RICLPM(order=2, initial="stationary"), "mplus", "no polynomial"),
         (RICLPM(), "amos", "choose 'lavaan' or 'mplus'"),
         (RICLPM(variables=("bond", "nothing")), "lavaan", "no variable 'nothing'"),
         (RICLPM(variables=("bond", "mood"), time_varying=("one",)), "lavaan", "is 1 for every"),

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from alliancedyn.errors import SpecificationError, listed
-from alliancedyn.models import ALT, CLPM, GCLM, LCMSR, RICLPM, STARTS, LatentChange, Specification
+from alliancedyn.models import (
+    ALT,
+    CLPM,
+    GCLM,
+    LCMSR,
+    RICLPM,
+    STARTS,
+    ContinuousTime,
+    LatentChange,
+    Specification,
+)
 from alliancedyn.syntax import pieces, stationary
 from alliancedyn.syntax.growth import curve_factors, factor_means, factor_nodes
 from alliancedyn.syntax.paths import Equation, Node, Path, PathModel, Section
@@ -254,6 +264,15 @@ FAMILIES: dict[str, type[Specification]] = {
 }
 
 
+# Options that the pieces follow; what a later one would change is not known to them.
+FOLLOWED = {
+    *("variables", "sessions", "starts", "lags", "innovations", "means", "initial", "order"),
+    *("step", "covariates", "time_varying", "group", "equal_across_groups", "indicators"),
+    *("loadings", "item_intercepts", "measurement_var", "reliability"),
+    *("growth", "knot", "unit_loadings"),
+}
+
+
 def refuse_inexpressible(spec: object) -> None:
     """Refuse what paths between sessions cannot say.
 
@@ -263,7 +282,7 @@ def refuse_inexpressible(spec: object) -> None:
         With the reason.
     """
     family = type(spec).__name__
-    if family == "ContinuousTime":
+    if isinstance(spec, ContinuousTime):
         raise SpecificationError(
             "ContinuousTime has no text in lavaan or Mplus: its lags differ from client to client, "
             "and a path between two sessions is the same for all. Export the RI-CLPM, which "
@@ -274,11 +293,27 @@ def refuse_inexpressible(spec: object) -> None:
         raise SpecificationError(
             f"{family} has no text in lavaan or Mplus; there is one for {listed(known, 8)}."
         )
+    if spec.moderators:
+        raise SpecificationError(
+            f"moderators={spec.moderators!r} has no text in lavaan or Mplus: lagged effects that "
+            "differ from client to client are no paths. Export it with group=, for a few kinds of "
+            "clients."
+        )
     if spec.initial == "stationary" and spec.order == 2:
         raise SpecificationError(
             'order=2 with initial="stationary" has no text in lavaan or Mplus: the covariance at '
             "which a second-order process settles is no polynomial of its effects. Use "
             'initial="free".'
+        )
+    _refuse_unknown_options(spec)
+
+
+def _refuse_unknown_options(spec: Specification) -> None:
+    given = [f.name for f in fields(spec) if getattr(spec, f.name) != f.default]
+    if unknown := sorted(set(given) - FOLLOWED):
+        raise SpecificationError(
+            f"The option {listed(unknown)} has no text in lavaan or Mplus. Leave it out, or fit "
+            "the model here."
         )
 
 
