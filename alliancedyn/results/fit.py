@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import log
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from alliancedyn.results.model import ClientGroup, Panel, Params
 from alliancedyn.results.parameters import Parameters
 
 if TYPE_CHECKING:
+    from alliancedyn.results.calibration import Calibration
     from alliancedyn.results.profile import ProfileEstimate
 
 Array = NDArray[np.float64]
@@ -132,7 +133,9 @@ class Fit(Parameters):
         )
         return found if why is None else {**found, "reason_scaled": why}
 
-    def predict(self, horizon: int = 1, panel: Panel | None = None) -> pd.DataFrame:
+    def predict(
+        self, horizon: int = 1, panel: Panel | None = None, *, level: float | None = None
+    ) -> pd.DataFrame:
         """Forecast each client's score at session t from the scores up to session t - horizon.
 
         Parameters
@@ -141,6 +144,8 @@ class Fit(Parameters):
             Sessions ahead, 1 or more.
         panel : SessionPanel, optional
             Other clients than those fitted, or the same after `without_data`.
+        level : float, optional
+            Coverage of an interval to add, as columns lower and upper.
 
         Returns
         -------
@@ -148,47 +153,123 @@ class Fit(Parameters):
             client, session, variable, mean, sd (score points); one row per session of the model
             that lies at least ``horizon`` sessions after its first. Estimates are taken as known.
         """
-        from alliancedyn.engine.smooth import forecast
+        from alliancedyn.results import forecasts
 
         steps = effects.whole_number("horizon", horizon, 1)
         used = self._scores(panel)
-        mean, sd = np.full(used.Y.shape, np.nan), np.full(used.Y.shape, np.nan)
-        for group in self._groups(used):
-            known = used.Y[group.rows]
-            ahead, sd[group.rows] = forecast(group.system, known, steps, group.inputs)
-            mean[group.rows] = group.at_placed(ahead)
+        mean, sd = forecasts.predicted(self._groups(used), used, steps)
         keys = {"variable": list(used.variables)}
-        return scores.in_rows(used.clients, self.sessions, keys, mean, sd)
+        frame = scores.in_rows(used.clients, self.sessions, keys, mean, sd)
+        return forecasts.with_interval(frame, level)
 
-    def states(self, panel: Panel | None = None) -> pd.DataFrame:
+    def calibration(self, horizon: int = 1, panel: Panel | None = None) -> Calibration:
+        """Check whether forecasts are as sure as they should be, against the scores that came.
+
+        Without ``panel`` they are those of the clients that the model was fitted to, which
+        flatters it: parameters were chosen to make just these errors small. Give clients held out.
+
+        Parameters
+        ----------
+        horizon : int
+            Sessions ahead, 1 or more.
+        panel : SessionPanel, optional
+            Clients held out.
+
+        Returns
+        -------
+        Calibration
+            Coverage of 50, 80 and 95 % intervals, mean standardized error and PIT histogram, by
+            session and overall.
+
+        Raises
+        ------
+        DataError
+            If no score has a forecast.
+        """
+        from alliancedyn.results.calibration import calibrated
+
+        steps = effects.whole_number("horizon", horizon, 1)
+        used = self._scores(panel)
+        return calibrated(self._groups(used), used, steps, panel is None)
+
+    def states(self, panel: Panel | None = None, *, level: float | None = None) -> pd.DataFrame:
         """Return each client's stable and momentary parts, given all of the client's scores.
 
-        Both are deviations (score points): "between" of the client from the session means,
-        "within" of the session from the client. Not for forecasting: they use later sessions.
+        Both are deviations (score points of a series, or of its first item): "between" of the
+        client from the session means, its course included where clients have one, and "within"
+        of the session from the client. Not for forecasting: they use later sessions.
+
+        Parameters
+        ----------
+        panel : SessionPanel, optional
+            Other clients than those fitted, or the same after `without_data`.
+        level : float, optional
+            Coverage of an interval to add, as columns lower and upper.
 
         Returns
         -------
         DataFrame
             client, session, variable, part, mean, sd.
         """
-        from alliancedyn.engine.smooth import smooth
+        from alliancedyn.results import forecasts
 
         used = self._scores(panel)
-        shape = (*used.Y.shape[:2], 2 * len(self.variables))
-        mean, sd = np.full(shape, np.nan), np.full(shape, np.nan)
-        stable = False
-        for group in self._groups(used):
-            weights = scores.parts(group)
-            stable |= bool(weights[:, len(self.variables) :].any())
-            known = used.Y[group.rows]
-            parts_of, sd[group.rows] = smooth(group.system, known, group.inputs, weights)
-            mean[group.rows] = group.at_placed(parts_of)
-        shown = shape[2] if stable else len(self.variables)
-        parts = ["within"] * len(self.variables) + ["between"] * len(self.variables)
-        keys = {"variable": list(self.variables) * 2, "part": parts}
-        keys = {key: labels[:shown] for key, labels in keys.items()}
-        cut = slice(shown)
-        return scores.in_rows(used.clients, self.sessions, keys, mean[..., cut], sd[..., cut])
+        mean, sd = forecasts.smoothed(self._groups(used), used)
+        k = len(self.variables)
+        parts = (["within"] * k + ["between"] * k)[: mean.shape[2]]
+        keys = {"variable": (list(self.variables) * 2)[: mean.shape[2]], "part": parts}
+        frame = scores.in_rows(used.clients, self.sessions, keys, mean, sd)
+        return forecasts.with_interval(frame, level)
+
+    def draw_scores(
+        self,
+        draws: int = 20,
+        *,
+        seed: int | None = None,
+        panel: Panel | None = None,
+        parameters: Literal["fixed", "drawn"] = "fixed",
+        of: Literal["scores", "states"] = "scores",
+    ) -> Array:
+        """Draw the scores that were not seen, jointly, given those that were.
+
+        Parameters
+        ----------
+        draws : int
+            How many times.
+        seed : int, optional
+            For the same draws again.
+        panel : SessionPanel, optional
+            Other clients than those fitted, or the same after `without_data`.
+        parameters : {"fixed", "drawn"}
+            At the estimates, or every draw at parameters drawn from their asymptotic normal
+            distribution (posterior draws, if there are any), as multiple imputation needs. What
+            has no standard error stays fixed; covariances that come out indefinite are moved to
+            the nearest that is not.
+        of : {"scores", "states"}
+            Scores, or the parts of `states`: within of every variable, then between.
+
+        Returns
+        -------
+        array (draws, N, T, p)
+            Score points, clients in the order of `states`, sessions of the model, and scores in
+            the order of `data.variables`; seen scores as they are. NaN at sessions that have no
+            place in the time of the model. Of states the last axis is k or 2 k long.
+
+        References
+        ----------
+        Durbin, J., & Koopman, S. J. (2002). A simple and efficient simulation smoother for state
+        space time series analysis. Biometrika, 89, 603-615.
+        """
+        from alliancedyn.results import forecasts
+
+        effects.chosen("parameters", parameters, ("fixed", "drawn"))
+        effects.chosen("of", of, ("scores", "states"))
+        count = effects.whole_number("draws", draws, 1)
+        used, rng = self._scores(panel), np.random.default_rng(seed)
+        if parameters == "fixed":
+            return forecasts.drawn(self._groups(used), used, count, rng, of)
+        each = forecasts.parameter_draws(self, used, rng)
+        return np.concatenate([forecasts.drawn(next(each), used, 1, rng, of) for _ in range(count)])
 
     def without_data(self) -> Fit:
         """Return the fit without its scores: pickles small, shares safely.
