@@ -7,10 +7,19 @@ import pytest
 
 from alliancedyn.engine.maximise import Maximum
 from alliancedyn.errors import ConvergenceError, SpecificationError
-from alliancedyn.models import CLPM, RICLPM, inference
+from alliancedyn.models import CLPM, LCMSR, RICLPM, Specification, inference
 from alliancedyn.panel import SessionPanel
-from alliancedyn.simulate import Dropout, Dynamics, Therapists, simulate
-from alliancedyn.studies import DEFAULT, FAMILIES, Analysis, analyze, refusals, well_seen
+from alliancedyn.simulate import Dropout, Dynamics, GrowthCurve, Therapists, simulate
+from alliancedyn.studies import (
+    DEFAULT,
+    FAMILIES,
+    Analysis,
+    analyze,
+    choices,
+    chosen,
+    refusals,
+    well_seen,
+)
 
 TRUTH = Dynamics.time_ordered(
     phi_alliance=0.35,
@@ -48,11 +57,16 @@ def test_the_ladder_is_climbed_in_order(analysis: Analysis) -> None:
 
 @pytest.mark.parametrize(
     ("key", "spec"),
-    [("clpm-equal-means", CLPM(means="equal")), ("clpm", CLPM()), ("ri-clpm", RICLPM())],
+    [
+        ("clpm-equal-means", CLPM(means="equal")),
+        ("clpm", CLPM()),
+        ("ri-clpm", RICLPM()),
+        ("lcm-sr", LCMSR(means="free")),
+    ],
     ids=str,
 )
 def test_a_rung_is_the_model_it_names(
-    panel: SessionPanel, analysis: Analysis, key: str, spec: CLPM | RICLPM
+    panel: SessionPanel, analysis: Analysis, key: str, spec: Specification
 ) -> None:
     plain = spec.fit(panel, strict=False)
     climbed = analysis.fits[FAMILIES[key].label]
@@ -128,27 +142,121 @@ def test_progress_hears_of_every_step(panel: SessionPanel) -> None:
 def test_families_are_chosen_by_key_and_keep_their_order(panel: SessionPanel) -> None:
     found = analyze(panel, families=["ri-clpm", "clpm"])
     assert list(found.fits) == LABELS[1:3]
-    with pytest.raises(SpecificationError, match="No family is called 'lcm'"):
+    with pytest.raises(SpecificationError, match=r"No family is called 'lcm'\. .*lcm-sr, .*all"):
         analyze(panel, families=["lcm"])
     with pytest.raises(SpecificationError, match="No family is named"):
         analyze(panel, families=[])
 
 
-def test_without_the_usual_model_another_speaks_and_says_so(panel: SessionPanel) -> None:
-    found = analyze(panel, families=["clpm", "ri-clpm-detrended"])
+def test_all_are_all_and_a_step_names_its_session() -> None:
+    assert [family.key for family in chosen("all")] == list(FAMILIES)
+    (step,) = chosen("ri-clpm-step@5")
+    assert step.spec == RICLPM(step=5)
+    assert step.label == "RI-CLPM (change at session 5)"
+    assert set(choices()) == {*FAMILIES, "ri-clpm-step@SESSION", "all"}
+    with pytest.raises(SpecificationError, match="'ri-clpm-step'"):
+        chosen("ri-clpm-step")
+
+
+def test_every_family_is_fitted_or_says_why_not() -> None:
+    truth = Dynamics.time_ordered(
+        phi_alliance=0.35,
+        phi_symptoms=0.45,
+        forward=-0.12,
+        backward=-0.10,
+        between_cov=[[1, -0.3], [-0.3, 1]],
+        trend=GrowthCurve(slope=[0.1, -0.2], slope_cov=[[0.02, 0], [0, 0.02]]),
+    )
+    found = analyze(simulate(truth, 200, 6, seed=11), families=["all", "ri-clpm-step@4"])
+    labels = [family.label for family in chosen(["all", "ri-clpm-step@4"])]
+    assert [label for label in labels if label in found.fits] == list(found.fits)
+    assert set(labels) == {*found.fits, *found.failures}
+    assert "neither" in found.failures["Continuous time (days)"]
+    assert len(found.fits) >= len(labels) - 2
+    assert set(found.comparison["model"]) == set(found.fits)
+
+
+def test_covariates_enter_every_model(panel: SessionPanel) -> None:
+    frame = panel.frame
+    frame["severity"] = frame["client"].str.extract(r"(\d+)", expand=False).astype(float) % 7
+    given = of(frame, covariates=["severity"])
+    found = analyze(given, families=["clpm", "ri-clpm", "lcm-sr"], covariates=["severity"])
+    assert not found.failures
+    for fit in found.fits.values():
+        assert "between[alliance,severity]" in fit.params.index
+    refused = refusals(given, families=["ri-clpm"], covariates=["age"])
+    assert "age" in str(refused["RI-CLPM (session means)"])
+
+
+# -- who speaks first ---------------------------------------------------------------------------
+
+
+def test_trends_speak_where_clients_have_them_and_levels_where_not(analysis: Analysis) -> None:
+    slopes = GrowthCurve(slope=[0.1, -0.2], slope_cov=[[0.0225, -0.01], [-0.01, 0.0225]])
+    truth = Dynamics.time_ordered(
+        phi_alliance=0.35,
+        phi_symptoms=0.45,
+        forward=0.0,
+        backward=0.0,
+        between_cov=[[1, -0.3], [-0.3, 1]],
+        trend=slopes,
+    )
+    sloping = analyze(simulate(truth, 200, 10, seed=2))
+    assert sloping.headline == "LCM-SR (session means)"
+    assert "speaks first: these clients differ in their trends" in sloping.reason
+    assert "these data do not ask for trends" in analysis.reason
+    for found in (sloping, analysis):
+        levels, trends = (
+            found.fits[label] for label in ("RI-CLPM (session means)", "LCM-SR (session means)")
+        )
+        assert f"lower by {abs(levels.bic - trends.bic):.1f} than" in found.reason
+        assert levels.fingerprint() == trends.fingerprint()
+
+
+def test_the_rule_never_looks_at_a_path(analysis: Analysis) -> None:
+    """Turning every verdict round changes nothing about who speaks."""
+    from dataclasses import replace
+
+    from alliancedyn.studies.headline import choose
+
+    families = chosen(DEFAULT)
+    turned = {
+        label: replace(
+            one,
+            source=one.target,
+            target=one.source,
+            forward=one.backward,
+            backward=one.forward,
+            forward_state=one.backward_state,
+            backward_state=one.forward_state,
+        )
+        for label, one in analysis.directions.items()
+    }
+    assert choose(families, analysis.fits, turned, {}) == (analysis.headline, analysis.reason)
+
+
+def test_without_the_usual_models_another_speaks_and_says_so(panel: SessionPanel) -> None:
+    found = analyze(panel, families=["clpm-equal-means", "clpm", "ri-clpm-detrended"])
     assert found.headline == "CLPM (session means)"
-    assert any("in place of RI-CLPM" in note and "not asked for" in note for note in found.notes)
+    assert "in place of RI-CLPM (session means): it was not asked for" in found.reason
     alone = analyze(panel, families=["ri-clpm-detrended"])
     assert alone.headline == "RI-CLPM (detrended)"
+    within = analyze(panel, families=["clpm", "starts"])
+    assert within.headline == "STARTS"
+    one = analyze(panel, families=["ri-clpm", "starts"])
+    assert one.headline == "RI-CLPM (session means)"
+    assert "trends is not known" in one.reason
+    assert analyze(panel, families=["clpm", "lcm-sr"]).headline == "LCM-SR (session means)"
 
 
 def test_models_that_are_refused_are_named_with_their_reason() -> None:
     two = analyze(simulate(TRUTH, 60, 2, seed=1))
     assert list(two.fits) == LABELS[:2]
     assert "needs 3 or more sessions" in two.failures[LABELS[2]]
-    assert "Detrending needs 6 or more sessions; these data have 2" in two.failures[LABELS[3]]
+    assert "needs 4 or more sessions" in two.failures[LABELS[3]]
+    assert "Detrending needs 6 or more sessions; these data have 2" in two.failures[LABELS[4]]
     assert two.headline == LABELS[1]
-    assert any("needs 3 or more sessions" in note for note in two.notes)
+    assert "needs 3 or more sessions" in two.reason
 
 
 @pytest.mark.parametrize(

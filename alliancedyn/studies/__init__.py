@@ -6,16 +6,8 @@ It estimates nothing itself.
 
 from __future__ import annotations
 
-from alliancedyn.studies.analysis import (
-    DEFAULT,
-    FAMILIES,
-    Analysis,
-    Family,
-    Progress,
-    analyze,
-    refusals,
-    well_seen,
-)
+from alliancedyn.studies.analysis import Analysis, Progress, analyze, refusals, well_seen
+from alliancedyn.studies.families import DEFAULT, FAMILIES, Family, choices, chosen
 
 __all__ = [
     "DEFAULT",
@@ -24,6 +16,8 @@ __all__ = [
     "Family",
     "Progress",
     "analyze",
+    "choices",
+    "chosen",
     "refusals",
     "well_seen",
 ]

@@ -2,7 +2,7 @@
 
 The ladder shows what happens to a lagged path when, rung by rung, what it may be confused with is
 taken away: the course that all clients share, the stable differences between clients, each
-client's own straight line.
+client's own trend.
 """
 
 from __future__ import annotations
@@ -23,15 +23,11 @@ from alliancedyn.errors import (
     SpecificationError,
     listed,
 )
-from alliancedyn.models import CLPM, RICLPM
 from alliancedyn.models.selection import CLIENTS_PER_SESSION
-from alliancedyn.panel import Issue, QualityReport, SessionPanel, check
+from alliancedyn.panel import QualityReport, SessionPanel, check
 from alliancedyn.results import Fit
-
-DETRENDED = "detrended"
-FEWEST_DETRENDED = 6  # sessions: from fewer a line takes half of a lagged effect, or all of it
-
-Window = tuple[int, int]
+from alliancedyn.studies.families import DEFAULT, FAMILIES, Family, Window, chosen
+from alliancedyn.studies.headline import choose
 
 
 class Progress(Protocol):
@@ -39,69 +35,6 @@ class Progress(Protocol):
 
     def __call__(self, done: int, total: int, doing: str) -> None:
         """Take in that ``done`` of ``total`` steps are over and which one begins."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """One rung of the ladder: a model, and whether it sees detrended scores.
-
-    Parameters
-    ----------
-    key : str
-        Short name, as the command line takes it.
-    label : str
-        Name in tables and figures.
-    spec : CLPM or RICLPM
-        The model, without its variables.
-    detrended : bool
-        Whether each client's own straight line is taken from the scores first.
-    """
-
-    key: str
-    label: str
-    spec: CLPM | RICLPM
-    detrended: bool = False
-
-    def given(
-        self, panel: SessionPanel, sessions: Window | None
-    ) -> tuple[CLPM | RICLPM, SessionPanel]:
-        """Return the model of process and outcome in some sessions, and the scores it sees.
-
-        Raises
-        ------
-        SpecificationError
-            If clients are too few, or sessions are too few for scores to be detrended.
-        """
-        if panel.n_clients < CLIENTS_PER_SESSION:
-            raise SpecificationError(
-                f"A model of how clients change needs {CLIENTS_PER_SESSION} or more clients; "
-                f"these data have {panel.n_clients}."
-            )
-        pair = tuple(name for name in panel.variables if name in (panel.process, panel.outcome))
-        spec = replace(self.spec, variables=pair, sessions=sessions)
-        if not self.detrended:
-            return spec, panel
-        first, last = sessions or (int(panel.sessions[0]), int(panel.sessions[-1]))
-        if (many := last - first + 1) < FEWEST_DETRENDED:
-            raise SpecificationError(
-                f"Detrending needs {FEWEST_DETRENDED} or more sessions; these data have {many}. "
-                "Each client's own line would take most of the lagged effects with it."
-            )
-        return spec, _detrend(panel)
-
-
-FAMILIES = {
-    family.key: family
-    for family in (
-        Family("clpm-equal-means", "CLPM (equal means)", CLPM(means="equal")),
-        Family("clpm", "CLPM (session means)", CLPM()),
-        Family("ri-clpm-equal-means", "RI-CLPM (equal means)", RICLPM(means="equal")),
-        Family("ri-clpm", "RI-CLPM (session means)", RICLPM()),
-        Family("ri-clpm-detrended", f"RI-CLPM ({DETRENDED})", RICLPM(), detrended=True),
-    )
-}
-DEFAULT = ("clpm-equal-means", "clpm", "ri-clpm", "ri-clpm-detrended")
-HEADLINE = "ri-clpm"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -128,6 +61,8 @@ class Analysis:
         Sentences that must travel with the numbers.
     headline : str
         Label of the fit that speaks first.
+    reason : str
+        Why it does, a sentence.
     errors : str
         How standard errors were computed.
     seed : int or None
@@ -143,6 +78,7 @@ class Analysis:
     failures: dict[str, str]
     notes: tuple[str, ...]
     headline: str
+    reason: str
     errors: str
     seed: int | None
 
@@ -159,7 +95,8 @@ class Analysis:
         answer = self.directions.get(self.headline)
         verdict = "No verdict on direction." if answer is None else answer.text
         failures = [f"{label}: {reason}" for label, reason in self.failures.items()]
-        return "\n".join([f"{self.headline}", "", verdict, "", *failures, *self.notes]).rstrip()
+        said = [self.reason, *failures, *self.notes]
+        return "\n".join([self.headline, "", verdict, "", *said]).rstrip()
 
 
 def analyze(
@@ -168,6 +105,7 @@ def analyze(
     families: Sequence[str] = DEFAULT,
     errors: str = "observed",
     sessions: Window | None = None,
+    covariates: Sequence[str] = (),
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
@@ -178,13 +116,15 @@ def analyze(
     panel : SessionPanel
         Its process and outcome are modeled; further variables are described only.
     families : sequence of str
-        Keys of `FAMILIES`; they are fitted in the order of the ladder.
+        Keys of `FAMILIES`, "ri-clpm-step@5" for lagged effects that change at session 5, or "all".
     errors : "observed", "robust" or "cluster:therapist" (or another client-level column)
         How standard errors are computed.
     sessions : (int, int), optional
         First and last session to model. By default the longest run of sessions in which at least
         five clients have each score, because fewer cannot carry a mean of their own; a note says
         what that leaves out.
+    covariates : sequence of str
+        Client-level numbers that shift the stable parts, in every model.
     seed : int, optional
         For additional starting values and for the joint draws behind a verdict.
     progress : callable, optional
@@ -202,21 +142,23 @@ def analyze(
     ConvergenceError
         If no model worked and at least one did not converge.
     """
-    ladder = _chosen(families)
+    ladder = chosen(families)
+    asked = _Asked(sessions, tuple(covariates), errors, seed)
     steps = _Steps(progress, total=2 + len(ladder))
     steps.begin("checking the data")
     quality = check(panel)
     steps.begin("between and within")
     decomposition, notes = _decompose(panel)
     if sessions is None:
-        sessions, remarks = well_seen(panel)
+        window, remarks = well_seen(panel)
+        asked = replace(asked, sessions=window)
         notes += remarks
-    climbed = _climb(panel, ladder, sessions, errors, seed, steps)
+    climbed = _climb(panel, ladder, asked, steps)
     steps.end()
     if not climbed.fits:
         raise _nothing_worked(climbed.failures)
     directions, unsaid = _directions(climbed.fits, seed)
-    headline = _headline(climbed.fits, directions)
+    headline, reason = choose(ladder, climbed.fits, directions, climbed.failures)
     return Analysis(
         panel=panel,
         quality=quality,
@@ -225,11 +167,22 @@ def analyze(
         directions=directions,
         comparison=compare_models(climbed.fits),
         failures={label: str(failure) for label, failure in climbed.failures.items()},
-        notes=(*notes, *_remarks(panel, climbed, headline), *unsaid),
+        notes=(*notes, *_remarks(panel, climbed), *unsaid),
         headline=headline,
+        reason=reason,
         errors=errors,
         seed=seed,
     )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What every model is asked for."""
+
+    sessions: Window | None
+    covariates: tuple[str, ...]
+    errors: str
+    seed: int | None
 
 
 class _Steps:
@@ -292,6 +245,7 @@ def refusals(
     panel: SessionPanel,
     families: Sequence[str] = DEFAULT,
     sessions: Window | None = None,
+    covariates: Sequence[str] = (),
 ) -> dict[str, str | None]:
     """Say which models these data can carry, without fitting any.
 
@@ -302,24 +256,15 @@ def refusals(
     """
     window = well_seen(panel)[0] if sessions is None else sessions
     found: dict[str, str | None] = {}
-    for family in _chosen(families):
+    for family in chosen(families):
         try:
-            spec, seen = family.given(panel, window)
+            spec, seen = family.given(panel, window, tuple(covariates))
             spec.objective(seen)
         except AllianceDynError as refusal:
             found[family.label] = str(refusal)
         else:
             found[family.label] = None
     return found
-
-
-def _chosen(families: Sequence[str]) -> list[Family]:
-    keys = [families] if isinstance(families, str) else list(families)
-    unknown = [key for key in keys if key not in FAMILIES]
-    if unknown or not keys:
-        said = f"No family is called {listed(unknown)}." if unknown else "No family is named."
-        raise SpecificationError(f"{said} Choose from {listed(FAMILIES, len(FAMILIES))}.")
-    return [family for key, family in FAMILIES.items() if key in keys]
 
 
 def _decompose(panel: SessionPanel) -> tuple[Decomposition, list[str]]:
@@ -335,9 +280,7 @@ def _decompose(panel: SessionPanel) -> tuple[Decomposition, list[str]]:
 def _climb(
     panel: SessionPanel,
     ladder: list[Family],
-    sessions: Window | None,
-    errors: str,
-    seed: int | None,
+    asked: _Asked,
     steps: _Steps,
 ) -> _Climbed:
     fits: dict[str, Fit] = {}
@@ -345,8 +288,8 @@ def _climb(
     for family in ladder:
         steps.begin(family.label)
         try:
-            spec, seen = family.given(panel, sessions)
-            fit = spec.fit(seen, errors=errors, seed=seed, strict=False)
+            spec, seen = family.given(panel, asked.sessions, asked.covariates)
+            fit = spec.fit(seen, errors=asked.errors, seed=asked.seed, strict=False)
         except AllianceDynError as refusal:
             failures[family.label] = refusal
             continue
@@ -356,19 +299,6 @@ def _climb(
             reason = fit.diagnostics.get("failure", "the estimates are not a maximum.")
             failures[family.label] = ConvergenceError(f"Did not converge: {reason}", fit)
     return _Climbed(fits, failures)
-
-
-def _detrend(panel: SessionPanel) -> SessionPanel:
-    """Take each client's own straight line out of the scores; the client's level stays."""
-    scores = decompose(panel, trend="linear").detrended
-    note = Issue(
-        "scores-changed",
-        "info",
-        "Each client's own least-squares line over sessions was taken from the scores; the "
-        "client's level was kept.",
-        int(scores[list(panel.variables)].notna().to_numpy().sum()),
-    )
-    return panel.with_scores(scores, note)
 
 
 def _nothing_worked(failures: Mapping[str, AllianceDynError]) -> AllianceDynError:
@@ -402,25 +332,8 @@ def _directions(
     return found, refused
 
 
-def _headline(fits: Mapping[str, Fit], directions: Mapping[str, Directions]) -> str:
-    """Choose who speaks: the highest rung that has a verdict and is not detrended."""
-    labels = list(fits)
-    plain = [label for label in labels if DETRENDED not in label]
-    for some in (plain, labels):
-        heard = [label for label in some if label in directions]
-        if heard:
-            return heard[-1]
-    return labels[-1]
-
-
-def _remarks(panel: SessionPanel, climbed: _Climbed, headline: str) -> list[str]:
+def _remarks(panel: SessionPanel, climbed: _Climbed) -> list[str]:
     remarks = []
-    usual = FAMILIES[HEADLINE].label
-    if headline != usual:
-        why = climbed.failures.get(usual)
-        given = "it gives no verdict" if usual in climbed.fits else "it was not asked for"
-        reason = given if why is None else str(why).rstrip(".")
-        remarks.append(f"{headline} speaks first, in place of {usual}: {reason}.")
     others = [name for name in panel.variables if name not in (panel.process, panel.outcome)]
     if others:
         remarks.append(
