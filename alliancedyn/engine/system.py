@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -217,7 +217,7 @@ class Layout:
             G = gradients[block.key]
             lead = G.shape[: G.ndim - len(block.shape)]
             if block.kind == "covariance":
-                rows, columns = np.tril_indices(block.shape[-1])
+                rows, columns = _lower(block.shape[-1])
                 full = 2.0 * (G @ _factors(block, theta[cut], scale)) * scale[:, None]
                 parts.append(full[..., rows, columns].reshape(*lead, -1))
                 continue
@@ -267,7 +267,7 @@ class Layout:
                 out[block.key] = part.reshape(block.shape)
                 continue
             full = np.empty(block.shape)
-            rows, columns = np.triu_indices(block.shape[-1])
+            rows, columns = _upper(block.shape[-1])
             full[:, rows, columns] = full[:, columns, rows] = part.reshape(block.shape[0], -1)
             out[block.key] = full
         return out
@@ -278,7 +278,7 @@ class Layout:
         for block, _, scale in self._cuts:
             value = np.asarray(matrices[block.key], float)
             if block.kind == "covariance":
-                rows, columns = np.tril_indices(block.shape[-1])
+                rows, columns = _lower(block.shape[-1])
                 unit = value / (scale[:, None] * scale)
                 parts.append(np.stack([_factor(one) for one in unit])[:, rows, columns].ravel())
                 continue
@@ -315,10 +315,22 @@ class Layout:
         )
 
 
+@lru_cache
+def _lower(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    rows, columns = np.tril_indices(k)
+    return rows, columns
+
+
+@lru_cache
+def _upper(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    rows, columns = np.triu_indices(k)
+    return rows, columns
+
+
 def _factors(block: Block, theta: Array, scale: Array) -> Array:
     """Lower-triangular L (S, k, k) of a covariance family, in natural units."""
     L = np.zeros(block.shape)
-    rows, columns = np.tril_indices(block.shape[-1])
+    rows, columns = _lower(block.shape[-1])
     L[:, rows, columns] = theta.reshape(block.shape[0], -1)
     return L * scale[:, None]
 
@@ -327,7 +339,7 @@ def _flat(block: Block, value: Array) -> Array:
     """Natural parameters of a family's array, in the order of their names."""
     if block.kind != "covariance":
         return value.ravel()
-    rows, columns = np.triu_indices(block.shape[-1])
+    rows, columns = _upper(block.shape[-1])
     return value[:, rows, columns].ravel()
 
 
@@ -335,8 +347,8 @@ def _covariance_jacobian(block: Block, theta: Array, scale: Array) -> Array:
     """Return d(upper triangle of L L') / d(lower triangle of L / scale), (S, q, q)."""
     k = block.shape[-1]
     L = _factors(block, theta, scale)
-    rows, columns = np.tril_indices(k)
-    upper = np.triu_indices(k)
+    rows, columns = _lower(k)
+    upper = _upper(k)
     q = len(rows)
     unit = np.zeros((q, k, k))
     unit[np.arange(q), rows, columns] = scale[rows]
