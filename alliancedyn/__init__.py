@@ -45,6 +45,7 @@ _HOMES = {
     ),
     "studies.clocks": ("compare_clocks",),
     "studies.recovery": ("recover",),
+    "syntax": ("export_syntax",),
     "report": ("write_report",),
     "engine": ("Objective",),
 }

@@ -81,7 +81,7 @@ class CLPM(Specification):
 
     def implied(self, design: Design) -> Implied:
         """Return the first session's covariance where the process is stationary."""
-        return settled(design) if self.initial == "stationary" else NOTHING
+        return settled(self, design) if self.initial == "stationary" else NOTHING
 
     def matrices(self, params: Params, design: Design) -> Matrices:
         """Return all matrices; a stationary process may be given by its covariance."""

@@ -34,6 +34,7 @@ class GCLM(Specification):
 
     __doc__ = f"{__doc__}\n{Specification.__doc__}"
     unit_loadings: Literal["free", "equal"] = "free"
+    starts: int = 3  # phi and ma compete: other maxima are common
 
     name: ClassVar[str] = "GCLM"
     fewest_sessions: ClassVar[int] = 5

@@ -161,7 +161,7 @@ class LCMSR(Specification):
 
     def implied(self, design: Design) -> Implied:
         """Return the first session's covariance where the process is stationary."""
-        return settled(design) if self.initial == "stationary" else NOTHING
+        return settled(self, design) if self.initial == "stationary" else NOTHING
 
 
 @dataclass(frozen=True, repr=False)
@@ -311,6 +311,7 @@ class LatentChange(LCMSR):
             "initial": ("free",),
             "order": (1,),
             "growth": ("linear",),
+            "step": (None,),
             "moderators": ((),),
         }
         return {**super().choices(), **only}

@@ -87,8 +87,7 @@ def within_blocks(spec: Options, design: Design) -> list[Block]:
     free = spec.innovations == "free"
     blocks.append(covariance("innovation_cov", v, units, into if free else EVERY))
     if spec.initial == "free":
-        first = v if spec.order == 1 else (*v, *(name + NEXT for name in v))
-        blocks.append(covariance("initial_cov", first, units))
+        blocks.append(covariance("initial_cov", first_session(spec, design), units))
     return blocks
 
 
@@ -177,12 +176,18 @@ def series_system(
     )
 
 
-def settled(design: Design) -> Implied:
-    """Return the first session's covariance of a stationary first-order process as implied."""
-    upper = np.triu_indices(design.k)
+def settled(spec: Options, design: Design) -> Implied:
+    """Return the first session's covariance of a stationary process as implied."""
+    first = first_session(spec, design)
+    upper = np.triu_indices(len(first))
 
     def values(matrices: Matrices) -> Array:
-        phi, psi = matrices["phi"][..., 0, :, :], matrices["innovation_cov"][..., 0, :, :]
-        return stationary_cov(phi, psi)[..., upper[0], upper[1]]
+        return within(spec, matrices, design).initial[..., upper[0], upper[1]]
 
-    return Implied(tuple(names.symmetric_labels("initial_cov", design.variables)), values)
+    return Implied(tuple(names.symmetric_labels("initial_cov", first)), values)
+
+
+def first_session(spec: Options, design: Design) -> tuple[str, ...]:
+    """Return what the covariance at the start is of: with second-order lags two sessions."""
+    v = design.variables
+    return v if spec.order == 1 else (*v, *(name + NEXT for name in v))
