@@ -9,8 +9,8 @@ With psi(theta) = c held, steps solve the quadratic program ::
     maximize  s'd - d' W^-1 d / 2   subject to   psi + g'd = c,
     d = W (s - kappa g),   kappa = (g'W s - (c - psi)) / g'W g,
 
-s being the score, g the gradient of psi and W the metric; a step counts if
-l - weight |psi - c| gains, with a weight above |kappa|.
+s being the score, g the gradient of psi and W the metric. Where psi is curved a step is led
+back to psi = c; it counts if l - weight |psi - c| gains, with a weight above |kappa|.
 
 References
 ----------
@@ -31,10 +31,13 @@ Array = NDArray[np.float64]
 
 LEFT = 1e-8  # log-likelihood still to be gained at a maximum, by the quadratic model
 CLOSE = 1e-8  # distance from psi = c, in standard errors
-STEPS = 100
-HALVINGS = 25
+TRIES = 150  # likelihoods evaluated in one climb
+HALVINGS = 12  # of one step
+PATIENCE = 8  # steps that come no closer to psi = c before it is given up
+RETURNS = 6  # corrections of a step that has left psi = c
 ROUNDING = 1e-14  # relative loss of log-likelihood that is none
-WEAK = 1e-8  # eigenvalue of the scaled information to which smaller ones are lifted
+SMALL = 1e-3  # share of the median information that every element of theta is taken to have
+WEAK = 1e-4  # eigenvalue of the scaled information to which smaller ones are lifted
 
 
 class Hill(Protocol):
@@ -102,9 +105,9 @@ class Point:
 
 
 def metric_of(information: Array) -> Array:
-    """Invert an information matrix; directions that carry nothing count for very little."""
+    """Invert an information matrix, made definite where a maximum is flat or at a bound."""
     diagonal = np.diag(information)
-    d = np.sqrt(np.maximum(diagonal, 1e-12 * max(float(diagonal.max()), 1e-300)))
+    d = np.sqrt(np.maximum(diagonal, SMALL * max(float(np.median(diagonal)), 1e-300)))
     values, vectors = np.linalg.eigh(information / d / d[:, None])
     root = vectors / np.sqrt(np.maximum(values, WEAK)) / d[:, None]
     return np.asarray(root @ root.T)
@@ -140,16 +143,21 @@ def climb(hill: Hill, start: Point, curve: Curve = FREE, value: float = 0.0) -> 
     Point or None
         None if no maximum was reached.
     """
-    here, weight = start, 0.0
-    for _ in range(STEPS):
+    here, weight, tries = start, 0.0, 0
+    off, idle = abs(value - start.value), 0
+    while tries < TRIES and idle < PATIENCE:
         step, multiplier, left = _aim(here, curve, value)
         if left < LEFT:
             return replace(here, slope=multiplier)
+        if left == np.inf and abs(value - here.value) > 0.5 * off:
+            idle += 1
+        else:
+            off, idle = abs(value - here.value), 0
         weight = max(weight, 2.0 * abs(multiplier))
-        moved = _go(hill, here, step, curve, value, weight)
+        moved, halvings = _go(hill, here, step, curve, value, weight)
         if moved is None:
             return None
-        here = _learn(here, moved, multiplier)
+        here, tries = _learn(here, moved, multiplier), tries + halvings + 1
     return None
 
 
@@ -171,20 +179,39 @@ def _aim(here: Point, curve: Curve, value: float) -> tuple[Array, float, float]:
 
 def _go(
     hill: Hill, here: Point, step: Array, curve: Curve, value: float, weight: float
-) -> Point | None:
-    """Go along a step as far as likelihood and constraint together gain."""
+) -> tuple[Point | None, int]:
+    """Go along a step as far as likelihood and constraint together gain; count its halvings."""
     before = here.loglik - weight * abs(here.value - value)
-    share = 1.0
-    for _ in range(HALVINGS):
-        theta = here.theta + share * step
+    for halvings in range(HALVINGS):
+        share = 0.5**halvings
+        aim = here.value + share * (value - here.value)
+        theta = _back(here.theta + share * step, here.metric, curve, aim)
         psi = curve.value(theta)
         if isfinite(psi):
             loglik, score = hill.value_and_score(theta)
             gain = loglik - weight * abs(psi - value) - before
             if isfinite(loglik) and gain >= -ROUNDING * abs(loglik) and np.isfinite(score).all():
-                return Point(theta, loglik, score, psi, curve.gradient(theta), here.metric)
-        share /= 2.0
-    return None
+                gradient = curve.gradient(theta)
+                return Point(theta, loglik, score, psi, gradient, here.metric), halvings
+    return None, HALVINGS
+
+
+def _back(theta: Array, metric: Array, curve: Curve, value: float) -> Array:
+    """Return to psi = value, along which a straight step does not lead; as far as that goes."""
+    if curve is FREE:
+        return theta
+    off = abs(curve.value(theta) - value)
+    for _ in range(RETURNS):
+        gradient = curve.gradient(theta)
+        by_value = metric @ gradient
+        spread = float(gradient @ by_value)
+        if not spread > 0.0 or off <= 0.1 * CLOSE * sqrt(spread):
+            break
+        closer = theta + (value - curve.value(theta)) / spread * by_value
+        if not (now := abs(curve.value(closer) - value)) < 0.5 * off:
+            break
+        theta, off = closer, now
+    return theta
 
 
 def _learn(before: Point, after: Point, multiplier: float) -> Point:

@@ -25,14 +25,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf, sqrt
+from math import inf, nan, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alliancedyn.engine.ascent import Curve, Point, climb, without
 from alliancedyn.engine.likelihood import Likelihood
-from alliancedyn.engine.system import Block, Layout
+from alliancedyn.engine.system import Layout
 from alliancedyn.errors import ConvergenceError
 
 Array = NDArray[np.float64]
@@ -43,13 +43,17 @@ Function = Callable[[Params], float]
 ENOUGH = 1e-4  # |r - reach| from which one more Newton step is exact
 ROUNDS = 60
 FARTHEST = 1e3  # multiples of the normal interval beyond which there is no limit
-NARROW = 1e-5  # standard errors to which the edge of what is possible is found
+NARROW = 1e-3  # standard errors to which the edge of what is possible is found
 HIGHER = 1e-5  # log-likelihood by which a constrained maximum may exceed the maximum by rounding
+FLATTER = 0.3  # of a gradient at the edge of what is possible, relative to the maximum
 STEP = float(np.finfo(float).eps ** (1 / 3))
 NUDGE = 0.05  # standard deviations: leaves a variance of zero, where the score vanishes
 
 NO_LIMIT = "the log-likelihood never falls far enough: the data set no limit on this side"
-EDGE = "no parameters of the model were found to lead beyond this value"
+EDGE = "no parameters of the model lead beyond this value"
+LOST = (
+    "no maximum was found beyond {:.4g}: a variance may vanish and leave the quantity undetermined"
+)
 AT_ZERO = "a variance cannot be negative, and the data are compatible with zero"
 
 
@@ -81,23 +85,28 @@ class Profile:
     top: Point
     floor: Point | None = None
 
-    @property
+    @cached_property
     def sd(self) -> float:
         """Standard error of psi by the metric at the maximum."""
-        return sqrt(max(float(self.top.gradient @ self.top.metric @ self.top.gradient), 0.0))
+        gradient = self.off_zero(self.top).gradient
+        return sqrt(max(float(gradient @ self.top.metric @ gradient), 0.0))
 
     def hold(self, value: float, near: Point | None = None) -> Point | None:
         """Maximize with psi = value, from a point near to that; None if there is no such point."""
         start = self.top if near is None else near
-        small = np.abs(start.theta[self._roots]) < NUDGE / 10.0
-        if small.any():
-            theta = start.theta.copy()
-            theta[self._roots[small]] = NUDGE
-            start = Point.at(self.likelihood, theta, self.top.metric, self.curve)
-        found = climb(self.likelihood, start, self.curve, value)
-        if found is None and near is not None and near is not self.top:
+        found = climb(self.likelihood, self.off_zero(start), self.curve, value)
+        if found is None and start is not self.top:
             return self.hold(value)
         return found
+
+    def off_zero(self, point: Point) -> Point:
+        """Leave variances of zero, where by symmetry neither score nor gradient point anywhere."""
+        zero = self._roots[np.abs(point.theta[self._roots]) < NUDGE / 10.0]
+        if not len(zero):
+            return point
+        theta = point.theta.copy()
+        theta[zero] = NUDGE
+        return Point.at(self.likelihood, theta, self.top.metric, self.curve)
 
     def root(self, point: Point) -> float:
         """Return r, the root of twice the log-likelihood lost.
@@ -170,7 +179,22 @@ def limit(profile: Profile, side: int, reach: float) -> tuple[Limit, Point]:
             break
         if search.outer is None and abs(search.inner.value - top.value) > FARTHEST * reach * sd:
             return Limit(side * inf, NO_LIMIT), search.inner
-    return Limit(search.inner.value, EDGE if search.impossible else None), search.inner
+    return _edge(profile, search, side), search.inner
+
+
+def _edge(profile: Profile, search: _Search, side: int) -> Limit:
+    """Judge a search that ended in a narrow bracket: an edge of what is possible, or a loss.
+
+    At the largest possible value of a smooth function its gradient vanishes.
+    """
+    inner = search.inner
+    if not search.impossible:
+        return Limit(inner.value)
+    gradient = profile.off_zero(inner).gradient
+    sd = sqrt(max(float(gradient @ profile.top.metric @ gradient), 0.0))
+    if sd < FLATTER * profile.sd:
+        return Limit(inner.value, EDGE)
+    return Limit(side * inf, LOST.format(inner.value))
 
 
 @dataclass(frozen=True)
@@ -190,8 +214,7 @@ class _Search:
         if self.outer is None:
             return aim
         low, high = sorted((self.inner.value, self.outer))
-        margin = 0.02 * (high - low)
-        return aim if low + margin < aim < high - margin else self.middle
+        return aim if low < aim < high else self.middle
 
     def narrowed(self, found: Point, belongs: bool) -> _Search:
         if belongs:
@@ -212,35 +235,68 @@ def roots(layout: Layout) -> Index:
     return np.concatenate([np.empty(0, np.int64), *places])
 
 
-def _block_of(layout: Layout, at: int) -> tuple[Block, slice]:
-    """Return the block that holds an element, and its slice of theta."""
-    return next(
+@dataclass(frozen=True)
+class _Factors:
+    """A variance or covariance as ``unit`` times the product of two rows of L."""
+
+    first: Index
+    second: Index
+    unit: float
+
+    @property
+    def is_variance(self) -> bool:
+        return bool(self.first[0] == self.second[0])
+
+    def length(self) -> Curve:
+        """Return the root of a variance, score points."""
+        row, unit = self.first, sqrt(self.unit)
+
+        def gradient(theta: Array) -> Array:
+            out = np.zeros_like(theta)
+            out[row[-1]] = unit  # at zero
+            if (length := float(np.linalg.norm(theta[row]))) > 0.0:
+                out[row] = unit * theta[row] / length
+            return out
+
+        return Curve(lambda theta: unit * float(np.linalg.norm(theta[row])), gradient)
+
+    def product(self) -> Curve:
+        """Return a covariance, squared score points."""
+
+        def gradient(theta: Array) -> Array:
+            out = np.zeros_like(theta)
+            out[self.first] = self.unit * theta[self.second]
+            out[self.second] = self.unit * theta[self.first]
+            return out
+
+        return Curve(lambda at: self.unit * float(at[self.first] @ at[self.second]), gradient)
+
+
+def _factors(layout: Layout, name: str) -> _Factors | None:
+    """Return a free variance or covariance as a product; None if the parameter is none."""
+    if name not in layout.names:
+        return None
+    at = layout.names.index(name)
+    block, cut = next(
         (block, cut)
         for block, cut in zip(layout.blocks, layout.slices.values(), strict=True)
         if cut.start <= at < cut.stop
     )
-
-
-def variance_row(layout: Layout, name: str) -> Index | None:
-    """Return the elements of theta whose summed squares are the variance ``name``.
-
-    None if it is no free variance. Of a covariance L L' these are a row of L.
-    """
-    if name not in layout.names:
-        return None
-    at = layout.names.index(name)
-    block, cut = _block_of(layout, at)
+    slot, place = divmod(at - cut.start, block.size // block.shape[0])
     if block.kind == "variance":
-        return np.array([at])
+        return _Factors(np.array([at]), np.array([at]), block.scale[place] ** 2)
     if block.kind != "covariance":
         return None
-    k = block.shape[-1]
-    slot, place = divmod(at - cut.start, block.size // block.shape[0])
-    i, j = (int(index[place]) for index in np.triu_indices(k))
-    if i != j:
-        return None
-    first = cut.start + slot * (block.size // block.shape[0]) + i * (i + 1) // 2
-    return np.arange(first, first + i + 1)
+    start = cut.start + slot * (block.size // block.shape[0])
+    i, j = (int(index[place]) for index in np.triu_indices(block.shape[-1]))
+    first, second = (start + row * (row + 1) // 2 + np.arange(i + 1) for row in (i, j))
+    return _Factors(first, second, block.scale[i] * block.scale[j])
+
+
+def is_variance(layout: Layout, name: str) -> bool:
+    """Tell whether a parameter is a free variance."""
+    factors = _factors(layout, name)
+    return factors is not None and factors.is_variance
 
 
 def profile_parameter(likelihood: Likelihood, name: str, theta: Array, metric: Array) -> Profile:
@@ -256,13 +312,13 @@ def profile_parameter(likelihood: Likelihood, name: str, theta: Array, metric: A
     metric : (n, n)
         Inverse information there.
     """
-    row = variance_row(likelihood.layout, name)
-    if row is None:
-        curve = _parameter_curve(likelihood, name)
-        return Profile(likelihood, curve, Point.at(likelihood, theta, metric, curve))
-    curve = _sd_curve(likelihood.layout, name, row)
-    top = Point.at(likelihood, theta, metric, curve)
-    return Profile(likelihood, curve, top, _at_zero(likelihood, curve, top, row))
+    factors = _factors(likelihood.layout, name)
+    if factors is not None and factors.is_variance:
+        curve = factors.length()
+        top = Point.at(likelihood, theta, metric, curve)
+        return Profile(likelihood, curve, top, _at_zero(likelihood, top, factors.first))
+    curve = factors.product() if factors is not None else _reported(likelihood, name)
+    return Profile(likelihood, curve, Point.at(likelihood, theta, metric, curve))
 
 
 def profile_function(
@@ -271,50 +327,39 @@ def profile_function(
     """Profile a smooth function of the reported parameters, given by canonical name."""
 
     def value(at: Array) -> float:
-        return float(function(likelihood.to_params(at)))
+        return _or_nan(function, likelihood, at)
 
     def gradient(at: Array) -> Array:
-        params = likelihood.to_params(at)
-        by = np.array(differences(function, params))
+        by = np.array(differences(function, likelihood.to_params(at)))
         return by @ likelihood.jacobian(at)
 
     curve = Curve(value, gradient)
     return Profile(likelihood, curve, Point.at(likelihood, theta, metric, curve))
 
 
-def _parameter_curve(likelihood: Likelihood, name: str) -> Curve:
+def _reported(likelihood: Likelihood, name: str) -> Curve:
+    """Return a free number, or a parameter that follows from others."""
     layout = likelihood.layout
-    if name in layout.names:
-        at = layout.names.index(name)
-        block, _ = _block_of(layout, at)
-        if block.kind == "plain":  # theta itself, but for the unit
-            unit = layout.jacobian(np.zeros(layout.n_free))[at]
-            return Curve(lambda theta: float(unit @ theta), lambda theta: unit)
+    if name in layout.names:  # theta itself, but for the unit
+        unit = layout.jacobian(np.zeros(layout.n_free))[layout.names.index(name)]
+        return Curve(lambda theta: float(unit @ theta), lambda theta: unit)
     row = list(likelihood.to_params(likelihood.start)).index(name)
     return Curve(
-        lambda theta: likelihood.to_params(theta)[name],
+        lambda theta: _or_nan(lambda p: p[name], likelihood, theta),
         lambda theta: np.asarray(likelihood.jacobian(theta)[row]),
     )
 
 
-def _sd_curve(layout: Layout, name: str, row: Index) -> Curve:
-    """Return the root of a variance: the length of a row of L, in score points."""
-    block, cut = _block_of(layout, layout.names.index(name))
-    place = int(row[0]) - cut.start
-    unit = block.scale[len(row) - 1 if block.kind == "covariance" else place % len(block.scale)]
-
-    def gradient(theta: Array) -> Array:
-        out = np.zeros_like(theta)
-        length = float(np.linalg.norm(theta[row]))
-        out[row[-1]] = unit  # at zero
-        if length > 0.0:
-            out[row] = unit * theta[row] / length
-        return out
-
-    return Curve(lambda theta: unit * float(np.linalg.norm(theta[row])), gradient)
+def _or_nan(function: Function, likelihood: Likelihood, theta: Array) -> float:
+    """Return a function of the parameters; NaN where they or it do not exist."""
+    try:
+        with np.errstate(all="ignore"):
+            return float(function(likelihood.to_params(theta)))
+    except (ArithmeticError, ValueError):
+        return nan
 
 
-def _at_zero(likelihood: Likelihood, curve: Curve, top: Point, row: Index) -> Point:
+def _at_zero(likelihood: Likelihood, top: Point, row: Index) -> Point:
     """Return the maximum without the variance; log-likelihood -inf if there is none."""
     held = np.zeros(len(top.theta), bool)
     held[row] = True

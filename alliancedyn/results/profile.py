@@ -17,10 +17,10 @@ from alliancedyn.engine.profile import (
     Function,
     Limit,
     Profile,
+    is_variance,
     limit,
     profile_function,
     profile_parameter,
-    variance_row,
 )
 from alliancedyn.errors import ConvergenceError, DataError, SpecificationError
 from alliancedyn.results.estimate import Estimate, checked_level, rounded
@@ -134,7 +134,7 @@ def profile_estimate(
     stretch = _stretch(fit, function, wald.se, maximum)
     if isinstance(quantity, str):
         profile = profile_parameter(likelihood, quantity, *where)
-        squared = variance_row(likelihood.layout, quantity) is not None
+        squared = is_variance(likelihood.layout, quantity)
     else:
         profile, squared = profile_function(likelihood, quantity, *where), False
     ends = [limit(profile, side, reach * stretch) for side in (-1, 1)]
