@@ -85,8 +85,9 @@ class CLPM(Specification):
 
     def matrices(self, params: Params, design: Design) -> Matrices:
         """Return all matrices; a stationary process may be given by its covariance."""
-        given = params if self.initial == "free" else _with_innovations(params, design)
-        return super().matrices(given, design)
+        if self.initial == "stationary" and self.order == 1:
+            params = _with_innovations(params, design)
+        return super().matrices(params, design)
 
 
 @dataclass(frozen=True, repr=False)
