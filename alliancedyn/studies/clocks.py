@@ -133,7 +133,7 @@ def _text(fits: Mapping[str, Fit], why: Mapping[str, str]) -> str:
     sentences = []
     if DAYS in usable and SESSION in usable:
         sentences.append(_days_or_sessions(usable[SESSION], usable[DAYS]))
-    sentences += [f"The clock of {name} could not be used: {said}" for name, said in why.items()]
+    sentences += [f"No fit by {name}: {said}" for name, said in why.items()]
     sentences += [
         f"The fit by {name} did not converge and is not compared."
         for name in fits
