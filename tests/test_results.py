@@ -656,7 +656,7 @@ class TestFitIndices:
 
         diagnostics = {"boundary": []} if trace is None else {"boundary": [], "trace": trace}
         found = replace(self.made(diagnostics=diagnostics), model=ByClient()).fit_indices()
-        assert "each client's own" in found["reason"]
+        assert "Every client has a system of their own" in found["reason"]
         known = {key for key, value in found.items() if value == value}
         assert known == {"aic", "bic", "reason"}
         assert ("chisq_scaled" in found) == (trace is not None)

@@ -53,8 +53,9 @@ def _reason(groups: list[ClientGroup], used: Observed) -> str | None:
     """Say why no saturated model can be set beside these systems; None if one can."""
     if any(group.system.phi.ndim == 4 for group in groups):
         return (
-            "The model follows each client's own days, so there are no means and covariances of "
-            "sessions that a saturated model could free. Compare models by BIC."
+            "Every client has a system of their own, by their own days or moderators, so there are "
+            "no common means and covariances that a saturated model could free. Compare models by "
+            "BIC."
         )
     absent: NDArray[np.bool_] = np.all(np.isnan(used.Y), axis=2)
     if used.inputs.shape[2] and absent.any():
