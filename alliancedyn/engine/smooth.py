@@ -134,7 +134,8 @@ def draw(
     """Draw the missing scores, or the states, from their joint distribution given the seen ones.
 
     A client is simulated from the model, x+ and y+; then x+ + E(x | y) - E(x+ | y+) is a draw of
-    the states given y, because what scores leave open does not depend on their values.
+    the states given y, because what scores leave open does not depend on their values. The same
+    holds of scores.
 
     Parameters
     ----------
@@ -157,20 +158,21 @@ def draw(
         client in one draw belong together; clients are independent.
     """
     known = _known(system, Y, inputs)
-    wide = max(system.n_states, Y.shape[2], 1)
-    size = max(1, NUMBERS // (draws * Y.shape[1] * wide))
+    size = max(1, NUMBERS // (draws * Y.shape[1] * max(system.n_states, Y.shape[2])))
     out = np.empty((draws, *Y.shape[:2], Y.shape[2] if parts is None else parts.shape[1]))
     for cut in _cuts(len(Y), size):
-        own = _own(system, cut)
-        x, noise = _simulated(own, draws, cut.stop - cut.start, rng)
+        own, count = _own(system, cut), cut.stop - cut.start
         seen = ~np.isnan(Y[cut])
-        gap = Y[cut] - _of_states(own, x) - noise
-        x += _smoothed_means(own, list(_gains(own, seen)), gap, known[cut])
-        if parts is not None:
+        gains = list(_gains(own, seen))
+        if parts is None:
+            y = _simulated_scores(own, draws, count, rng)
+            x = _smoothed_means(own, gains, Y[cut] - y, known[cut])
+            level = own.mean[own.mean_at]
+            out[:, cut] = np.where(seen, Y[cut], level + _of_states(own, x) + y)
+        else:
+            x, y = _simulated_states(own, draws, count, rng)
+            x += _smoothed_means(own, gains, Y[cut] - y, known[cut])
             out[:, cut] = np.einsum("tri,dnti->dntr", parts, x, optimize=True)
-            continue
-        level = own.mean[own.mean_at]
-        out[:, cut] = np.where(seen, Y[cut], level + _of_states(own, x) + noise)
     return out
 
 
@@ -315,10 +317,37 @@ def _smoothed_covariances(system: StateSpace, gains: Sequence[_Gains]) -> list[A
     return found[::-1]
 
 
-def _simulated(
+def _simulated_scores(system: StateSpace, draws: int, n: int, rng: np.random.Generator) -> Array:
+    """Draw all scores without means or inputs, (D, n, T, p), each given those before it.
+
+    It takes no more than that the scores have a distribution: the covariance of the states, part
+    of which an ALT leaves unrestricted, need not be one.
+    """
+    n_sessions, p = system.n_sessions, len(system.load_index)
+    apart = system.phi.ndim == 4 or system.psi.ndim == 4
+    F, Z = _transitions(system), system.loadings
+    shocks = rng.standard_normal((draws, n, n_sessions, p))
+    x, y = np.zeros((draws, n, system.n_states)), np.empty_like(shocks)
+    everything = np.ones((n if apart else 1, n_sessions, p), bool)
+    for t, step in enumerate(_gains(system, everything)):
+        if t > 0:
+            x = _carry(F[:, t], x)
+        spread = np.sqrt(
+            np.divide(
+                1.0, step.precision, where=step.precision > 0.0, out=np.zeros_like(step.precision)
+            )
+        )
+        for j in range(p):
+            shock = spread[:, j] * shocks[:, :, t, j]
+            y[:, :, t, j] = x @ Z[t, j] + shock
+            x = x + step.gain[:, j] * shock[..., None]
+    return y
+
+
+def _simulated_states(
     system: StateSpace, draws: int, n: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Draw states without means or inputs (D, n, T, m), and the noise of scores (D, n, T, p)."""
+    """Draw states (D, n, T, m) and scores (D, n, T, p) without means or inputs."""
     n_sessions, m, d = system.n_sessions, system.n_states, system.n_dynamic
     F, p = _transitions(system), len(system.load_index)
     root = _root(system.psi if system.psi.ndim == 4 else system.psi[None])
@@ -328,7 +357,8 @@ def _simulated(
         x[:, :, t] = _carry(F[:, t], x[:, :, t - 1])
         x[:, :, t, :d] += _carry(root[:, system.psi_at[t]], rng.standard_normal((draws, n, d)))
     spread = np.sqrt(np.maximum(system.noise, 0.0))[system.noise_at]
-    return x, spread * rng.standard_normal((draws, n, n_sessions, p))
+    noise = spread * rng.standard_normal((draws, n, n_sessions, p))
+    return x, _of_states(system, x) + noise
 
 
 def _of_states(system: StateSpace, x: Array) -> Array:
