@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from made_fits import known_params, make_fit, make_scores, var_params
+from made_fits import MadeModel, known_params, make_fit, make_scores, var_params
 from test_results import free_fit
 
 from alliancedyn.causal import compare_models
@@ -106,6 +106,55 @@ def test_free_lags_say_that_they_are_averaged() -> None:
     frame = compare_models({"free": free_fit()})
     assert set(frame["lag"]) == {"1 session (average over sessions)"}
     assert set(frame["sd_within"]) == {"pooled over sessions"}
+
+
+def test_one_row_per_effect_model_and_group() -> None:
+    params = known_params()
+    halved = {n: v / 2 if n.startswith("phi") else v for n, v in params.items()}
+    both = {f"{n}|arm=0": v for n, v in params.items()}
+    grouped = make_fit(both | {f"{n}|arm=1": v for n, v in halved.items()})
+    frame = compare_models({"one": make_fit(params), "two": grouped})
+    assert list(frame["model"]) == ["one", "two", "two"] * 2
+    assert list(frame["group"]) == ["all", "arm=0", "arm=1"] * 2
+    assert frame.loc[2, "estimate"] == pytest.approx(params["phi[symptoms,alliance]"] / 2)
+    within = grouped.effect(*ROLES, "within", group="arm=1")
+    assert frame.loc[2, "standardized"] == within.value
+
+
+def test_groups_that_differ_in_their_means_alone_are_one_row() -> None:
+    params = known_params()
+    means = {n: params.pop(n) for n in list(params) if n.startswith("mean")}
+    params |= {f"{n}|arm={g}": v for g in (0, 1) for n, v in means.items()}
+    frame = compare_models({"a": make_fit(params)})
+    assert list(frame["group"]) == ["all", "all"] and frame["standardized"].notna().all()
+
+
+def test_the_lag_is_said() -> None:
+    step = {"step[alliance,symptoms]@5": 0.0, "step[symptoms,alliance]@5": 0.1}
+    continuous = make_fit({**known_params(), "drift[symptoms,alliance]": -0.2})
+    model = Weekly()
+    frame = compare_models(
+        {
+            "step": make_fit(known_params() | step),
+            "sessions": continuous,
+            "days": replace(continuous, model=model),
+        }
+    ).set_index("model")
+    assert set(frame.loc["step", "lag"]) == {"1 session (average over sessions)"}
+    assert set(frame.loc["sessions", "lag"]) == {"1 session"}
+    assert set(frame.loc["days", "lag"]) == {"7 days"}
+
+
+@dataclass(frozen=True)
+class Weekly(MadeModel):
+    time: str = "days"
+    time_unit: float = 7.0
+
+
+def test_a_model_without_innovations_is_shown_raw() -> None:
+    params = {n: v for n, v in known_params().items() if not n.startswith("innovation")}
+    frame = compare_models({"a": make_fit(params)})
+    assert frame["estimate"].notna().all() and frame["standardized"].isna().all()
 
 
 def test_nothing_to_compare() -> None:

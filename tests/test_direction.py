@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pandas as pd
@@ -300,6 +300,125 @@ class TestWords:
         assert "-&gt;" in found._repr_html_()
         assert pickle.loads(pickle.dumps(found)) == found
         assert isinstance(found, Directions)
+
+
+def near(one: Estimate, other: Estimate) -> bool:
+    """Tell whether two estimates are the same to rounding."""
+    return astuple(one)[:4] == pytest.approx(astuple(other)[:4], rel=1e-9)
+
+
+def step_fit(change: tuple[float, float], se: float = 0.01, **changes) -> Fit:
+    """Make a fit whose cross-lags change at session 5 of 8: those on alliance and on symptoms."""
+    params = known_params()
+    params["step[alliance,symptoms]@5"], params["step[symptoms,alliance]@5"] = change
+    return make_fit(params, se, **changes)
+
+
+class TestChangeAtASession:
+    def test_early_and_late_are_both_stated(self) -> None:
+        fit = step_fit((0.0, 0.3))
+        found = compare_directions(fit)
+        early, late = found.periods["early"], found.periods["late"]
+        assert (early.session, late.session) == (2, 8)
+        assert near(early.forward, fit.effect(*ROLES, "within", session=4))
+        assert near(late.forward, fit.effect(*ROLES, "within", session=5))
+        assert late.forward.value > 0 > early.forward.value
+        assert list(early.by_basis) == list(late.by_basis) == ["reduced", "structural"]
+        assert "Before session 5:" in found.text and "From session 5 on:" in found.text
+        step = fit.derive(lambda p: p["step[symptoms,alliance]@5"])
+        assert f"at session 5, raw: alliance -> symptoms {step}; symptoms -> " in found.text
+        assert found.text.count("\nAssumptions") == 1
+
+    def test_the_numbers_of_the_whole_are_averages(self) -> None:
+        fit = step_fit((0.0, 0.3))
+        found = compare_directions(fit)
+        assert found.basis == "reduced" and found.session is None
+        assert near(found.forward, fit.effect(*ROLES, standardized="within"))
+
+    def test_one_session_is_one_verdict(self) -> None:
+        fit = step_fit((0.0, 0.3))
+        one = compare_directions(fit, session=6)
+        assert not one.periods and one.session == 6
+        assert near(one.forward, compare_directions(fit).periods["late"].forward)
+        assert "shown are those into 6" in one.text
+        with pytest.raises(SpecificationError, match="leads into session 1"):
+            compare_directions(fit, session=1)
+
+    def test_the_lead_is_that_of_both_periods_or_depends(self) -> None:
+        Phi, Psi = var.time_ordered_to_reduced(0.35, 0.45, -0.3, -0.05, 0.0, 1.0, 1.0)
+        params = var_params(Phi, Psi)
+        params |= {"step[alliance,symptoms]@5": 0.0, "step[symptoms,alliance]@5": -0.1}
+        assert compare_directions(make_fit(params, 0.01)).lead == "forward"
+        assert "alliance leads before and after" in compare_directions(make_fit(params, 0.01)).text
+        params["step[symptoms,alliance]@5"] = 0.3
+        found = compare_directions(make_fit(params, 0.01))
+        assert found.periods["early"].lead == "forward"
+        assert found.periods["late"].lead != "forward" and found.lead == "depends"
+
+    def test_exchange_and_pickle(self) -> None:
+        fit = step_fit((0.05, 0.2))
+        there, back = compare_directions(fit), compare_directions(fit, *ROLES[::-1])
+        for period in ("early", "late"):
+            assert there.periods[period].forward == back.periods[period].backward
+        assert pickle.loads(pickle.dumps(there)) == there
+
+    def test_without_time_order(self) -> None:
+        fit = step_fit((0.0, 0.3), timing={})
+        assert list(compare_directions(fit).periods["late"].by_basis) == ["reduced"]
+        assert compare_directions(fit).text.count("Structural form not available") == 2
+        with pytest.raises(SpecificationError, match="unknown for"):
+            compare_directions(fit, basis="structural")
+
+    def test_free_lags_at_one_session(self) -> None:
+        fit = free_fit()
+        found = compare_directions(fit, session=3)
+        assert near(found.forward, fit.effect(*ROLES, "within", session=3))
+        assert list(found.by_basis) == ["reduced", "structural"]
+        b = found.by_basis["structural"].backward_raw
+        assert b.value == fit.structural(session=3).loc["backward_immediate", "estimate"]
+
+
+class TestGroups:
+    def fit(self) -> Fit:
+        params = known_params()
+        both = {f"{n}|arm=0": v for n, v in params.items()}
+        return make_fit(both | {f"{n}|arm=1": v for n, v in params.items()}, 0.01)
+
+    def test_one_group_at_a_time(self) -> None:
+        fit = self.fit()
+        found = compare_directions(fit, group="arm=1")
+        assert found.group == "arm=1" and "about the group arm=1" in found.text
+        assert near(found.forward, fit.effect(*ROLES, "within", group="arm=1"))
+        alone = compare_directions(make_fit(known_params()))
+        assert found.forward.value == pytest.approx(alone.forward.value)
+        assert found.backward.value == pytest.approx(alone.backward.value)
+
+    def test_groups_are_listed(self) -> None:
+        with pytest.raises(SpecificationError, match="'arm=0', 'arm=1'"):
+            compare_directions(self.fit())
+        with pytest.raises(SpecificationError, match="no group 'arm=7'"):
+            compare_directions(self.fit(), group="arm=7")
+
+
+class TestOtherProcesses:
+    @pytest.mark.parametrize(
+        ("family", "reason", "words"),
+        [
+            ("phi2", "two sessions back", "second-order lags add"),
+            ("ma", "moving-average terms pass", "passes on once"),
+            ("drift", "one moment", "one unit of the model's time"),
+        ],
+    )
+    def test_the_reduced_form_and_what_it_leaves_out(self, family, reason, words) -> None:
+        more = {f"{family}[{a},{b}]": 0.05 for a in ROLES for b in ROLES}
+        found = compare_directions(make_fit(known_params() | more))
+        assert list(found.by_basis) == ["reduced"]
+        assert reason in found.text and words in found.text
+
+    def test_without_innovations_there_is_no_unit_to_compare_in(self) -> None:
+        params = {n: v for n, v in known_params().items() if not n.startswith("innovation")}
+        with pytest.raises(SpecificationError, match="no innovations"):
+            compare_directions(make_fit(params))
 
 
 @pytest.mark.parametrize(

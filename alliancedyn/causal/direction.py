@@ -32,7 +32,7 @@ class Directions:
     structural one where it exists and both were asked for; ``by_basis`` holds all of them.
     ``lead`` is "depends" where the bases disagree. Where cross-lags change at a named session,
     ``periods`` holds the verdicts "early" and "late", the numbers here are plain averages over
-    sessions, and ``lead`` is "depends" where the periods disagree.
+    sessions in the reduced form, and ``lead`` is "depends" where the periods disagree.
     """
 
     source: str
@@ -201,6 +201,7 @@ def _both_periods(
         lines += ["", f"{words}:", *wording.findings(source, target, one.by_basis, one.lead, why)]
     assumptions = periods["late"].assumptions
     place = Place(None, average.group)
+    lines += ["", wording.change(fit, source, target, place)]
     lines += wording.closing(fit, asked.smallest_effect, assumptions, place)
     return replace(
         average, lead=lead, text="\n".join(lines), assumptions=assumptions, periods=periods

@@ -7,8 +7,10 @@ there.
 from __future__ import annotations
 
 from math import isfinite
+from operator import itemgetter
 
 from alliancedyn.causal.contrast import Contrast, Lead, Place, State
+from alliancedyn.engine import names
 from alliancedyn.engine.lagged import STATIONARY
 from alliancedyn.results import LEVEL, Estimate, Fit
 from alliancedyn.results.paths import no_time_order
@@ -66,6 +68,17 @@ def period_lead(source: str, target: str, lead: Lead) -> str:
         "the paths.",
     }
     return words.get(lead, "Which of the two leads depends on the sessions, or on the basis.")
+
+
+def change(fit: Fit, source: str, target: str, place: Place) -> str:
+    """Say by how much the paths change at the step."""
+    form = fit.lagged.of_group(place.group)
+    steps = []
+    for first, then in ((source, target), (target, source)):
+        group = form.suffix("step")
+        name = names.label("step", then, first, session=form.step, group=group)
+        steps.append(f"{first} -> {then} {fit.derive(itemgetter(name))}")
+    return f"Change of the reduced paths at session {form.step}, raw: {'; '.join(steps)}."
 
 
 def assumptions(fit: Fit, source: str, target: str, basis: str, place: Place) -> tuple[str, ...]:
