@@ -320,7 +320,7 @@ def test_the_figure_ends_where_the_gaps_end(fit: Fit) -> None:
         assert line.get_xdata()[-1] == pytest.approx(table.index[-1])
     assert lines[0].get_ydata()[-1] == pytest.approx(table["estimate"].iloc[-1])
     text = plot.alt_text(axes)
-    assert "alliance → symptoms is largest at 1.26 weeks, −0.11 [−0.17, −0.05]" in text
+    assert "alliance → symptoms is largest there at 1.26 weeks, −0.11 [−0.17, −0.05]" in text
     assert plot.svg(axes).startswith("<?xml")
 
 
