@@ -60,6 +60,7 @@ SPECS: dict[str, Specification] = {
     "RI-CLPM": RICLPM(),
     "stationary": RICLPM(initial="stationary"),
     "order 2": RICLPM(order=2),
+    "order 2 settled": RICLPM(order=2, initial="stationary"),
     "order 2 free": CLPM(order=2, lags="free", innovations="free"),
     "order 2 step": RICLPM(order=2, step=5),
     "step": RICLPM(step=4, innovations="free"),
