@@ -6,7 +6,6 @@ Options are checked before any work; whatever goes wrong becomes one message and
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import sys
 import traceback
@@ -16,13 +15,24 @@ from typing import Annotated
 import typer
 
 from alliancedyn import __version__
-from alliancedyn.cli import files, terminal
+from alliancedyn.cli import arguments, files, terminal
+from alliancedyn.cli.arguments import (
+    PROGRAM,
+    Covariates,
+    Debug,
+    Errors,
+    Export,
+    Families,
+    Group,
+    Mapping,
+    Out,
+    Overwrite,
+    Seed,
+    Sessions,
+)
 from alliancedyn.errors import AllianceDynError, listed
 
-PROGRAM = "alliancedyn"
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
-
-UsageError = typer.BadParameter.__mro__[1]  # typer brings its own click in some versions
 
 app = typer.Typer(
     name=PROGRAM,
@@ -32,40 +42,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-Export = Annotated[Path, typer.Argument(help="CSV, TSV, Excel or Parquet file.", metavar="EXPORT")]
-Mapping = Annotated[
-    Path | None,
-    typer.Option("--map", help="Mapping file: what each column is.", metavar="MAP.TOML"),
-]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results.", metavar="DIR")]
-Seed = Annotated[
-    int | None, typer.Option("--seed", min=0, help="Seed for whatever is drawn.", metavar="N")
-]
-Families = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--families",
-        help="Models, separated by commas: clpm-equal-means, clpm, ri-clpm, ri-clpm-detrended "
-        "(these by default), ri-clpm-equal-means.",
-        metavar="A,B",
-    ),
-]
-Errors = Annotated[
-    str,
-    typer.Option(
-        "--errors", help="Standard errors: observed, robust or cluster:therapist.", metavar="KIND"
-    ),
-]
-Sessions = Annotated[
-    str | None,
-    typer.Option("--sessions", help="First and last session to model, as 1-12.", metavar="A-B"),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Write although something is there already.")
-]
-Debug = Annotated[
-    bool, typer.Option("--debug", help="Show the traceback of an error, and every warning.")
-]
+# What --families takes, written out so that a help page loads nothing; a test compares.
+LADDER = "clpm-equal-means, clpm, ri-clpm-equal-means, ri-clpm, lcm-sr, ri-clpm-detrended"
+BESIDE = (
+    "ri-clpm-free, ri-clpm-order2, ri-clpm-step@SESSION, lcm-sr-log, lcm-sr-straight-means,",
+    "starts, gclm, alt, latent-change, ct-session, ct-days; or all",
+)
 
 
 def examples(*lines: str) -> str:
@@ -148,13 +130,13 @@ def map_(
         print(guess.to_toml(), end="")
         terminal.note("Nothing was written. Add --out map.toml to keep it.")
         return
-    _refuse_existing(out, overwrite)
+    arguments.refuse_existing(out, overwrite)
     out.write_text(guess.to_toml(), encoding="utf-8")
     print(f"{guess.text}\n")
     if guess.unresolved:
         terminal.say(f"Fill in {listed(guess.unresolved, 9)} in {str(out)!r} first.")
     terminal.say(f"Wrote {str(out)!r}. Check every line of it, timing above all, then:")
-    print(f"  {PROGRAM} check {_quoted(export)} --map {_quoted(out)}")
+    print(f"  {PROGRAM} check {arguments.quoted(export)} --map {arguments.quoted(out)}")
 
 
 @app.command(
@@ -168,7 +150,7 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Show what is in an export: row counts, findings, and which models the data can carry."""
-    mapped, window = _required(mapping, export), _window(sessions)
+    mapped, window = arguments.required(mapping, export), arguments.window(sessions)
     from alliancedyn.panel import check as describe
     from alliancedyn.panel import read_sessions
     from alliancedyn.studies import refusals, well_seen
@@ -188,7 +170,10 @@ def check(
         "alliancedyn analyze export.csv --map map.toml --out results",
         "alliancedyn analyze export.csv --map map.toml --out results --families clpm,ri-clpm",
         "alliancedyn analyze export.csv --map map.toml --out results --errors cluster:therapist",
-    ),
+        "alliancedyn analyze export.csv --map map.toml --out results --families all --group arm",
+    )
+    + "\n\n\b\nFamilies:\n"
+    + "\n".join(f"  {line}" for line in (f"{LADDER},", *BESIDE)),
 )
 def analyze(
     export: Export,
@@ -198,6 +183,8 @@ def analyze(
     families: Families = None,
     errors: Errors = "observed",
     sessions: Sessions = None,
+    covariates: Covariates = None,
+    group: Group = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -208,12 +195,14 @@ def analyze(
     """
     _analyze(
         export,
-        _required(mapping, export),
+        arguments.required(mapping, export),
         out,
         seed=seed,
-        families=_families(families),
-        errors=_errors(errors),
-        sessions=_window(sessions),
+        families=arguments.families(families),
+        errors=arguments.errors(errors),
+        sessions=arguments.window(sessions),
+        covariates=arguments.words(covariates),
+        group=group,
         overwrite=overwrite,
     )
 
@@ -241,13 +230,67 @@ def simulate(
     """Simulate a panel from a world whose true parameters are known."""
     from alliancedyn.simulate import simulate as draw
 
-    _refuse_existing(out, overwrite)
+    arguments.refuse_existing(out, overwrite)
     known = files.read_world(world)
     seed = secrets.randbelow(2**32) if seed is None else seed
     panel = draw(known.truth, clients, sessions, seed=seed, **known.observation)
     files.write_csv(panel, out)
     rows = f"{panel.n_clients:,} clients, {len(panel.frame):,} rows"
     terminal.say(f"Wrote {str(out)!r}: {rows}, seed {seed}.")
+
+
+@app.command(
+    "export-syntax",
+    short_help="Write a model for lavaan or Mplus.",
+    epilog=examples(
+        "alliancedyn export-syntax export.csv --map map.toml --model ri-clpm --to lavaan",
+        "alliancedyn export-syntax export.csv --map map.toml --model lcm-sr --to mplus --out lcm",
+    ),
+)
+def export_syntax(
+    export: Export,
+    model: Annotated[
+        str, typer.Option("--model", help="One of the families of analyze.", metavar="FAMILY")
+    ],
+    to: Annotated[str, typer.Option("--to", help="lavaan or mplus.", metavar="PROGRAM")],
+    mapping: Mapping = None,
+    sessions: Sessions = None,
+    covariates: Covariates = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the text and its data.", metavar="DIR"),
+    ] = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model of these data as a text that lavaan or Mplus runs.
+
+    The text defines the likelihood that analyze maximizes, with its parameters under their names.
+    Without --out it is shown. With it, the folder holds the text and the data it reads, in wide
+    form, without identifiers of clients.
+    """
+    key, program = arguments.one_family(model), arguments.program(to)
+    mapped, window = arguments.required(mapping, export), arguments.window(sessions)
+    if out is not None:
+        arguments.refuse_existing(out, overwrite)
+    from alliancedyn.panel import read_sessions
+    from alliancedyn.studies import chosen, well_seen
+    from alliancedyn.syntax import export_syntax as written
+    from alliancedyn.syntax import write_syntax
+
+    panel = read_sessions(export, mapping=mapped)
+    left_out: list[str] = []
+    if window is None:
+        window, left_out = well_seen(panel)
+    (family,) = chosen(key)
+    spec, seen = family.given(panel, window, arguments.words(covariates))
+    if out is None:
+        print(written(spec, seen, program), end="")
+    else:
+        text, data = write_syntax(spec, seen, out, program)
+        terminal.say(f"Wrote {str(text)!r}, and {data.name!r} with the data that it reads.")
+    for remark in left_out:
+        terminal.note(remark)
 
 
 def _analyze(
@@ -260,6 +303,8 @@ def _analyze(
     families: list[str] | None = None,
     errors: str = "observed",
     sessions: tuple[int, int] | None = None,
+    covariates: tuple[str, ...] = (),
+    group: str | None = None,
     overwrite: bool = False,
 ) -> None:
     try:
@@ -275,6 +320,8 @@ def _analyze(
                 families=families or DEFAULT,
                 errors=errors,
                 sessions=sessions,
+                covariates=covariates,
+                group=group,
                 seed=seed,
                 progress=bar,
             )
@@ -283,80 +330,28 @@ def _analyze(
                 folder, analysis, title=title, mapping=mapping.read_bytes(), export=export.name
             )
     except files.OccupiedError as occupied:
-        raise UsageError(f"--out: {occupied}") from None
+        raise arguments.UsageError(f"--out: {occupied}") from None
     terminal.summarize(analysis, out)
-
-
-# -- arguments ----------------------------------------------------------------------------------
-
-
-def _required(mapping: Path | None, export: Path) -> Path:
-    if mapping is not None:
-        return mapping
-    raise UsageError(
-        f"Say what the columns are with --map. To make a mapping: {PROGRAM} map "
-        f"{_quoted(export)} --out map.toml, then read it and correct it."
-    )
-
-
-def _families(said: list[str] | None) -> list[str] | None:
-    if said is None:
-        return None
-    from alliancedyn.studies import FAMILIES
-
-    keys = [key.strip() for one in said for key in one.split(",") if key.strip()]
-    unknown = [key for key in keys if key not in FAMILIES]
-    if unknown or not keys:
-        named = f"there is no model {listed(unknown)}" if unknown else "no model is named"
-        raise UsageError(f"--families: {named}. Choose from {', '.join(FAMILIES)}.")
-    return keys
-
-
-def _errors(said: str) -> str:
-    if said in ("observed", "robust") or re.fullmatch(r"cluster:.+", said):
-        return said
-    raise UsageError(f"--errors: {said!r} is not known. Use observed, robust or cluster:therapist.")
-
-
-def _window(said: str | None) -> tuple[int, int] | None:
-    if said is None:
-        return None
-    parts = re.fullmatch(r"\s*(\d+)\s*[-:,]\s*(\d+)\s*", said)
-    if parts is None or int(parts[1]) >= int(parts[2]):
-        raise UsageError(f"--sessions: {said!r} is no range. Give first and last, such as 1-12.")
-    return int(parts[1]), int(parts[2])
-
-
-def _refuse_existing(out: Path, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
-        raise UsageError(f"--out: {str(out)!r} is there already. Name another, or add --overwrite.")
-    if not out.absolute().parent.is_dir():
-        raise UsageError(f"--out: the folder of {str(out)!r} does not exist. Make it first.")
-
-
-def _quoted(path: Path) -> str:
-    text = str(path)
-    return text if re.fullmatch(r"[\w./\\:+-]+", text) else f'"{text}"'
 
 
 # -- the process --------------------------------------------------------------------------------
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(typed: list[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(run(sys.argv[1:] if typed is None else typed))
 
 
-def run(arguments: list[str]) -> int:
+def run(typed: list[str]) -> int:
     """Run one command and return its exit code; every error is one line on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a C locale shows "?" instead of failing
-    debug = "--debug" in arguments
+    debug = "--debug" in typed
     command = typer.main.get_command(app)
     try:
         with terminal.warnings_as_notes(debug):
-            code = command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+            code = command.main(typed, prog_name=PROGRAM, standalone_mode=False)
             sys.stdout.flush()
         if code == INTERRUPTED:
             raise KeyboardInterrupt
@@ -370,19 +365,19 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        message, code = _explain(error, next((a for a in arguments if a in COMMANDS), ""))
+        message, code = _explain(error, next((a for a in typed if a in COMMANDS), ""))
         terminal.note(message)
         return code
 
 
-COMMANDS = ("demo", "map", "check", "analyze", "simulate")
+COMMANDS = ("demo", "map", "check", "analyze", "export-syntax", "simulate")
 
 
 def _explain(error: Exception, command: str) -> tuple[str, int]:
     """Return what to say about an error, and the exit code."""
     if isinstance(error, AllianceDynError):
         return f"Error: {error}", error.exit_code
-    if isinstance(error, UsageError):
+    if isinstance(error, arguments.UsageError):
         said = error.format_message()  # type: ignore[attr-defined]
         said += "" if said.endswith((".", "?", "!")) else "."
         page = f"{PROGRAM} {command}".rstrip()

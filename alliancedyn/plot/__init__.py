@@ -8,7 +8,8 @@ shows: ``plot.alt_text(ax)``.
 
 from __future__ import annotations
 
-from alliancedyn.plot.effects import direction_forest, impulse_response
+from alliancedyn.plot.effects import impulse_response
+from alliancedyn.plot.forest import direction_forest, model_forest
 from alliancedyn.plot.lags import effect_by_lag
 from alliancedyn.plot.missing import missingness
 from alliancedyn.plot.paths import path_diagram
@@ -22,6 +23,7 @@ __all__ = [
     "effect_by_lag",
     "impulse_response",
     "missingness",
+    "model_forest",
     "panels",
     "path_diagram",
     "save",

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from alliancedyn.studies.analysis import Analysis, Progress, analyze, refusals, well_seen
 from alliancedyn.studies.families import DEFAULT, FAMILIES, Family, choices, chosen
+from alliancedyn.studies.grouped import GroupComparison
 
 __all__ = [
     "DEFAULT",
     "FAMILIES",
     "Analysis",
     "Family",
+    "GroupComparison",
     "Progress",
     "analyze",
     "choices",

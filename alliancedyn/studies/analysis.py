@@ -23,10 +23,12 @@ from alliancedyn.errors import (
     SpecificationError,
     listed,
 )
-from alliancedyn.models.selection import CLIENTS_PER_SESSION
+from alliancedyn.models import Specification
+from alliancedyn.models.selection import CLIENTS_PER_SESSION, Needs, select
 from alliancedyn.panel import QualityReport, SessionPanel, check
 from alliancedyn.results import Fit
-from alliancedyn.studies.families import DEFAULT, FAMILIES, Family, Window, chosen
+from alliancedyn.studies.families import DEFAULT, FAMILIES, Family, Window, chosen, pair_of
+from alliancedyn.studies.grouped import GroupComparison, compare_groups
 from alliancedyn.studies.headline import choose
 
 
@@ -67,6 +69,8 @@ class Analysis:
         How standard errors were computed.
     seed : int or None
         The seed that was given.
+    groups : GroupComparison or None
+        The headline model by groups, if groups were asked for.
     """
 
     panel: SessionPanel
@@ -81,6 +85,7 @@ class Analysis:
     reason: str
     errors: str
     seed: int | None
+    groups: GroupComparison | None = None
 
     @property
     def fit(self) -> Fit:
@@ -106,6 +111,7 @@ def analyze(
     errors: str = "observed",
     sessions: Window | None = None,
     covariates: Sequence[str] = (),
+    group: str | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
@@ -125,6 +131,9 @@ def analyze(
         what that leaves out.
     covariates : sequence of str
         Client-level numbers that shift the stable parts, in every model.
+    group : str, optional
+        Client-level column: the model that speaks first is fitted once more with every parameter
+        by group, and it is tested whether the groups' lagged effects differ.
     seed : int, optional
         For additional starting values and for the joint draws behind a verdict.
     progress : callable, optional
@@ -138,13 +147,13 @@ def analyze(
     Raises
     ------
     SpecificationError
-        If a family is unknown, or every model was refused.
+        If a family is unknown, there are no such groups, or every model was refused.
     ConvergenceError
         If no model worked and at least one did not converge.
     """
     ladder = chosen(families)
     asked = _Asked(sessions, tuple(covariates), errors, seed)
-    steps = _Steps(progress, total=2 + len(ladder))
+    steps = _Steps(progress, total=2 + len(ladder) + (group is not None))
     steps.begin("checking the data")
     quality = check(panel)
     steps.begin("between and within")
@@ -153,12 +162,20 @@ def analyze(
         window, remarks = well_seen(panel)
         asked = replace(asked, sessions=window)
         notes += remarks
+    if group is not None:  # what cannot be had is refused before any work
+        select(panel, Needs(variables=pair_of(panel), group=group), asked.sessions)
     climbed = _climb(panel, ladder, asked, steps)
-    steps.end()
     if not climbed.fits:
         raise _nothing_worked(climbed.failures)
     directions, unsaid = _directions(climbed.fits, seed)
     headline, reason = choose(ladder, climbed.fits, directions, climbed.failures)
+    groups = None
+    if group is not None:
+        steps.begin(f"comparing {group}")
+        (speaker,) = [family for family in ladder if family.label == headline]
+        groups, untold = _by_group(panel, speaker, group, asked)
+        notes += untold
+    steps.end()
     return Analysis(
         panel=panel,
         quality=quality,
@@ -172,6 +189,7 @@ def analyze(
         reason=reason,
         errors=errors,
         seed=seed,
+        groups=groups,
     )
 
 
@@ -289,16 +307,33 @@ def _climb(
         steps.begin(family.label)
         try:
             spec, seen = family.given(panel, asked.sessions, asked.covariates)
-            fit = spec.fit(seen, errors=asked.errors, seed=asked.seed, strict=False)
+            fits[family.label] = _fitted(spec, seen, asked)
         except AllianceDynError as refusal:
             failures[family.label] = refusal
-            continue
-        if fit.converged:
-            fits[family.label] = fit
-        else:
-            reason = fit.diagnostics.get("failure", "the estimates are not a maximum.")
-            failures[family.label] = ConvergenceError(f"Did not converge: {reason}", fit)
     return _Climbed(fits, failures)
+
+
+def _fitted(spec: Specification, panel: SessionPanel, asked: _Asked) -> Fit:
+    """Fit, and let a fit that did not converge be an error like any other."""
+    fit = spec.fit(panel, errors=asked.errors, seed=asked.seed, strict=False)
+    if not fit.converged:
+        reason = fit.diagnostics.get("failure", "the estimates are not a maximum.")
+        raise ConvergenceError(f"Did not converge: {reason}", fit)
+    return fit
+
+
+def _by_group(
+    panel: SessionPanel, family: Family, column: str, asked: _Asked
+) -> tuple[GroupComparison | None, list[str]]:
+    """Fit a model by groups, or say why that is not possible."""
+    spec, seen = family.given(panel, asked.sessions, asked.covariates)
+    try:
+        found = compare_groups(
+            family.label, spec, seen, column, lambda one, data: _fitted(one, data, asked)
+        )
+    except AllianceDynError as refusal:
+        return None, [f"{family.label} was not fitted by {column}. {refusal}"]
+    return found, []
 
 
 def _nothing_worked(failures: Mapping[str, AllianceDynError]) -> AllianceDynError:

@@ -66,7 +66,6 @@ class Family:
         panel: SessionPanel,
         sessions: Window | None,
         covariates: tuple[str, ...] = (),
-        group: str | None = None,
     ) -> tuple[Specification, SessionPanel]:
         """Return the model of process and outcome in some sessions, and the scores it sees.
 
@@ -80,9 +79,8 @@ class Family:
                 f"A model of how clients change needs {CLIENTS_PER_SESSION} or more clients; "
                 f"these data have {panel.n_clients}."
             )
-        pair = tuple(name for name in panel.variables if name in (panel.process, panel.outcome))
         spec = replace(
-            self.spec, variables=pair, sessions=sessions, covariates=covariates, group=group
+            self.spec, variables=pair_of(panel), sessions=sessions, covariates=covariates
         )
         if not self.detrended:
             return spec, panel
@@ -123,6 +121,11 @@ DEFAULT = ("clpm-equal-means", "clpm", "ri-clpm", "lcm-sr", "ri-clpm-detrended")
 FAMILIES = {
     family.key: family for family in (*(replace(one, rung=True) for one in _LADDER), *_BESIDE)
 }
+
+
+def pair_of(panel: SessionPanel) -> tuple[str, ...]:
+    """Return process and outcome in panel order."""
+    return tuple(name for name in panel.variables if name in (panel.process, panel.outcome))
 
 
 def chosen(families: str | Sequence[str]) -> list[Family]:

@@ -96,12 +96,11 @@ def _alone(family: Family, failures: Mapping[str, Exception], fits: Mapping[str,
     if family is TRENDS:
         why = _why_not(LEVELS, failures, fits)
         return f"{family.label} speaks first, in place of {LEVELS.label}: {why}."
+    said = f"{family.label} speaks first: it sets stable differences between clients apart."
+    if TRENDS.label not in failures and TRENDS.label not in fits:
+        return f"{said} Whether clients also differ in their trends was not asked."
     why = _why_not(TRENDS, failures, fits)
-    return (
-        f"{family.label} speaks first: it sets stable differences between clients apart. Whether "
-        f"clients also differ in their trends is not known, because {TRENDS.label} is no "
-        f"alternative: {why}."
-    )
+    return f"{said} {TRENDS.label}, which adds trends, cannot be compared: {why}."
 
 
 def _why_not(family: Family, failures: Mapping[str, Exception], fits: Mapping[str, Fit]) -> str:

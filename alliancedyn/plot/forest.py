@@ -1,0 +1,293 @@
+"""Lagged effects of several models side by side: intervals, a zero line, the smallest effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import blended_transform_factory
+
+from alliancedyn.errors import SpecificationError
+from alliancedyn.plot.numerals import interval, short
+from alliancedyn.plot.style import (
+    BACKWARD,
+    FAINT,
+    FORWARD,
+    INK,
+    RULE,
+    SOFT_INK,
+    Look,
+    drawing,
+    label,
+    panels,
+    styled,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from alliancedyn.causal import Directions
+
+EVERYONE, USUAL = "all", "1 session"  # as ``compare_models`` writes them
+
+
+@dataclass(frozen=True)
+class _Row:
+    model: str
+    source: str
+    target: str
+    look: Look
+    value: float
+    lower: float
+    upper: float
+
+    @property
+    def name(self) -> str:
+        """The path, short enough for a figure."""
+        return f"{short(self.source, 18)} → {short(self.target, 18)}"
+
+
+def direction_forest(
+    comparison: pd.DataFrame | Mapping[str, Directions],
+    *,
+    process: str | None = None,
+    outcome: str | None = None,
+    standardized: bool = True,
+    smallest_effect: float | None = 0.05,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw both directions of every model, with intervals, a zero line and the smallest effect.
+
+    Parameters
+    ----------
+    comparison : DataFrame or mapping of Directions
+        From :func:`alliancedyn.compare_models` (one row per effect and model), or the result of
+        :func:`alliancedyn.compare_directions` per model.
+    process, outcome : str, optional
+        Which pair, when the frame holds more than two variables; the first row's otherwise.
+    standardized : bool
+        Within-client standard deviations, or raw score points (frames only).
+    smallest_effect : float, optional
+        Half-width of the band of effects too small to matter, in standard deviations; not drawn
+        on the raw scale, where one number would not fit both directions.
+    ax : Axes, optional
+        Where to draw; a new figure otherwise.
+
+    Raises
+    ------
+    SpecificationError
+        If there is nothing to draw, or raw effects are asked of Directions.
+    """
+    if isinstance(comparison, Mapping):
+        rows = _rows_of_directions(comparison, standardized)
+    else:
+        rows = _rows_of_frame(comparison, process, outcome, standardized)
+    if not rows:
+        raise SpecificationError(
+            "There is no effect to draw. Pass compare_models(...) of at least one fit, and a "
+            "process and an outcome it holds."
+        )
+    band = smallest_effect if standardized else None
+    with drawing(
+        ax, (7.0, 0.75 + 0.36 * len(rows) + 0.14 * len({row.model for row in rows}))
+    ) as axes:
+        _draw_forest(axes, rows, band)
+        unit = "within-client SDs" if standardized else "score points per score point"
+        what = "Path" if isinstance(comparison, Mapping) else "Lagged effect"
+        axes.set_xlabel(f"{what}, {unit}")
+    label(axes, _forest_text(rows, standardized, band))
+    return axes
+
+
+def model_forest(
+    comparison: pd.DataFrame,
+    *,
+    process: str | None = None,
+    outcome: str | None = None,
+    smallest_effect: float | None = 0.05,
+    apart: Sequence[str] = (),
+) -> Any:
+    """Draw many models, a line for each, one direction beside the other.
+
+    Parameters
+    ----------
+    comparison : DataFrame
+        From :func:`alliancedyn.compare_models`.
+    process, outcome : str, optional
+        Which pair, when the frame holds more than two variables; the first row's otherwise.
+    smallest_effect : float, optional
+        Half-width of the shaded band, within-client SDs.
+    apart : sequence of str
+        Models below a dividing line.
+
+    Returns
+    -------
+    array of Axes (2,)
+
+    Raises
+    ------
+    SpecificationError
+        If there is nothing to draw.
+    """
+    rows = _rows_of_frame(comparison, process, outcome, standardized=True)
+    rows = [row for row in rows if np.isfinite(row.value)]
+    if not rows:
+        raise SpecificationError(
+            "There is no effect to draw. Pass compare_models(...) of a fit that implies "
+            "within-client SDs."
+        )
+    models = list(dict.fromkeys(row.model for row in rows))
+    below = [name for name in models if name.startswith(tuple(apart))] if apart else []
+    models = [name for name in models if name not in below] + below
+    place = {name: at + (0.6 if name in below else 0.0) for at, name in enumerate(models)}
+    with styled():
+        axes = panels(2, (7.6, 1.0 + 0.25 * (len(models) + 1)), share_y=True)
+        for ax, style in zip(axes, (FORWARD, BACKWARD), strict=True):
+            mine = [row for row in rows if row.look is style]
+            _draw_column(ax, mine, place, smallest_effect)
+            if below and len(below) < len(models):
+                ax.axhline(len(models) - len(below) - 0.2, color=RULE, linewidth=0.8)
+        axes[0].set_yticks(list(place.values()), [short(name, 34) for name in place])
+        axes[0].tick_params(axis="y", length=0, labelcolor=INK)
+        axes[0].set_ylim(max(place.values()) + 0.6, -0.6)
+        label(axes[0], _forest_text(rows, True, smallest_effect))
+    return axes
+
+
+def _draw_column(
+    ax: Axes, rows: Sequence[_Row], place: Mapping[str, float], band: float | None
+) -> None:
+    """Draw one direction of every model, figures at the right-hand side."""
+    if band is not None:
+        ax.axvspan(-band, band, color=FAINT, zorder=0, linewidth=0)
+    ax.axvline(0.0, color=SOFT_INK, linewidth=0.9, zorder=1)
+    beside = blended_transform_factory(ax.transAxes, ax.transData)
+    for row in rows:
+        y, look = place[row.model], row.look
+        ax.plot([row.lower, row.upper], [y, y], color=look.color, ls=look.line, lw=1.6)
+        ax.plot(row.value, y, color=look.color, marker=look.marker, markersize=5)
+        figures = interval(row.value, row.lower, row.upper)
+        ax.text(1.02, y, figures, transform=beside, va="center", color=INK, fontsize=7.5)
+    ends = np.array([[row.lower, row.upper, row.value] for row in rows], dtype=float)
+    shown = np.append(ends[np.isfinite(ends)], [0.0, 1.4 * (band or 0.0), -1.4 * (band or 0.0)])
+    room = max(0.06 * float(np.ptp(shown)), 1e-6)
+    ax.set_xlim(shown.min() - room, shown.max() + room)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    if rows:
+        ax.set_title(rows[0].name, color=rows[0].look.color, parse_math=False)
+    ax.set_xlabel("within-client SDs")
+
+
+def _rows_of_frame(
+    frame: pd.DataFrame, process: str | None, outcome: str | None, standardized: bool
+) -> list[_Row]:
+    cross = frame[frame["source"] != frame["target"]]
+    if cross.empty:
+        return []
+    first = str(cross["source"].iloc[0]) if process is None else process
+    second = str(cross["target"].iloc[0]) if outcome is None else outcome
+    columns = ["estimate", "lower", "upper"]
+    if standardized:
+        columns = ["standardized", "standardized_lower", "standardized_upper"]
+    rows = []
+    named = _named(cross)
+    for model in dict.fromkeys(named):
+        mine = cross[named == model]
+        for source, target, style in ((first, second, FORWARD), (second, first, BACKWARD)):
+            here = mine[(mine["source"] == source) & (mine["target"] == target)]
+            for values in here[columns].to_numpy(dtype=float):
+                rows.append(_Row(str(model), source, target, style, *map(float, values)))
+    return rows
+
+
+def _named(frame: pd.DataFrame) -> pd.Series:
+    """Return the model of every row, with its group and its lag where those are not the usual."""
+    named = frame["model"].astype(str)
+    if "group" in frame:
+        group = frame["group"].astype(str)
+        named = named.where(group == EVERYONE, named + ", " + group)
+    if "lag" in frame:
+        lag = frame["lag"].astype(str)
+        named = named.where(lag.str.startswith(USUAL), named + ", over " + lag)
+    return named
+
+
+def _rows_of_directions(directions: Mapping[str, Directions], standardized: bool) -> list[_Row]:
+    if not standardized:
+        raise SpecificationError(
+            "Directions are in within-client standard deviations. Pass compare_models(...) to "
+            "draw raw effects."
+        )
+    rows = []
+    for model, answer in directions.items():
+        first, second = answer.source, answer.target
+        for source, target, style, one in (
+            (first, second, FORWARD, answer.forward),
+            (second, first, BACKWARD, answer.backward),
+        ):
+            rows.append(_Row(model, source, target, style, one.value, one.lower, one.upper))
+    return rows
+
+
+def _draw_forest(axes: Axes, rows: list[_Row], band: float | None) -> None:
+    """Put the rows under one another, models apart, figures at the right-hand side."""
+    places = _row_places(rows)
+    if band is not None:
+        axes.axvspan(-band, band, color=FAINT, zorder=0, linewidth=0)
+    axes.axvline(0.0, color=SOFT_INK, linewidth=0.9, zorder=1)
+    beside = blended_transform_factory(axes.transAxes, axes.transData)
+    for row, y in zip(rows, places, strict=True):
+        axes.plot([row.lower, row.upper], [y, y], color=row.look.color, ls=row.look.line, lw=1.8)
+        axes.plot(row.value, y, color=row.look.color, marker=row.look.marker, markersize=6.5)
+        figures = interval(row.value, row.lower, row.upper)
+        axes.text(1.02, y, figures, transform=beside, va="center", color=INK, fontsize=8.5)
+        axes.text(-0.02, y, row.name, transform=beside, va="center", ha="right", fontsize=8.5)
+    for model in dict.fromkeys(row.model for row in rows):
+        top = min(y for row, y in zip(rows, places, strict=True) if row.model == model)
+        axes.text(
+            -0.02,
+            top - 0.82,
+            short(model, 40),
+            transform=beside,
+            va="center",
+            ha="right",
+            fontsize=9,
+            fontweight="bold",
+        )
+    _set_forest_limits(axes, rows, max(places), band)
+
+
+def _row_places(rows: list[_Row]) -> list[float]:
+    places, y, model = [], -1.0, None
+    for row in rows:
+        y += 1.0 if row.model == model else 2.2
+        model = row.model
+        places.append(y)
+    return places
+
+
+def _set_forest_limits(axes: Axes, rows: list[_Row], lowest: float, band: float | None) -> None:
+    ends = np.array([[row.lower, row.upper, row.value] for row in rows], dtype=float)
+    shown = np.append(ends[np.isfinite(ends)], [0.0, 1.4 * (band or 0.0), -1.4 * (band or 0.0)])
+    room = max(0.06 * float(np.ptp(shown)), 1e-6)
+    axes.set_xlim(shown.min() - room, shown.max() + room)
+    axes.set_ylim(lowest + 0.7, -0.1)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+
+
+def _forest_text(rows: list[_Row], standardized: bool, band: float | None) -> str:
+    unit = "within-client standard deviations" if standardized else "raw score points"
+    figures = "; ".join(
+        f"{row.model}, {row.source} → {row.target}: {interval(row.value, row.lower, row.upper)}"
+        for row in rows
+    )
+    shade = f" A shaded band marks effects below {band:g} either way." if band is not None else ""
+    return f"Lagged effects in {unit}, with 95% intervals. {figures}.{shade}"
