@@ -24,38 +24,59 @@ Array = NDArray[np.float64]
 SLOPE_SHARE = 0.3  # starting SD of slopes: this share of a series' SD, over all sessions
 
 
-class Options(Protocol):
-    """The options of a specification that shape its courses."""
+class Courses(Protocol):
+    """A specification whose clients have courses."""
 
     @property
-    def growth(self) -> str: ...  # noqa: D102
+    def growth(self) -> str:
+        """Shape of the courses."""
+        ...
+
     @property
-    def knot(self) -> int | None: ...  # noqa: D102
+    def knot(self) -> int | None:
+        """Session at which a piecewise course bends."""
+        ...
+
     @property
-    def item_intercepts(self) -> str: ...  # noqa: D102
+    def anchored(self) -> int:
+        """How many first sessions have a known loading where others are free."""
+        ...
+
+    @property
+    def item_intercepts(self) -> str:
+        """Whether items measure the same way at every session."""
+        ...
 
 
-def factor_names(spec: Options, design: Design) -> tuple[str, ...]:
+def factor_names(spec: Courses, design: Design) -> tuple[str, ...]:
     """Return what the growth factors are called, series by series."""
     ends = ("", TREND, TREND2) if spec.growth == "piecewise" else ("", TREND)
     return tuple(v + end for v in design.variables for end in ends)
 
 
-def basis_blocks(spec: Options, design: Design) -> list[Block]:
-    """Return the free loadings of slopes, those between the first and the last session."""
-    if spec.growth != "free":
+def free_sessions(spec: Courses, sessions: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sessions at which the loading of a slope is estimated.
+
+    All but the last and the first ones that are ``anchored``: two known loadings set the zero and
+    the unit of the slope.
+    """
+    return sessions[spec.anchored : -1] if spec.growth == "free" else ()
+
+
+def basis_blocks(spec: Courses, design: Design) -> list[Block]:
+    """Return the free loadings of slopes."""
+    if not (sessions := free_sessions(spec, design.sessions)):
         return []
     scale = [float(design.elapsed[-1])] * design.k
-    return [ratios("basis", design.variables, scale, design.sessions[1:-1])]
+    return [ratios("basis", design.variables, scale, sessions)]
 
 
-def growth_loadings(spec: Options, matrices: Matrices, design: Design) -> Array:
+def growth_loadings(spec: Courses, matrices: Matrices, design: Design) -> Array:
     """Return the loadings of the factors, (..., T, k, r)."""
     elapsed = design.elapsed
     if spec.growth == "free":
-        inner = matrices["basis"]
-        ends = np.broadcast_to(elapsed[[0, -1], None], (2, design.k))
-        slopes = [join([ends[:1], inner, ends[1:]], -2)]
+        known, n = _same(elapsed, design.k), spec.anchored
+        slopes = [join([known[:n], matrices["basis"], known[-1:]], -2)]
     elif spec.growth == "log":
         slopes = [_same(np.log1p(elapsed), design.k)]
     elif spec.growth == "piecewise":
@@ -72,7 +93,7 @@ def _same(loading: Array, k: int) -> Array:
     return np.repeat(loading[:, None], k, axis=1)
 
 
-def _bend(spec: Options, design: Design) -> float:
+def _bend(spec: Courses, design: Design) -> float:
     """Return the sessions before the course bends."""
     knot = spec.knot
     if knot is None or not design.sessions[0] < knot < design.sessions[-1]:
@@ -83,7 +104,7 @@ def _bend(spec: Options, design: Design) -> float:
     return float(knot - design.sessions[0])
 
 
-def mean_families(spec: Options, design: Design) -> list[tuple[str, str, tuple[str, ...]]]:
+def mean_families(spec: Courses, design: Design) -> list[tuple[str, str, tuple[str, ...]]]:
     """Return the families of factor means: name, ending of the factor, series that have one.
 
     The items of a series with several hold its level at the first session, and its whole course
@@ -97,7 +118,7 @@ def mean_families(spec: Options, design: Design) -> list[tuple[str, str, tuple[s
     return [family for family in families if family[2]]
 
 
-def factor_mean_blocks(spec: Options, design: Design) -> list[Block]:
+def factor_mean_blocks(spec: Courses, design: Design) -> list[Block]:
     """Return the means of the growth factors."""
     return [
         vector(family, of, {v: design.units[v + end] for v in of})
@@ -105,7 +126,7 @@ def factor_mean_blocks(spec: Options, design: Design) -> list[Block]:
     ]
 
 
-def factor_means(spec: Options, matrices: Matrices, design: Design) -> Array:
+def factor_means(spec: Courses, matrices: Matrices, design: Design) -> Array:
     """Return the means of the growth factors, (..., k, r); 0 where the items hold them."""
     columns = {"": 0, TREND: 1, TREND2: 2}
     r = 3 if spec.growth == "piecewise" else 2
@@ -135,7 +156,7 @@ def with_factors(system: StateSpace, loads: Array, between: Array, design: Desig
     )
 
 
-def start_courses(spec: Options, rough: Moments, design: Design) -> Matrices:
+def start_courses(spec: Courses, rough: Moments, design: Design) -> Matrices:
     """Return starting values of factor means and covariances."""
     names, k = factor_names(spec, design), design.k
     r = len(names) // k
@@ -144,9 +165,8 @@ def start_courses(spec: Options, rough: Moments, design: Design) -> Matrices:
     first = np.arange(k) * r
     between[np.ix_(first, first)] = rough.between
     start: Matrices = {"between_cov": between[None]}
-    inner = design.n_sessions - 2
     if spec.growth == "free":
-        start["basis"] = np.repeat(design.elapsed[1:-1, None], k, axis=1).reshape(inner, k)
+        start["basis"] = _same(design.elapsed, k)[spec.anchored : -1]
     loads = growth_loadings(spec, start, design)
     course = np.stack(
         [np.linalg.lstsq(loads[:, j], rough.mean[:, j], rcond=None)[0] for j in range(k)]

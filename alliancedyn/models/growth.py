@@ -90,6 +90,7 @@ class LCMSR(Specification):
 
     name: ClassVar[str] = "LCM-SR"
     fewest_sessions: ClassVar[int] = 4
+    anchored: ClassVar[int] = 1  # first sessions whose loading is known where others are free
     assumptions: ClassVar[tuple[str, ...]] = (
         "Every client's course has the chosen shape; what departs from it is within-client change.",
         _NO_U,
@@ -172,11 +173,13 @@ class ALT(LCMSR):
     course and lagged effects of the scores themselves. The first session is predetermined: it has
     a mean, variances and covariances with the factors of its own, which are unrestricted.
 
-    Intercept and slope are not those of the scores, because phi carries the past along.
+    Intercept and slope are not those of the scores, because phi carries the past along. Where the
+    loadings of the slope are free, that of the second session is 1, because the first has none.
     """
 
     __doc__ = f"{__doc__}\n{LCMSR.__doc__}"
     name: ClassVar[str] = "ALT"
+    anchored: ClassVar[int] = 2
     assumptions: ClassVar[tuple[str, ...]] = (
         "Lagged effects act on whole scores, stable differences included, not on deviations from "
         "a client's own course.",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from alliancedyn.models.courses import free_sessions
 from alliancedyn.syntax.paths import Node, Path, Section, Values
 from alliancedyn.syntax.pieces import Frame, covariances
 
@@ -55,11 +56,11 @@ def curve_factors(
 
 def _loading(spec: Any, frame: Frame, factor: Node, t: int) -> Values:
     """Return the weight of a growth factor at a session."""
-    first, last = frame.sessions[0], frame.sessions[-1]
+    first = frame.sessions[0]
     elapsed = float(t - first)
     if factor.role == "between":
         return frame.known.same(1.0)
-    if spec.growth == "free" and first < t < last:
+    if t in free_sessions(spec, tuple(frame.sessions)):
         return frame.known.get("basis", factor.variable, session=t)
     if spec.growth == "log":
         elapsed = math.log1p(elapsed)
