@@ -22,6 +22,7 @@ from alliancedyn.engine.maximise import (
 from alliancedyn.engine.moments import implied_moments
 from alliancedyn.engine.starting import alternatives
 from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
+from alliancedyn.models.guards import traceless_error
 from alliancedyn.models.selection import Selection, cluster_codes
 from alliancedyn.models.verdict import boundary_sentences, failure_sentence, notes
 from alliancedyn.panel import SessionPanel
@@ -62,6 +63,7 @@ def fit_likelihood(
         bounds = likelihood.layout.bounds(found.theta)
     unlimited = bool(bounds) and _singular_scores(likelihood, found)
     failure = failure_sentence(likelihood.layout, found, bounds, unlimited)
+    failure = failure or traceless_error(likelihood, found)
     inverse, _, _ = invert_information(found.information)
     diagnostics: dict[str, Any] = {
         "errors": errors,

@@ -6,8 +6,6 @@ of its items already hold the level; if they are free over sessions they hold it
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,17 +13,9 @@ from alliancedyn.engine import names
 from alliancedyn.engine.starting import Moments
 from alliancedyn.engine.system import EVERY, Block, Matrices, vector
 from alliancedyn.models.design import Design
+from alliancedyn.models.options import Options
 
 Array = NDArray[np.float64]
-
-
-class Options(Protocol):
-    """The options of a specification that shape its means."""
-
-    @property
-    def means(self) -> str: ...  # noqa: D102
-    @property
-    def item_intercepts(self) -> str: ...  # noqa: D102
 
 
 def mean_blocks(spec: Options, design: Design) -> list[Block]:

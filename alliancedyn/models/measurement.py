@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,24 +32,10 @@ from alliancedyn.engine.system import (
     vector,
 )
 from alliancedyn.models.design import Design
+from alliancedyn.models.options import Options
 
 Array = NDArray[np.float64]
 Error = Mapping[str, float] | str | None
-
-
-class Options(Protocol):
-    """The options of a specification that shape measurement and covariates."""
-
-    @property
-    def loadings(self) -> str: ...  # noqa: D102
-    @property
-    def item_intercepts(self) -> str: ...  # noqa: D102
-    @property
-    def measurement_var(self) -> Error: ...  # noqa: D102
-    @property
-    def covariates(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def time_varying(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 def measurement_blocks(spec: Options, design: Design) -> list[Block]:

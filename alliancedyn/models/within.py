@@ -11,7 +11,6 @@ joint covariance. Its state holds w_t and w_{t+1}, so that both are there from t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,24 +23,10 @@ from alliancedyn.engine.starting import Moments
 from alliancedyn.engine.system import EVERY, Block, Matrices, Slots, covariance, entries, matrix
 from alliancedyn.engine.var import stationary_cov
 from alliancedyn.models.design import NEXT, Design
+from alliancedyn.models.options import Options
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-
-
-class Options(Protocol):
-    """The options of a specification that shape its within-client part."""
-
-    @property
-    def lags(self) -> str: ...  # noqa: D102
-    @property
-    def innovations(self) -> str: ...  # noqa: D102
-    @property
-    def initial(self) -> str: ...  # noqa: D102
-    @property
-    def order(self) -> int: ...  # noqa: D102
-    @property
-    def step(self) -> int | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,390 @@
+"""What a model must not be asked: more than the data can say, before the fit and after it.
+
+Before the fit three things are certain. There cannot be more parameters than means, variances and
+covariances; parameters that leave all of these unchanged when they move together cannot be told
+apart, whatever the scores; and a session seen by too few clients can be predicted without error,
+so that the likelihood has no maximum. After the fit one more can be seen: measurement error is
+what leaves no trace at the next session, and if nothing does, it has no meaning of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtrc
+
+from alliancedyn.engine import names
+from alliancedyn.engine.assembly import derivatives, join
+from alliancedyn.engine.kalman import StateSpace
+from alliancedyn.engine.likelihood import Likelihood, of_group
+from alliancedyn.engine.maximise import Maximum, maximise
+from alliancedyn.engine.system import Layout, Matrices
+from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.design import Design
+from alliancedyn.results import Observed
+
+Array = NDArray[np.float64]
+Seen = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # which scores (p,), and pairs (p, p) together
+
+SESSIONS = 10  # beyond them every model here that can be identified is
+POINTS = 3  # random parameters at which identification is tried
+DEPENDENT = 1e-9  # singular value, relative to the largest, of parameters that move nothing
+LEVEL = 0.05  # of the test that a series leaves a trace at all
+KEPT = 256  # answers remembered: a study asks the same question thousands of times
+
+_REMEDIES = {
+    "lags": 'lags="equal"',
+    "innovations": 'innovations="equal"',
+    "measurement_var": "a known measurement_var (or reliability=)",
+    "loadings": 'loadings="equal"',
+    "item_intercepts": 'item_intercepts="equal"',
+    "unit_loadings": 'unit_loadings="equal"',
+    "growth": 'growth="linear"',
+    "means": 'means="equal"',
+}
+_LAGGED = ("phi", "phi2", "step", "ma", "coupling", "self")
+
+_answers: dict[tuple[object, ...], tuple[str, ...]] = {}
+
+
+class Options(Protocol):
+    """The options of a specification that cost parameters."""
+
+    name: ClassVar[str]
+
+    @property
+    def lags(self) -> str: ...  # noqa: D102
+    @property
+    def means(self) -> str: ...  # noqa: D102
+    @property
+    def innovations(self) -> str: ...  # noqa: D102
+    @property
+    def order(self) -> int: ...  # noqa: D102
+    @property
+    def covariates(self) -> tuple[str, ...]: ...  # noqa: D102
+
+
+def refuse_unidentified(
+    spec: Options, design: Design, likelihood: Likelihood, data: Observed
+) -> None:
+    """Refuse a model that no scores of this shape could identify, whatever their values.
+
+    Raises
+    ------
+    SpecificationError
+        With what is missing and the remedy.
+    """
+    _refuse_without_maximum(spec, design, data)
+    _refuse_beyond_budget(spec, likelihood, data)
+    if len(data.sessions) > SESSIONS or "drift" in likelihood.layout.slices:
+        return
+    if loose := _loose(spec, likelihood, data):
+        raise SpecificationError(
+            f"The {spec.name} is not identified from {len(data.sessions)} sessions: "
+            f"{listed(loose)} can move together without changing any mean or covariance of the "
+            f"scores. {_remedy(spec)}"
+        )
+
+
+def _remedy(spec: Options) -> str:
+    """Name the options that would save parameters."""
+    said = []
+    for option, words in _REMEDIES.items():
+        if getattr(spec, option, None) == "free":
+            said.append(words)
+    if spec.order == 2:
+        said.append("order=1")
+    return f"Use more sessions{''.join(f', or {words}' for words in said)}."
+
+
+def _refuse_beyond_budget(spec: Options, likelihood: Likelihood, data: Observed) -> None:
+    """Refuse more parameters than there are means, variances, covariances and regressions."""
+    known = data.covariates.shape[1] + data.inputs.shape[1] * data.inputs.shape[2]
+    moments = sum(
+        int(columns.sum()) * (1 + known) + int(np.triu(pairs).sum())
+        for columns, pairs in (_seen(data, rows) for _, rows in data.rows_by_group())
+    )
+    if (n := likelihood.layout.n_free) > moments:
+        raise SpecificationError(
+            f"The {spec.name} has {n} free parameters, and the scores of {len(data.sessions)} "
+            f"sessions have only {moments} means, variances and covariances. {_remedy(spec)}"
+        )
+
+
+def _seen(data: Observed, rows: NDArray[np.int64]) -> Seen:
+    """Return which scores (p,) some client of a group has, and which pairs (p, p) together."""
+    wide = (~np.isnan(data.Y[rows])).reshape(len(rows), -1).astype(float)
+    together: NDArray[np.bool_] = wide.T @ wide > 0.0
+    return np.diag(together), together
+
+
+def _refuse_without_maximum(spec: Options, design: Design, data: Observed) -> None:
+    """Refuse innovations of a session's own where its few clients can be predicted exactly.
+
+    With a mean and lagged effects of its own, a session of n clients is fitted without error as
+    soon as n - 1 - k (k per order) is less than k: the likelihood then has no maximum.
+    """
+    if spec.innovations != "free" or design.measured:
+        return
+    k = design.k
+    needed = k + (spec.means == "free") + k * spec.order * (spec.lags == "free")
+    for _, rows in data.rows_by_group():
+        counts = (~np.isnan(data.Y[rows])).any(axis=2).sum(axis=0)
+        few = [s for s, n in zip(data.sessions, counts, strict=True) if n < needed]
+        if few:
+            raise SpecificationError(
+                f"Session {listed(few)} is seen by fewer than {needed} clients, whose scores "
+                "parameters of its own can predict without error: the likelihood has no maximum. "
+                'Use innovations="equal", or restrict sessions=(first, last).'
+            )
+
+
+# -- identification at random parameters ---------------------------------------------------------
+
+
+def _loose(spec: Options, likelihood: Likelihood, data: Observed) -> tuple[str, ...]:
+    """Return parameters that no means and covariances of these scores could tell apart."""
+    shape = [_seen(data, rows) for _, rows in data.rows_by_group()]
+    masks = tuple(mask.tobytes() for pair in shape for mask in pair)
+    key = (type(spec), repr(spec), data.sessions, data.variables, data.groups, masks)
+    if key not in _answers:
+        if len(_answers) >= KEPT:
+            _answers.clear()
+        _answers[key] = _dependent(likelihood, shape, len(spec.covariates))
+    return _answers[key]
+
+
+def _dependent(likelihood: Likelihood, shape: list[Seen], n_covariates: int) -> tuple[str, ...]:
+    """Try random parameters; a model is identified if its moments have full rank at one of them."""
+    layout = likelihood.layout
+    rng = np.random.default_rng(0)
+    found: tuple[str, ...] = ()
+    for _ in range(POINTS):
+        theta = likelihood.start + 0.1 * rng.standard_normal(layout.n_free)
+        try:
+            J = _derivatives(likelihood, theta, shape, n_covariates)
+        except SpecificationError:  # not stationary there
+            continue
+        found = _null(J, layout)
+        if not found:
+            break
+    return found
+
+
+def _derivatives(
+    likelihood: Likelihood, theta: Array, shape: list[Seen], n_covariates: int
+) -> Array:
+    """Differentiate all moments of the scores by theta, (moments, n)."""
+    layout = likelihood.layout
+
+    def moments(matrices: Matrices) -> Array:
+        parts = []
+        for share, (columns, pairs) in zip(likelihood.shares, shape, strict=True):
+            system = share.family.system(of_group(matrices, share.group))
+            mean, cov, effects = _batched_moments(system)
+            parts += [mean[..., columns], cov[..., np.triu(pairs)]]
+            first, later = effects[..., 0, :n_covariates], effects[..., n_covariates:]
+            parts += [by[..., columns, :] for by in (first, later.reshape(*later.shape[:-2], -1))]
+        lead = np.broadcast_shapes(*(part.shape[:1] for part in parts))
+        flat = [np.broadcast_to(part, (*lead, *part.shape[1:])) for part in parts]
+        return np.concatenate([part.reshape(*lead, -1) for part in flat], axis=-1)
+
+    matrices = layout.matrices(theta)
+    slopes = derivatives(moments, matrices, list(matrices))
+    by = {key: slope.T.reshape(-1, *matrices[key].shape) for key, slope in slopes.items()}
+    for block in layout.blocks:
+        if block.kind == "covariance":  # entries were moved one by one
+            by[block.key] = (by[block.key] + _t(by[block.key])) / 2.0
+    return layout.pull(theta, by)
+
+
+def _batched_moments(system: StateSpace) -> tuple[Array, Array, Array]:
+    """Return means, covariances and effects of inputs with leading axes, complex numbers allowed.
+
+    Shapes (..., T p), (..., T p, T p) with only the upper blocks filled, and (..., T p, T, q).
+    """
+    loads = _dense(system)
+    T, p, d = len(system.mean_at), loads.shape[-2], system.phi.shape[-1]
+    lead = np.broadcast_shapes(
+        *(part.shape[:-n] for part, n in ((system.phi, 3), (system.initial_cov, 2), (loads, 3))),
+        *(part.shape[:-n] for part, n in ((system.psi, 3), (system.noise, 2), (system.drive, 2))),
+    )
+    cov = np.zeros((*lead, T, p, T, p), complex)
+    effects = np.zeros((*lead, T, p, T, system.drive.shape[-1]), complex)
+    P = np.broadcast_to(system.initial_cov, (*lead, *system.initial_cov.shape[-2:])).astype(complex)
+    for s in range(T):
+        across, pushed = P, np.broadcast_to(system.drive, (*lead, *system.drive.shape[-2:]))
+        for t in range(s, T):
+            if t > s:
+                phi = system.phi[..., system.phi_at[t], :, :]
+                across, pushed = _carry(phi, across), _carry(phi, pushed)
+            load = loads[..., t, :, :]
+            cov[..., s, :, t, :] = np.swapaxes(load @ across @ _t(loads[..., s, :, :]), -1, -2)
+            effects[..., t, :, s, :] = load @ pushed
+            if t == s + 1:
+                following = _t(_carry(phi, _t(across)))
+        own = cov[..., s, :, s, :]
+        own += np.eye(p) * system.noise[..., system.noise_at[s], None, :]
+        if s + 1 < T:
+            P = following
+            P[..., :d, :d] += system.psi[..., system.psi_at[s + 1], :, :]
+    mean = system.mean[..., system.mean_at, :]
+    wide = cov.reshape(*lead, T * p, T * p)
+    return mean.reshape(*mean.shape[:-2], -1), wide, effects.reshape(*lead, T * p, T, -1)
+
+
+def _t(matrix: Array) -> Array:
+    return np.swapaxes(matrix, -1, -2)
+
+
+def _carry(phi: Array, states: Array) -> Array:
+    """Move the dynamic rows of states one session on; the others stay."""
+    d = phi.shape[-1]
+    return join([phi @ states[..., :d, :], states[..., d:, :]], -2)
+
+
+def _dense(system: StateSpace) -> Array:
+    """Return the loadings of the scores on all states at every session, (..., T, p, m)."""
+    p, columns = system.load_index.shape
+    out = np.zeros((*system.load.shape[:-1], system.initial_cov.shape[-1]), system.load.dtype)
+    for column in range(columns):
+        out[..., np.arange(p), system.load_index[:, column]] += system.load[..., column]
+    return out[..., system.load_at, :, :]
+
+
+def _null(J: Array, layout: Layout) -> tuple[str, ...]:
+    """Return the names that weigh most in the directions that change nothing."""
+    rows = np.abs(J).max(axis=1)
+    J = J[rows > 0.0] / rows[rows > 0.0, None]
+    length = np.linalg.norm(J, axis=0)
+    if (length == 0.0).any():
+        return tuple(np.array(layout.names)[length == 0.0].tolist())
+    _, values, directions = np.linalg.svd(J / length, full_matrices=True)
+    full = np.zeros(J.shape[1])
+    full[: len(values)] = values
+    loose = directions[full < DEPENDENT * values[0]]
+    if not len(loose):
+        return ()
+    weight = np.abs(loose).max(axis=0)
+    order = np.argsort(-weight, kind="stable")
+    return tuple(layout.names[i] for i in order if weight[i] > 0.1)
+
+
+# -- after the fit -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A likelihood some of whose parameters are held, as an objective of the others."""
+
+    whole: Likelihood
+    at: Array
+    free: NDArray[np.int64]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.whole.names[i] for i in self.free)
+
+    @property
+    def start(self) -> Array:
+        return self.at[self.free]
+
+    @property
+    def linear(self) -> NDArray[np.bool_]:
+        return self.whole.linear[self.free]
+
+    def value_and_score(self, theta: Array) -> tuple[float, Array]:
+        value, score = self.whole.value_and_score(self._full(theta))
+        return value, score[self.free]
+
+    def scores(self, theta: Array) -> Array:
+        return self.whole.scores(self._full(theta))[:, self.free]
+
+    def to_params(self, theta: Array) -> dict[str, float]:
+        return self.whole.to_params(self._full(theta))
+
+    def _full(self, theta: Array) -> Array:
+        full = self.at.copy()
+        full[self.free] = theta
+        return full
+
+
+def traceless_error(likelihood: Likelihood, found: Maximum) -> str | None:
+    """Say which measurement error the data cannot tell from innovations; None if they can.
+
+    A series y_j = eta_j + e_j leaves traces through column j of the lag matrix. If that is zero,
+    a part of the innovations of eta_j and the error e_j are exchangeable: the likelihood is flat
+    in the error variance. So for every error variance that is estimated from a single score, the
+    model without any lagged effect of that series, and without the error, is fitted; unless it is
+    rejected, by a likelihood ratio with as many degrees of freedom as parameters were taken out,
+    there is no ground for the error variance. (Wald intervals are no guide: under the hypothesis
+    the estimates of lagged effects are ratios of noise, and their errors with them.)
+    """
+    layout = likelihood.layout
+    if "innovation_cov" not in {block.family for block in layout.blocks}:
+        return None
+    for series, group in _with_error(layout):
+        held = _traces(layout, found.theta, series, group)
+        gain = 2.0 * (found.loglik - _best_without(likelihood, found.theta, held))
+        if (p := float(chdtrc(len(held), max(gain, 0.0)))) > LEVEL:
+            where = "" if group is None else f" where {group}"
+            return (
+                f"measurement error and innovations of {series!r} cannot be told apart{where}: its "
+                f"lagged effects are not distinguishable from zero (chi-square({len(held)}) = "
+                f"{gain:.2f}, p = {p:.2f}), and error is what leaves no trace at the next session. "
+                f"Give a known reliability={{{series!r}: ...}}, or leave measurement_var out."
+            )
+    return None
+
+
+def _with_error(layout: Layout) -> list[tuple[str, str | None]]:
+    """Return the series, by group, whose single score has an error variance to estimate."""
+    found = []
+    for name in layout.names:
+        family, indices, _ = names.parse(name)
+        if family == "measurement_var" and _columns(layout, indices[0], names.group_of(name)):
+            found.append((indices[0], names.group_of(name)))
+    return list(dict.fromkeys(found))
+
+
+def _columns(layout: Layout, series: str, group: str | None) -> list[int]:
+    """Return the places of all that carries a series to the next sessions."""
+    found = []
+    for i, name in enumerate(layout.names):
+        family, indices, _ = names.parse(name)
+        if family in _LAGGED and indices[-1] == series and names.group_of(name) in (None, group):
+            found.append(i)
+    return found
+
+
+def _traces(layout: Layout, theta: Array, series: str, group: str | None) -> dict[int, float]:
+    """Return which elements of theta to hold, and where, so that a series leaves no trace.
+
+    The error itself is held at zero, where it is smallest: the innovations take it up.
+    """
+    held = dict.fromkeys(_columns(layout, series, group), 0.0)
+    for i in list(held):
+        if names.parse(layout.names[i])[0] == "self":  # phi = 1 + self
+            held[i] = -1.0
+    errors = [
+        i
+        for i, name in enumerate(layout.names)
+        if names.parse(name)[:2] == ("measurement_var", (series,)) and names.group_of(name) == group
+    ]
+    held[min(errors, key=lambda i: abs(theta[i]))] = 0.0
+    return held
+
+
+def _best_without(likelihood: Likelihood, theta: Array, held: dict[int, float]) -> float:
+    """Return the highest log-likelihood with some elements of theta held."""
+    free = np.array([i for i in range(len(theta)) if i not in held], np.int64)
+    starts = []
+    for start in (likelihood.start, theta):
+        start = start.copy()
+        start[list(held)] = list(held.values())
+        starts.append(start)
+    objective = _Held(likelihood, starts[0], free)
+    return maximise(objective, [start[free] for start in starts]).loglik
