@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_fits import known_params, make_fit, random_cov, var_params
+from test_compare import Weekly
 from test_results import free_fit
 
 from alliancedyn.causal import Directions, compare_directions
@@ -406,7 +407,7 @@ class TestOtherProcesses:
         [
             ("phi2", "two sessions back", "second-order lags add"),
             ("ma", "moving-average terms pass", "passes on once"),
-            ("drift", "one moment", "one unit of the model's time"),
+            ("drift", "one moment", "over 1 session, the model's unit of time"),
         ],
     )
     def test_the_reduced_form_and_what_it_leaves_out(self, family, reason, words) -> None:
@@ -414,6 +415,13 @@ class TestOtherProcesses:
         found = compare_directions(make_fit(known_params() | more))
         assert list(found.by_basis) == ["reduced"]
         assert reason in found.text and words in found.text
+
+    def test_continuous_time_says_how_much_later(self) -> None:
+        fit = make_fit({**known_params(), "drift[symptoms,alliance]": -0.2}, model=Weekly())
+        text = compare_directions(fit).text
+        assert "at one moment precedes a lower one of symptoms 7 days later." in text
+        assert "Reduced form (both paths from one moment to 7 days later):" in text
+        assert "at the next" not in text
 
     def test_without_innovations_there_is_no_unit_to_compare_in(self) -> None:
         params = {n: v for n, v in known_params().items() if not n.startswith("innovation")}

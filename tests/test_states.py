@@ -18,11 +18,11 @@ from alliancedyn.engine import names, smooth
 from alliancedyn.engine.kalman import StateSpace
 from alliancedyn.engine.moments import implied_moments, input_effects
 from alliancedyn.errors import DataError, SpecificationError
-from alliancedyn.models import RICLPM, Specification
+from alliancedyn.models import RICLPM, ContinuousTime, Specification
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed, forecasts, scores
 from alliancedyn.results.calibration import COVERAGES, calibrated
-from alliancedyn.simulate import Dynamics, simulate
+from alliancedyn.simulate import Dynamics, Gaps, simulate
 
 Array = NDArray[np.float64]
 
@@ -284,6 +284,23 @@ def test_draws_of_every_family_are_conditional_normals(which: str) -> None:
         np.testing.assert_allclose(found[0], expected, atol=1e-8)
         root = found[1:] - found[0]
         np.testing.assert_allclose(root.T @ root, spread, atol=1e-8)
+
+
+def test_sessions_without_a_time_have_no_states_forecasts_or_draws() -> None:
+    truth = Dynamics(
+        phi=[[0.4, -0.1], [-0.1, 0.4]], innovation_cov=np.eye(2), between_cov=np.eye(2)
+    )
+    weekly = simulate(truth, clients=40, sessions=6, missing=0.2, gaps=Gaps(), seed=2)
+    fit = ContinuousTime().fit(weekly)
+    (group,) = fit._groups(fit.data)
+    lost = ~group.placed
+    assert lost.any() and group.system.phi.ndim == 4
+    found = fit.draw_scores(2, seed=1)
+    np.testing.assert_array_equal(np.isnan(found).any(axis=(0, 3)), lost)
+    counted = fit.states().groupby(["client", "session"]).size()
+    assert len(counted) == (~lost).sum()
+    assert len(fit.predict()) == 2 * (~lost[:, 1:]).sum()
+    assert np.isfinite(fit.draw_scores(2, seed=1, parameters="drawn")[:, ~lost]).all()
 
 
 def part_covariance(which: str) -> tuple[Array, Array]:

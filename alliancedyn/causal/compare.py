@@ -84,7 +84,7 @@ def _effects_of(fit: Fit, group: str | None) -> list[dict[str, object]]:
                 "effect": f"{source} -> {target}",
                 "source": source,
                 "target": target,
-                "lag": _lag(fit),
+                "lag": lag_of(fit),
                 "estimate": raw.value,
                 "se": raw.se,
                 "lower": raw.lower,
@@ -99,12 +99,12 @@ def _effects_of(fit: Fit, group: str | None) -> list[dict[str, object]]:
     return rows
 
 
-def _lag(fit: Fit) -> str:
-    """Say over what time the effects lead."""
+def lag_of(fit: Fit) -> str:
+    """Say over what time the lagged effects lead: ``1 session``, or the time unit in days."""
     form = fit.lagged
-    if "drift" in form.families:
-        days = getattr(fit.model, "time", "session") == "days"
-        return f"{getattr(fit.model, 'time_unit', 1):g} days" if days else "1 session"
+    if "drift" in form.families and getattr(fit.model, "time", "session") == "days":
+        unit = getattr(fit.model, "time_unit", 1.0)
+        return "1 day" if unit == 1 else f"{unit:g} days"
     return "1 session (average over sessions)" if form.varies else "1 session"
 
 

@@ -164,7 +164,7 @@ def _verdict(fit: Fit, asked: _Asked, place: Place) -> Directions:
     reason = why if asked.basis == "both" else None
     lines = [
         *fit.verdicts(),
-        *wording.findings(source, target, contrasts, lead, reason),
+        *wording.findings(fit, source, target, contrasts, lead, reason),
         *wording.closing(fit, smallest_effect, assumptions, place),
     ]
     return Directions(
@@ -198,7 +198,11 @@ def _both_periods(
         one = periods[name]
         form = fit.lagged.of_group(one.group)
         why = no_time_order(form, fit.timing, one.session) if asked.basis == "both" else None
-        lines += ["", f"{words}:", *wording.findings(source, target, one.by_basis, one.lead, why)]
+        lines += [
+            "",
+            f"{words}:",
+            *wording.findings(fit, source, target, one.by_basis, one.lead, why),
+        ]
     assumptions = periods["late"].assumptions
     place = Place(None, average.group)
     lines += ["", wording.change(fit, source, target, place)]

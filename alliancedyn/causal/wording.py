@@ -9,19 +9,18 @@ from __future__ import annotations
 from math import isfinite
 from operator import itemgetter
 
+from alliancedyn.causal.compare import lag_of
 from alliancedyn.causal.contrast import Contrast, Lead, Place, State
 from alliancedyn.engine import names
 from alliancedyn.engine.lagged import STATIONARY
 from alliancedyn.results import LEVEL, Estimate, Fit
 from alliancedyn.results.paths import no_time_order
 
-_BASES = {
-    "reduced": "reduced form (both paths from one session to the next)",
-    "structural": "structural form (scores in the order in which they are taken)",
-}
+_STRUCTURAL = "Structural form (scores in the order in which they are taken)"
 
 
 def findings(
+    fit: Fit,
     source: str,
     target: str,
     contrasts: dict[str, Contrast],
@@ -30,15 +29,19 @@ def findings(
 ) -> list[str]:
     """Write what was found: two lines, difference, sentences, every basis."""
     main = contrasts.get("structural") or contrasts["reduced"]
+    forward, backward = (
+        BEFORE_AFTER if immediate else moments(fit)
+        for immediate in (main.forward_immediate, main.backward_immediate)
+    )
     lines = [*_two_lines(source, target, main), _difference_line(source, target, main), ""]
     lines += [
-        _sentence(source, target, main.forward, main.forward_state, main.forward_immediate),
-        _sentence(target, source, main.backward, main.backward_state, main.backward_immediate),
+        _sentence(source, target, main.forward, main.forward_state, forward),
+        _sentence(target, source, main.backward, main.backward_state, backward),
         _lead_sentence(source, target, lead, contrasts),
         "",
     ]
     for name, contrast in contrasts.items():
-        lines += _basis_lines(source, target, name, contrast)
+        lines += _basis_lines(fit, source, target, name, contrast)
     if why_reduced is not None:
         lines.append(f"Structural form not available. {why_reduced}")
     return lines
@@ -118,11 +121,20 @@ def _difference_line(source: str, target: str, main: Contrast) -> str:
     return f"Difference in size, |{source} -> {target}| - |{target} -> {source}|: {main.difference}"
 
 
-def _sentence(source: str, target: str, path: Estimate, state: State, immediate: bool) -> str:
+BEFORE_AFTER = ("before a session", "after it")
+
+
+def moments(fit: Fit) -> tuple[str, str]:
+    """Say when the earlier and the later score of a lagged path are."""
+    lag = lag_of(fit)
+    if lag.endswith(("day", "days")):
+        return "at one moment", f"{lag} later"
+    return "at one session", "at the next"
+
+
+def _sentence(source: str, target: str, path: Estimate, state: State, when: tuple[str, str]) -> str:
     """Say one direction in plain words."""
-    first, then = (
-        ("before a session", "after it") if immediate else ("at one session", "at the next")
-    )
+    first, then = when
     if not isfinite(path.lower):
         return (
             f"Whether {source} {first} predicts {target} {then} cannot be said: "
@@ -159,13 +171,16 @@ def _lead_words(source: str, target: str, contrast: Contrast) -> str:
     return "undetermined"
 
 
-def _basis_lines(source: str, target: str, name: str, contrast: Contrast) -> list[str]:
+def _basis_lines(fit: Fit, source: str, target: str, name: str, contrast: Contrast) -> list[str]:
     """Print one basis with standardized and raw numbers."""
     rows = [
         (source, target, contrast.forward, contrast.forward_raw, contrast.forward_state),
         (target, source, contrast.backward, contrast.backward_raw, contrast.backward_state),
     ]
-    lines = [f"{_BASES[name][0].upper()}{_BASES[name][1:]}:"]
+    over = " to ".join(when.removeprefix("at ") for when in moments(fit))
+    lines = [
+        f"{_STRUCTURAL if name == 'structural' else f'Reduced form (both paths from {over})'}:"
+    ]
     lines += [
         f"  {first} -> {then}: {path} SD, {raw} raw, {state}"
         for first, then, path, raw, state in rows
@@ -216,5 +231,5 @@ def _lags_shown(fit: Fit, place: Place) -> list[str]:
             "by the moving-average terms, so that the next session answers to their sum."
         )
     if "drift" in form.families:
-        lines.append("The paths shown lead over one unit of the model's time.")
+        lines.append(f"The paths shown lead over {lag_of(fit)}, the model's unit of time.")
     return lines
