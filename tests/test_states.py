@@ -290,7 +290,7 @@ def test_sessions_without_a_time_have_no_states_forecasts_or_draws() -> None:
     truth = Dynamics(
         phi=[[0.4, -0.1], [-0.1, 0.4]], innovation_cov=np.eye(2), between_cov=np.eye(2)
     )
-    weekly = simulate(truth, clients=40, sessions=6, missing=0.2, gaps=Gaps(), seed=2)
+    weekly = simulate(truth, clients=80, sessions=8, missing=0.2, gaps=Gaps(), seed=2)
     fit = ContinuousTime().fit(weekly)
     (group,) = fit._groups(fit.data)
     lost = ~group.placed
