@@ -79,7 +79,8 @@ def refuse_unidentified(
     """
     _refuse_without_maximum(spec, design, data)
     _refuse_beyond_budget(spec, likelihood, data)
-    if len(data.sessions) > SESSIONS or "drift" in likelihood.layout.slices:
+    continuous = any(block.family == "drift" for block in likelihood.layout.blocks)
+    if len(data.sessions) > SESSIONS or continuous:
         return
     if loose := _loose(spec, likelihood, data):
         raise SpecificationError(
