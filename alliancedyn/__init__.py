@@ -44,6 +44,7 @@ _HOMES = {
         "peak_lag",
     ),
     "studies.clocks": ("compare_clocks",),
+    "studies.bootstrap": ("bootstrap",),
     "studies.recovery": ("recover",),
     "syntax": ("export_syntax",),
     "report": ("write_report",),
