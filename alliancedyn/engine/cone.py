@@ -209,5 +209,4 @@ def _round_coordinates(metric: Array, sizes: Sequence[int]) -> tuple[Array, Arra
         weight = np.where(rows == columns, 1.0, np.sqrt(0.5))
         moved = (A @ elements @ A.T)[:, rows, columns]
         back[cut, cut] = (moved * weight[:, None]).T
-    into: Array = np.linalg.inv(back)
-    return into, back
+    return np.asarray(np.linalg.inv(back)), back

@@ -27,7 +27,7 @@ from alliancedyn.models.design import Design
 from alliancedyn.results import Observed
 
 Array = NDArray[np.float64]
-Seen = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # which scores (p,), and pairs (p, p) together
+Seen = NDArray[np.bool_]  # which scores at which sessions some client has, (p,)
 
 SESSIONS = 10  # beyond them every model here that can be identified is
 POINTS = 3  # random parameters at which identification is tried
@@ -45,7 +45,8 @@ _REMEDIES = {
     "growth": 'growth="linear"',
     "means": 'means="equal"',
 }
-_LAGGED = ("phi", "phi2", "step", "ma", "coupling", "self")
+_LAGGED = ("phi", "phi2", "step", "ma", "coupling", "self", "moderation")
+_BY_CLIENT = ("drift", "moderation")  # every client has moments of their own, known better for it
 
 _answers: dict[tuple[object, ...], tuple[str, ...]] = {}
 
@@ -78,9 +79,10 @@ def refuse_unidentified(
         With what is missing and the remedy.
     """
     _refuse_without_maximum(spec, design, data)
+    if any(block.family in _BY_CLIENT for block in likelihood.layout.blocks):
+        return
     _refuse_beyond_budget(spec, likelihood, data)
-    continuous = any(block.family == "drift" for block in likelihood.layout.blocks)
-    if len(data.sessions) > SESSIONS or continuous:
+    if len(data.sessions) > SESSIONS:
         return
     if loose := _loose(spec, likelihood, data):
         raise SpecificationError(
@@ -104,22 +106,19 @@ def _remedy(spec: Options) -> str:
 def _refuse_beyond_budget(spec: Options, likelihood: Likelihood, data: Observed) -> None:
     """Refuse more parameters than there are means, variances, covariances and regressions."""
     known = data.covariates.shape[1] + data.inputs.shape[1] * data.inputs.shape[2]
-    moments = sum(
-        int(columns.sum()) * (1 + known) + int(np.triu(pairs).sum())
-        for columns, pairs in (_seen(data, rows) for _, rows in data.rows_by_group())
-    )
+    columns = [int(_seen(data, rows).sum()) for _, rows in data.rows_by_group()]
+    moments = sum(p * (p + 3) // 2 + p * known for p in columns)
     if (n := likelihood.layout.n_free) > moments:
         raise SpecificationError(
-            f"The {spec.name} has {n} free parameters, and the scores of {len(data.sessions)} "
-            f"sessions have only {moments} means, variances and covariances. {_remedy(spec)}"
+            f"The {spec.name} has {n} free parameters, and the {sum(columns)} scores that were "
+            f"observed (series by session) have only {moments} means, variances and covariances. "
+            f"{_remedy(spec)}"
         )
 
 
 def _seen(data: Observed, rows: NDArray[np.int64]) -> Seen:
-    """Return which scores (p,) some client of a group has, and which pairs (p, p) together."""
-    wide = (~np.isnan(data.Y[rows])).reshape(len(rows), -1).astype(float)
-    together: NDArray[np.bool_] = wide.T @ wide > 0.0
-    return np.diag(together), together
+    """Return which scores (p,) some client of a group has."""
+    return np.asarray((~np.isnan(data.Y[rows])).any(axis=0).ravel())
 
 
 def _refuse_without_maximum(spec: Options, design: Design, data: Observed) -> None:
@@ -149,7 +148,7 @@ def _refuse_without_maximum(spec: Options, design: Design, data: Observed) -> No
 def _loose(spec: Options, likelihood: Likelihood, data: Observed) -> tuple[str, ...]:
     """Return parameters that no means and covariances of these scores could tell apart."""
     shape = [_seen(data, rows) for _, rows in data.rows_by_group()]
-    masks = tuple(mask.tobytes() for pair in shape for mask in pair)
+    masks = tuple(columns.tobytes() for columns in shape)
     key = (type(spec), repr(spec), data.sessions, data.variables, data.groups, masks)
     if key not in _answers:
         if len(_answers) >= KEPT:
@@ -183,10 +182,10 @@ def _derivatives(
 
     def moments(matrices: Matrices) -> Array:
         parts = []
-        for share, (columns, pairs) in zip(likelihood.shares, shape, strict=True):
+        for share, columns in zip(likelihood.shares, shape, strict=True):
             system = share.family.system(of_group(matrices, share.group))
             mean, cov, effects = _batched_moments(system)
-            parts += [mean[..., columns], cov[..., np.triu(pairs)]]
+            parts += [mean[..., columns], cov[..., np.triu(np.outer(columns, columns))]]
             first, later = effects[..., 0, :n_covariates], effects[..., n_covariates:]
             parts += [by[..., columns, :] for by in (first, later.reshape(*later.shape[:-2], -1))]
         lead = np.broadcast_shapes(*(part.shape[:1] for part in parts))
@@ -356,7 +355,9 @@ def _columns(layout: Layout, series: str, group: str | None) -> list[int]:
     found = []
     for i, name in enumerate(layout.names):
         family, indices, _ = names.parse(name)
-        if family in _LAGGED and indices[-1] == series and names.group_of(name) in (None, group):
+        if family not in _LAGGED or names.group_of(name) not in (None, group):
+            continue
+        if indices[min(1, len(indices) - 1)] == series:  # the predictor
             found.append(i)
     return found
 
