@@ -203,6 +203,8 @@ def test_a_process_that_grows_is_said_not_to_settle() -> None:
     table = describe_drift(fit)
     assert np.isinf(table["half_life"].iloc[0])
     assert "never settles" in table["meaning"].iloc[0]
+    (note,) = [note for note in fit.diagnostics["notes"] if "eigenvalue" in note]
+    assert "deviations do not fade" in note
 
 
 def test_groups_have_drifts_of_their_own() -> None:

@@ -752,6 +752,15 @@ def test_traits_need_three_sessions() -> None:
     assert ContinuousTime(traits=False).fit(as_panel(frame)).converged
 
 
+def test_a_missed_session_is_no_singular_score() -> None:
+    """At a bound the scores of a client are looked at where that client was seen."""
+    frame = process(29, random_days(29, 300, 6))
+    frame = frame[~((frame["client"] == "C0000") & (frame["session"].isin([2, 4])))]
+    fit = ContinuousTime(measurement_var="free").fit(as_panel(frame), strict=False)
+    assert fit.diagnostics["boundary"]
+    assert fit.converged
+
+
 def test_several_items_have_continuous_time_too() -> None:
     frame = process(28, random_days(28, 150, 6), between=0.5 * BETWEEN)
     rng = np.random.default_rng(28)

@@ -12,6 +12,7 @@ client's own gaps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from alliancedyn.engine import names, starting
 from alliancedyn.engine.assembly import Assembly, join
 from alliancedyn.engine.continuous import (
+    describe_drift,
     discretise,
     discretise_adjoint,
     drift_from_lags,
@@ -265,6 +267,24 @@ class ContinuousTime(Specification):
             return join(parts, -1)
 
         return Implied(tuple(labels), values)
+
+    def remarks(self, params: Params) -> list[str]:
+        """Say where deviations do not fade."""
+        found = []
+        firsts = [name for name in params if name.startswith("drift[")]
+        for group in dict.fromkeys(names.group_of(name) for name in firsts):
+            own = [name for name in firsts if names.group_of(name) == group]
+            k = math.isqrt(len(own))
+            drift = np.array([params[name] for name in own]).reshape(k, k)
+            slowest = describe_drift(drift)[0].value.real
+            if slowest >= 0.0:
+                where = "" if group is None else f" where {group}"
+                found.append(
+                    f"the drift{where} has an eigenvalue of {slowest:.3g} per {self.unit}, which "
+                    "is not negative: deviations do not fade, so that there is no level to which "
+                    'clients return. Use trend="linear" or means="free" if scores drift together.'
+                )
+        return found
 
     @property
     def unit(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from alliancedyn.models.selection import Selection, cluster_codes
 from alliancedyn.models.verdict import boundary_sentences, failure_sentence, notes
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import Fit, Model
+from alliancedyn.results.model import Params
 
 Array = NDArray[np.float64]
 
@@ -34,8 +35,16 @@ RESTARTS = 5  # starting values tried where the first led to a bound: there may 
 SINGULAR_SCORES = 1e-9  # smallest eigenvalue of the implied correlations that counts as zero
 
 
+class Remarking(Model, Protocol):
+    """A specification that may have something to say about its own estimates."""
+
+    def remarks(self, params: Params) -> list[str]:
+        """Return what a reader should know about these estimates, in sentences."""
+        ...
+
+
 def fit_likelihood(
-    model: Model,
+    model: Remarking,
     panel: SessionPanel,
     selection: Selection,
     variables: tuple[str, ...],
@@ -71,7 +80,10 @@ def fit_likelihood(
         "decrement": found.decrement,
         "condition": found.condition,
         "boundary": boundary_sentences(bounds),
-        "notes": notes(selection, found, clusters),
+        "notes": [
+            *model.remarks(likelihood.to_params(found.theta)),
+            *notes(selection, found, clusters),
+        ],
         "evaluations": found.evaluations,
     }
     if errors != "observed":
@@ -166,8 +178,13 @@ def _singular_scores(likelihood: Likelihood, found: Maximum) -> bool:
     systems = likelihood.systems(likelihood.layout.matrices(found.theta))
     for system, share in zip(systems, likelihood.shares, strict=True):
         seen = share.blocks.seen.any(axis=(0, 3)).ravel()
-        if system.phi.ndim == 4:  # every client's own: one of them tells
-            system = replace(system, phi=system.phi[0], psi=system.psi[0])
+        if system.phi.ndim == 4:  # every client's own: the one with most scores tells
+            each = share.blocks.gather(share.blocks.seen)
+            who = int(each.sum(axis=(1, 2)).argmax())
+            system, seen = (
+                replace(system, phi=system.phi[who], psi=system.psi[who]),
+                each[who].ravel() > 0.0,
+            )
         cov = implied_moments(system)[1][np.ix_(seen, seen)]
         d = np.sqrt(np.diag(cov))
         if np.linalg.eigvalsh(cov / d / d[:, None])[0] < SINGULAR_SCORES:

@@ -80,6 +80,10 @@ class Specification(Options):
         """Return parameters that are reported but not free."""
         return NOTHING
 
+    def remarks(self, params: Params) -> list[str]:
+        """Return what a reader should know about these estimates, in sentences."""
+        return []
+
     # -- verbs ----------------------------------------------------------------------------------
 
     def fit(
