@@ -10,7 +10,7 @@ what leaves no trace at the next session, and if nothing does, it has no meaning
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from alliancedyn.engine.system import Layout, Matrices
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.design import Design
 from alliancedyn.results import Observed
+
+if TYPE_CHECKING:
+    from alliancedyn.models.specification import Specification
 
 Array = NDArray[np.float64]
 Seen = NDArray[np.bool_]  # which scores at which sessions some client has, (p,)
@@ -51,25 +54,8 @@ _BY_CLIENT = ("drift", "moderation")  # every client has moments of their own, k
 _answers: dict[tuple[object, ...], tuple[str, ...]] = {}
 
 
-class Options(Protocol):
-    """The options of a specification that cost parameters."""
-
-    name: ClassVar[str]
-
-    @property
-    def lags(self) -> str: ...  # noqa: D102
-    @property
-    def means(self) -> str: ...  # noqa: D102
-    @property
-    def innovations(self) -> str: ...  # noqa: D102
-    @property
-    def order(self) -> int: ...  # noqa: D102
-    @property
-    def covariates(self) -> tuple[str, ...]: ...  # noqa: D102
-
-
 def refuse_unidentified(
-    spec: Options, design: Design, likelihood: Likelihood, data: Observed
+    spec: Specification, design: Design, likelihood: Likelihood, data: Observed
 ) -> None:
     """Refuse a model that no scores of this shape could identify, whatever their values.
 
@@ -92,7 +78,7 @@ def refuse_unidentified(
         )
 
 
-def _remedy(spec: Options) -> str:
+def _remedy(spec: Specification) -> str:
     """Name the options that would save parameters."""
     said = []
     for option, words in _REMEDIES.items():
@@ -103,7 +89,7 @@ def _remedy(spec: Options) -> str:
     return f"Use more sessions{''.join(f', or {words}' for words in said)}."
 
 
-def _refuse_beyond_budget(spec: Options, likelihood: Likelihood, data: Observed) -> None:
+def _refuse_beyond_budget(spec: Specification, likelihood: Likelihood, data: Observed) -> None:
     """Refuse more parameters than there are means, variances, covariances and regressions."""
     known = data.covariates.shape[1] + data.inputs.shape[1] * data.inputs.shape[2]
     columns = [int(_seen(data, rows).sum()) for _, rows in data.rows_by_group()]
@@ -121,7 +107,7 @@ def _seen(data: Observed, rows: NDArray[np.int64]) -> Seen:
     return np.asarray((~np.isnan(data.Y[rows])).any(axis=0).ravel())
 
 
-def _refuse_without_maximum(spec: Options, design: Design, data: Observed) -> None:
+def _refuse_without_maximum(spec: Specification, design: Design, data: Observed) -> None:
     """Refuse innovations of a session's own where its few clients can be predicted exactly.
 
     With a mean and lagged effects of its own, a session of n clients is fitted without error as
@@ -145,7 +131,7 @@ def _refuse_without_maximum(spec: Options, design: Design, data: Observed) -> No
 # -- identification at random parameters ---------------------------------------------------------
 
 
-def _loose(spec: Options, likelihood: Likelihood, data: Observed) -> tuple[str, ...]:
+def _loose(spec: Specification, likelihood: Likelihood, data: Observed) -> tuple[str, ...]:
     """Return parameters that no means and covariances of these scores could tell apart."""
     shape = [_seen(data, rows) for _, rows in data.rows_by_group()]
     masks = tuple(columns.tobytes() for columns in shape)
