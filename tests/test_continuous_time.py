@@ -494,16 +494,18 @@ def test_parameters_come_back_with_their_intervals() -> None:
     names = [f"drift[{r},{c}]" for r in ("alliance", "symptoms") for c in ("alliance", "symptoms")]
     found, errors = [], []
     for seed in range(40):
-        fit = ContinuousTime().fit(as_panel(process(seed, random_days(seed, 120, 8))), strict=False)
+        frame = process(seed, random_days(10_000 + seed, 120, 8))
+        fit = ContinuousTime().fit(as_panel(frame), strict=False)
         found.append(fit.params[names].to_numpy())
         errors.append(fit.se[names].to_numpy())
-    found, errors = np.array(found), np.array(errors)
-    deviation = found - A.ravel()
-    bias, se = deviation.mean(axis=0), deviation.std(axis=0, ddof=1) / np.sqrt(40)
-    assert (np.abs(bias) < 4.0 * se).all()
+    deviation, errors = np.array(found) - A.ravel(), np.array(errors)
+    spread = deviation.std(axis=0, ddof=1)
+    assert (np.abs(deviation.mean(axis=0)) < 4.0 * spread / np.sqrt(40)).all()
     covered = (np.abs(deviation) < 1.96 * errors).mean(axis=0)
-    assert (covered > 0.85).all()  # 0.95 less three Monte Carlo errors
-    np.testing.assert_allclose(errors.mean(axis=0), deviation.std(axis=0, ddof=1), rtol=0.35)
+    assert (covered > 0.95 - 3.0 * np.sqrt(0.95 * 0.05 / 40)).all()
+    # Four Monte Carlo errors of a standard deviation; 300 panels gave ratios of 1.02 to 1.08.
+    apart = np.abs(np.log(errors.mean(axis=0) / spread))
+    assert (apart < 4.0 / np.sqrt(2.0 * 39)).all()
 
 
 def test_an_event_moves_the_process_and_the_drift_carries_it_on() -> None:
@@ -687,9 +689,9 @@ def test_specifications_are_values() -> None:
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        ({"lags": "free"}, "lags is 'free'; choose 'equal'"),
-        ({"order": 2}, "order is 2; choose 1"),
-        ({"step": 4}, "step is 4; choose None"),
+        ({"lags": "free"}, "lags is 'free'; .*only 'equal'"),
+        ({"order": 2}, "order is 2; .*only 1"),
+        ({"step": 4}, "step is 4; .*only None"),
         ({"moderators": ("severity",)}, "moderators is"),
         ({"time": "weeks"}, "choose 'days' or 'session'"),
         ({"time_unit": 0.0}, "days in a unit of time"),
