@@ -105,6 +105,31 @@ class Fit(Parameters):
 
         return profile_estimate(self, quantity, level, self._scores(panel))
 
+    def standardized(self, level: float = LEVEL) -> pd.DataFrame:
+        """Return effects, covariances and variances in units without a unit.
+
+        Lagged effects are in within SDs (see `sd_within_basis`), those of the two sessions where
+        lags or innovations differ between sessions. What is the same at all sessions has one row.
+
+        Returns
+        -------
+        DataFrame
+            Index ``quantity``; columns estimate, se, lower, upper, p_value (NaN for shares;
+            prob_positive if sampled). Rows ``phi[...]``, ``phi2[...]``; ``r2[...]``, what the
+            sessions before explain of the variance within clients, and ``innovation_share[...]``,
+            the rest; ``icc[...]``, the share of a score's variance between clients, covariates
+            given; ``loading[...]`` and ``error_share[...]`` of items; ``between_corr[...]``,
+            ``initial_corr[...]``, ``innovation_corr[...]``.
+
+        Raises
+        ------
+        SpecificationError
+            If the model has no lagged effects or no innovations.
+        """
+        from alliancedyn.results.standardized import standardized
+
+        return standardized(self, level)
+
     def fit_indices(self, panel: Panel | None = None) -> dict[str, float | str]:
         """Return chi-square, CFI, TLI, RMSEA (90 % interval), SRMR, AIC, BIC against saturation.
 
