@@ -24,9 +24,9 @@ ITEMS = tuple(item for items in INDICATORS.values() for item in items)
 
 
 def root(cov: Array) -> Array:
-    """Return R with R R' = cov, which may be singular."""
+    """Return R with R R' = cov (..., m, m), which may be singular."""
     values, vectors = np.linalg.eigh(cov)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
 
 
 def draw(
@@ -43,9 +43,8 @@ def draw(
         else:
             phi = system.phi[..., system.phi_at[t], :, :]
             psi = system.psi[..., system.psi_at[t], :, :]
-            assert psi.ndim == 2, "innovations of all clients alike"
-            shock = rng.standard_normal((n, d)) @ root(psi).T
-            x[:, :d] = (phi @ x[:, :d, None])[..., 0] + shock
+            shock = root(psi) @ rng.standard_normal((n, d, 1))
+            x[:, :d] = (phi @ x[:, :d, None] + shock)[..., 0]
         x = x + u[:, t] @ system.drive.T
         noise = np.sqrt(system.noise[system.noise_at[t]])
         Y[:, t] = system.mean[system.mean_at[t]] + rng.standard_normal(Y[:, t].shape) * noise

@@ -128,13 +128,14 @@ def scores_of(spec: Specification) -> Observed:
     )
 
 
-def admissible(likelihood: Likelihood, seed: int, spread: float = 0.15) -> Array:
-    """Draw parameters at which there is such a process, near the starting values."""
+def admissible(likelihood: Likelihood, seed: int) -> Array:
+    """Draw parameters around the start, not so near a bound that rounding grows."""
     rng = np.random.default_rng(seed)
-    for _ in range(20):
+    usual, _ = likelihood.value_and_score(likelihood.start)
+    for spread in 0.15 * 0.9 ** np.arange(30):
         theta = likelihood.start + spread * rng.standard_normal(len(likelihood.start))
-        if np.isfinite(likelihood.value_and_score(theta)[0]):
-            return theta
+        if likelihood.value_and_score(theta)[0] > usual - 200.0:
+            return np.asarray(theta)
     raise AssertionError("no admissible parameters near the start")
 
 
