@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 CLIENTS = 2000  # of a larger panel an even sample serves to start from
+MOST_STABLE = 0.8  # share of a series' variance that stable parts have at the start, at most
 RADIUS = 0.85  # spectral radius to which starting lags are shrunk
 
 
@@ -31,6 +32,8 @@ class Moments:
         Lagged effects, stationary.
     innovation : (k, k)
         Innovation covariance.
+    around : (n, T, k)
+        Scores of some clients around the session means, NaN = missing.
     """
 
     mean: Array
@@ -39,6 +42,7 @@ class Moments:
     within: Array
     phi: Array
     innovation: Array
+    around: Array
 
 
 def moments(Y: Array, traits: bool) -> Moments:
@@ -65,8 +69,91 @@ def moments(Y: Array, traits: bool) -> Moments:
     innovation = make_definite(within - phi @ within @ phi.T, 0.05)
     units = np.outer(sd, sd)
     return Moments(
-        mean, sd, between * units, within * units, phi * sd[:, None] / sd, innovation * units
+        mean,
+        sd,
+        between * units,
+        within * units,
+        phi * sd[:, None] / sd,
+        innovation * units,
+        picked,
     )
+
+
+def courses(rough: Moments, loads: Array, units: Array) -> tuple[Array, Moments]:
+    """Split rough moments into courses of clients and deviations from them.
+
+    Covariances between sessions s and t that are far apart are Lambda_s B Lambda_t', from which
+    least squares find B; what it leaves at lags 0 and 1 gives the lagged effects.
+
+    Parameters
+    ----------
+    rough : Moments
+    loads : (T, k, m)
+        Loadings Lambda_t of the series on the growth factors.
+    units : (m,)
+        A unit of each factor.
+
+    Returns
+    -------
+    B : (m, m)
+        Covariance of the factors.
+    deviations : Moments
+        With ``within``, ``phi`` and ``innovation`` of the deviations.
+    """
+    sd, at = rough.sd, np.arange(len(loads))
+    C, L = _covariances(rough.around / sd), loads * units / sd[:, None]  # unit-free from here on
+    B = make_definite(_factor_cov(C, L), 0.05)
+    share = np.diag(_mean_of(_explained(L, B)[at, at])) / np.diag(_mean_of(C[at, at]))
+    shrink = np.sqrt(np.minimum(1.0, MOST_STABLE / share))[np.abs(L).sum(axis=0).argmax(axis=0)]
+    B = B * np.outer(shrink, shrink)
+    left = C - _explained(L, B)
+    within = make_definite(_mean_of(left[at, at]), 0.05)
+    lagged = _mean_of(left[at[1:], at[:-1]])
+    phi = _shrink(np.asarray(np.linalg.solve(within, lagged.T).T, float))
+    innovation = make_definite(within - phi @ within @ phi.T, 0.05)
+    square = np.outer(sd, sd)
+    deviations = replace(
+        rough,
+        within=within * square,
+        phi=phi * sd[:, None] / sd,
+        innovation=innovation * square,
+    )
+    return B * np.outer(units, units), deviations
+
+
+def _covariances(D: Array) -> Array:
+    """Mean of D[s, i] D[t, j] over clients seen at both, (T, T, k, k); NaN where nobody was."""
+    seen = ~np.isnan(D)
+    filled = np.where(seen, D, 0.0)
+    sums = np.einsum("nsi,ntj->stij", filled, filled, optimize=True)
+    counts = np.einsum("nsi,ntj->stij", seen * 1.0, seen * 1.0, optimize=True)
+    return np.where(counts > 0.0, sums / np.maximum(counts, 1.0), np.nan)
+
+
+def _explained(loads: Array, B: Array) -> Array:
+    """Covariances L_s B L_t' that factors make, (T, T, k, k)."""
+    return np.asarray(np.einsum("sia,ab,tjb->stij", loads, B, loads, optimize=True))
+
+
+def _factor_cov(C: Array, loads: Array) -> Array:
+    """Fit C[s, t] = L_s B L_t' at far sessions, C (T, T, k, k) with NaN, by least squares."""
+    T, _, m = loads.shape
+    s, t = np.triu_indices(T, max(2, T // 2))
+    rows, columns = np.triu_indices(m)
+    full = np.einsum("pia,pjb->pijab", loads[s], loads[t])
+    both = (full + np.swapaxes(full, 3, 4))[..., rows, columns] / np.where(rows == columns, 2, 1)
+    known = ~np.isnan(C[s, t])
+    found = np.linalg.lstsq(both[known], C[s, t][known], rcond=1e-6)[0]
+    B = np.zeros((m, m))
+    B[rows, columns] = B[columns, rows] = found
+    return B
+
+
+def _mean_of(blocks: Array) -> Array:
+    """Mean of blocks (S, k, k) over the sessions that have them; 0 where none has."""
+    seen = ~np.isnan(blocks)
+    total: Array = np.where(seen, blocks, 0.0).sum(axis=0)
+    return total / np.maximum(seen.sum(axis=0), 1)
 
 
 @dataclass(frozen=True)
@@ -169,7 +256,7 @@ def _cross(D: Array, seen: NDArray[np.bool_], lag: int) -> Array:
 def _between(far: Array, total: Array) -> Array:
     """Turn the covariance at far lags into an admissible share of the total."""
     sd = np.sqrt(np.diag(total))
-    share = np.clip(np.diag(far) / np.diag(total), 0.1, 0.8)
+    share = np.clip(np.diag(far) / np.diag(total), 0.1, MOST_STABLE)
     root = np.sqrt(share) * sd
     correlation = np.clip((far + far.T) / 2.0 / np.outer(root, root), -0.8, 0.8)
     np.fill_diagonal(correlation, 1.0)

@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine.assembly import block_diagonal, join
 from alliancedyn.engine.kalman import StateSpace
-from alliancedyn.engine.starting import Moments
+from alliancedyn.engine.starting import Moments, courses
 from alliancedyn.engine.system import Block, Matrices, ratios, vector
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.design import TREND, TREND2, Design
 
 Array = NDArray[np.float64]
-
-SLOPE_SHARE = 0.3  # starting SD of slopes: this share of a series' SD, over all sessions
 
 
 class Courses(Protocol):
@@ -156,26 +154,33 @@ def with_factors(system: StateSpace, loads: Array, between: Array, design: Desig
     )
 
 
-def start_courses(spec: Courses, rough: Moments, design: Design) -> Matrices:
-    """Return starting values of factor means and covariances."""
-    names, k = factor_names(spec, design), design.k
-    r = len(names) // k
-    sd = np.array([design.units[name] for name in names])
-    between = np.diag((SLOPE_SHARE * sd) ** 2)
-    first = np.arange(k) * r
-    between[np.ix_(first, first)] = rough.between
-    start: Matrices = {"between_cov": between[None]}
+def start_courses(spec: Courses, rough: Moments, design: Design) -> tuple[Matrices, Moments]:
+    """Return starting values of factor means and covariances, and moments around the courses."""
+    start: Matrices = {}
     if spec.growth == "free":
-        start["basis"] = _same(design.elapsed, k)[spec.anchored : -1]
+        start["basis"] = _same(design.elapsed, design.k)[spec.anchored : -1]
     loads = growth_loadings(spec, start, design)
-    course = np.stack(
-        [np.linalg.lstsq(loads[:, j], rough.mean[:, j], rcond=None)[0] for j in range(k)]
-    )
+    units = np.array([design.units[name] for name in factor_names(spec, design)])
+    between, deviations = courses(rough, spread(loads), units)
+    start["between_cov"] = between[None]
+    course = mean_course(loads, rough.mean)
+    return {**start, **start_factor_means(spec, course, design)}, deviations
+
+
+def mean_course(loads: Array, mean: Array) -> Array:
+    """Fit session means (T, k) by courses with loadings (T, k, r); returns (k, r)."""
+    series = range(loads.shape[1])
+    fitted = [np.linalg.lstsq(loads[:, j], mean[:, j], rcond=None)[0] for j in series]
+    return np.stack(fitted)
+
+
+def start_factor_means(spec: Courses, course: Array, design: Design) -> Matrices:
+    """Return starting values of factor means, those of (k, r) that are estimated."""
     columns = {"": 0, TREND: 1, TREND2: 2}
-    for family, end, of in mean_families(spec, design):
-        at = [design.variables.index(v) for v in of]
-        start[family] = course[at, columns[end]][None]
-    return start
+    return {
+        family: course[[design.variables.index(v) for v in of], columns[end]][None]
+        for family, end, of in mean_families(spec, design)
+    }
 
 
 def spread(loads: Array) -> Array:

@@ -43,10 +43,11 @@ from alliancedyn.models.courses import (
     factor_means,
     factor_names,
     growth_loadings,
-    mean_families,
+    mean_course,
     spread,
     stack,
     start_courses,
+    start_factor_means,
     with_factors,
 )
 from alliancedyn.models.design import Design
@@ -153,9 +154,9 @@ class LCMSR(Specification):
 
     def start(self, rough: starting.Moments, design: Design) -> Matrices:
         """Return starting values from rough moments."""
-        courses = start_courses(self, rough, design)
+        courses, deviations = start_courses(self, rough, design)
         return {
-            **start_within(self, rough, design),
+            **start_within(self, deviations, design),
             **(start_means(self, rough, design) if self.means == "free" else {}),
             **courses,
         }
@@ -249,25 +250,29 @@ class ALT(LCMSR):
         return replace(carried(system, stack(reached, -3), design), initial_cov=joint)
 
     def start(self, rough: starting.Moments, design: Design) -> Matrices:
-        """Return starting values from rough moments: factors of what phi does not carry along."""
-        start = super().start(rough, design)
-        k = design.k
-        keep = np.eye(k) - rough.phi
-        factors = start.pop("between_cov")[0]
-        first = start.pop("initial_cov")[0] + rough.between
-        r = len(factors) // k
-        pass_on = np.kron(keep, np.eye(r))
-        factors = pass_on @ factors @ pass_on.T
-        shared = np.zeros((k, len(factors)))
-        shared[:, np.arange(k) * r] = rough.between @ keep.T
-        start["between_cov"], start["initial_cov"] = factors[None], first[None]
-        start["initial_between_cov"] = 0.8 * shared[None]
-        for family, end, of in mean_families(self, design):
-            if end == "" and len(of) == k:
-                start[family] = (keep @ rough.mean[0])[None]
+        """Return starting values: those of deviations from courses, written as an ALT.
+
+        With y_t = a + lambda_t b + w_t, where lambda_t - lambda_{t-1} = 1, the factors are
+        (I - phi) a + phi b and (I - phi) b, and the first session is a + w_1.
+        """
+        courses, deviations = start_courses(self, rough, design)
+        k, loads = design.k, growth_loadings(self, courses, design)
+        r = loads.shape[-1]
+        phi, stable = deviations.phi, courses["between_cov"][0]
+        passed = np.kron(np.eye(k) - phi, np.eye(r))
+        passed[np.ix_(np.arange(k) * r, np.arange(k) * r + 1)] += phi
+        first = stable[np.arange(k) * r]
+        course: Array = passed @ mean_course(loads, rough.mean).ravel()
         plain = [j for j, v in enumerate(design.variables) if v not in design.measured]
-        start["mean"] = rough.mean[:1, plain]
-        return start
+        return {
+            **courses,
+            **start_within(self, deviations, design),
+            **start_factor_means(self, course.reshape(k, r), design),
+            "between_cov": (passed @ stable @ passed.T)[None],
+            "initial_cov": (first[:, np.arange(k) * r] + deviations.within)[None],
+            "initial_between_cov": 0.8 * (first @ passed.T)[None],  # away from the bound
+            "mean": rough.mean[:1, plain],
+        }
 
 
 def _first_with_factors(factors: tuple[str, ...], design: Design) -> Block:
@@ -370,7 +375,7 @@ class LatentChange(LCMSR):
     def start(self, rough: starting.Moments, design: Design) -> Matrices:
         """Return starting values from rough moments: slow return to a level of one's own."""
         k = design.k
-        start = start_courses(self, rough, design)
+        start, _ = start_courses(self, rough, design)
         start["self"] = np.full((1, k), -0.1)
         start["coupling"] = np.zeros((1, k * (k - 1)))
         start["innovation_cov"] = 0.5 * rough.innovation[None]
