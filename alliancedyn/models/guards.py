@@ -307,23 +307,27 @@ def traceless_error(likelihood: Likelihood, found: Maximum) -> str | None:
     model without any lagged effect of that series, and without the error, is fitted; unless it is
     rejected, by a likelihood ratio with as many degrees of freedom as parameters were taken out,
     there is no ground for the error variance. (Wald intervals are no guide: under the hypothesis
-    the estimates of lagged effects are ratios of noise, and their errors with them.)
+    the estimates of lagged effects are ratios of noise, and their errors with them.) Of several
+    the most doubtful is named: its latent scores are free to stand in for those of others.
     """
     layout = likelihood.layout
     if "innovation_cov" not in {block.family for block in layout.blocks}:
         return None
+    doubts = []
     for series, group in _with_error(layout):
         held = _traces(layout, found.theta, series, group)
         gain = 2.0 * (found.loglik - _best_without(likelihood, found.theta, held))
-        if (p := float(chdtrc(len(held), max(gain, 0.0)))) > LEVEL:
-            where = "" if group is None else f" where {group}"
-            return (
-                f"measurement error and innovations of {series!r} cannot be told apart{where}: its "
-                f"lagged effects are not distinguishable from zero (chi-square({len(held)}) = "
-                f"{gain:.2f}, p = {p:.2f}), and error is what leaves no trace at the next session. "
-                f"Give a known reliability={{{series!r}: ...}}, or leave measurement_var out."
-            )
-    return None
+        doubts.append((float(chdtrc(len(held), max(gain, 0.0))), gain, len(held), series, group))
+    if not doubts or (worst := max(doubts, key=lambda doubt: doubt[0]))[0] <= LEVEL:
+        return None
+    p_value, gain, df, series, group = worst
+    where = "" if group is None else f" where {group}"
+    return (
+        f"measurement error and innovations of {series!r} cannot be told apart{where}: its lagged "
+        f"effects are not distinguishable from zero (chi-square({df}) = {gain:.2f}, "
+        f"p = {p_value:.2f}), and error is what leaves no trace at the next session. Give a known "
+        f"reliability={{{series!r}: ...}}, or leave measurement_var out."
+    )
 
 
 def _with_error(layout: Layout) -> list[tuple[str, str | None]]:
