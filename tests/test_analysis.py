@@ -203,7 +203,7 @@ def test_trends_speak_where_clients_have_them_and_levels_where_not(analysis: Ana
     )
     sloping = analyze(simulate(truth, 200, 10, seed=2))
     assert sloping.headline == "LCM-SR (session means)"
-    assert "speaks first: these clients differ in their trends" in sloping.reason
+    assert "is reported first: these clients differ in their trends" in sloping.reason
     assert "these data do not ask for trends" in analysis.reason
     for found in (sloping, analysis):
         levels, trends = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from alliancedyn.decompose import decompose
 from alliancedyn.errors import SpecificationError
 from alliancedyn.report.privacy import Discretion
 from alliancedyn.simulate import Dropout, Dynamics, simulate
+from alliancedyn.studies import analyze
 
 CHROMIUM = next(
     (
@@ -147,8 +149,8 @@ def test_figures_are_inside_the_file_and_described(text):
 
 def test_sections_stand_in_order(text):
     found = [text.index(f'id="{name}"') for name in (
-        "verdict", "data", "parts", "models", "ladder", "course", "assumptions", "warnings",
-        "methods", "provenance",
+        "verdict", "data", "parts", "models", "ladder", "course", "each", "assumptions",
+        "warnings", "methods", "provenance",
     )]  # fmt: skip
     assert found == sorted(found)
 
@@ -259,13 +261,15 @@ def test_the_ladder_tells_both_paths_with_the_numbers_of_the_comparison(text, fi
     words = _words(text[text.index('id="ladder"') : text.index('id="course"')])
     for row in ad.compare_models(fits).to_dict("records"):
         assert interval(row["estimate"], row["lower"], row["upper"]) in words
-    assert words.count("every session gets its own mean") == 2
-    assert words.count("stable differences between clients are set apart") == 2
-    assert words.count("straight line is taken out of the scores first") == 2
+    assert words.count("every session gets its own mean") == 1  # said once, for both paths
+    assert words.count("stable differences between clients are set apart") == 1
+    assert words.count("straight line is taken out of the scores first") == 1
+    assert words.count("alliance → symptoms") == words.count("symptoms → alliance") == 5
+    assert "over 4 models" in words
 
 
 def test_detrended_models_are_marked_and_never_speak_first(text):
-    assert text.count('<span class="tag">detrended</span>') >= 4
+    assert text.count('<span class="tag">detrended</span>') == 3  # verdict, ladder, in full
     assert "Detrended models are a check" in text
     assert 'class="speaks"><th scope="row">RI-CLPM, session means' in text
 
@@ -324,6 +328,198 @@ def test_errors_are_named_as_they_were_computed(tmp_path, panel):
     assert "robust to non-normal scores" in _words(
         _write(tmp_path / "r.html", panel, {"RI-CLPM": fit})
     )
+
+
+# -- many families ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trial() -> ad.SessionPanel:
+    return ad.datasets.load("trial")
+
+
+@pytest.fixture(scope="module")
+def everything(trial):
+    asked = ["all", "ri-clpm-step@5"]
+    return analyze(trial, families=asked, sessions=(1, 6), group="arm", seed=3)
+
+
+@pytest.fixture(scope="module")
+def whole(everything, tmp_path_factory) -> str:
+    return _of(everything, tmp_path_factory.mktemp("all") / "report.html")
+
+
+def _of(analysis, path) -> str:
+    ad.write_report(
+        path,
+        analysis.panel,
+        analysis.fits,
+        directions=analysis.directions,
+        decomposition=analysis.decomposition,
+        comparison=analysis.comparison,
+        quality=analysis.quality,
+        failures=analysis.failures,
+        seed=analysis.seed,
+        notes=analysis.notes,
+        headline=analysis.headline,
+        reason=analysis.reason,
+        rungs=analysis.rungs,
+        steps=analysis.steps,
+        groups=analysis.groups,
+    )
+    return path.read_text("utf-8")
+
+
+def _section(text: str, name: str, following: str) -> str:
+    return _words(text[text.index(f'id="{name}"') - 8 : text.index(f'id="{following}"') - 8])
+
+
+def test_every_family_has_a_page_that_is_valid(whole, everything):
+    assert Page(whole).faults == []
+    each = _section(whole, "each", "assumptions")
+    for label, fit in everything.fits.items():
+        assert label in each
+        for one in fit.model.assumptions:
+            assert " ".join(one.split()) in each
+    for word in (
+        "Lagged effects, one session to the next",
+        "Growth factors: trend, mean per session",
+        "Measurement error: variances",
+        "Unit effects: weight, by session",
+        "What the present scores do to change",
+        "Drift: what a level does to the rate of change, per week",
+        "How fast deviations fade",
+        "What the change adds to the cross-lagged effects",
+        "Lagged effects from two sessions back",
+    ):
+        assert word in each, word
+
+
+def test_every_parameter_is_shown_with_its_number_or_counted(everything):
+    from alliancedyn.report.parameters import MOST_SESSIONS, describe_parameters
+
+    for fit in everything.fits.values():
+        found = describe_parameters(fit)
+        lines = [line for part in found.parts for line in part.lines]
+        cells = sum(cell != "–" for t in found.by_session for row in t.rows for cell in row[1:])
+        assert max((len(t.rows) for t in found.by_session), default=0) <= MOST_SESSIONS
+        assert len(lines) + cells + found.left_out == len(fit.params)
+        for line in lines:
+            shown = float(line.cells[0].replace("−", "-").replace(",", ""))
+            assert shown == pytest.approx(fit.params[line.name], abs=0.51e-3)
+
+
+def test_the_lag_and_the_fading_of_continuous_time_are_those_of_the_fit(whole, everything):
+    from alliancedyn.causal import describe_drift
+    from alliancedyn.plot.numerals import number
+
+    fit = everything.fits["Continuous time (days)"]
+    words = _section(whole, "each", "assumptions")
+    for _, row in describe_drift(fit).iterrows():
+        assert row["meaning"] in words
+        assert number(float(row["half_life"]), 2) in words
+    assert "Continuous time (days): 7 days apart." in _words(whole)
+    assert whole.count("Effect of one score on the other against the time between them") == 2
+
+
+def test_models_beside_the_ladder_enter_neither_headline_nor_story(whole, everything, tmp_path):
+    top = _words(whole[: whole.index('id="data"')])
+    beside = [label for label in everything.fits if label not in everything.rungs]
+    assert len(everything.rungs) == 5
+    assert f"{len(beside)} more models beside the ladder" in top
+    ladder = _section(whole, "ladder", "course")
+    assert not any(label in ladder for label in beside)
+    said = "call both paths as RI-CLPM (session means) does"
+    assert everything.headline == "RI-CLPM (session means)"
+    mine = everything.directions[everything.headline]
+    same = sum(
+        (one.forward_state, one.forward.value > 0, one.backward_state, one.backward.value > 0)
+        == (
+            mine.forward_state,
+            mine.forward.value > 0,
+            mine.backward_state,
+            mine.backward.value > 0,
+        )
+        for one in (everything.directions[label] for label in beside)
+    )
+    assert re.search(rf"(\d+) of {len(beside)} {re.escape(said)}", top)
+    assert int(re.search(rf"(\d+) of {len(beside)} {re.escape(said)}", top)[1]) >= same
+    turned = replace(mine, forward_state="practically zero", backward_state="practically zero")
+    answers = {**everything.directions, **dict.fromkeys(beside, turned)}
+    rungs = {label: answers[label] for label in everything.rungs}
+    other = _of(replace(everything, directions=answers), tmp_path / "r.html")
+    plain = _of(replace(everything, directions=rungs), tmp_path / "s.html")
+    assert re.search("<h1>.*</h1>", other)[0] == re.search("<h1>.*</h1>", plain)[0]
+
+
+def test_the_tests_between_rungs_stand_where_the_step_is(whole, everything):
+    words = _section(whole, "ladder", "course")
+    assert [one.later for one in everything.steps if one.earlier in everything.rungs] == [
+        "CLPM (session means)",
+        "RI-CLPM (session means)",
+        "LCM-SR (session means)",
+    ]
+    for one in everything.steps:
+        if one.earlier in everything.rungs:
+            assert f"Gain of this step: {one.text}." in words
+    assert "Stoel" in _section(whole, "methods", "provenance")
+
+
+def test_why_a_model_is_reported_first_stands_by_it(whole, everything):
+    assert everything.reason in _words(whole[: whole.index('id="data"')])
+
+
+def test_groups_have_a_row_each_and_a_test_of_their_difference(whole, everything):
+    from alliancedyn.report.verdict import figures
+
+    words = _section(whole, "models", "ladder")
+    assert everything.groups is not None
+    assert list(everything.groups.directions) == ["arm=feedback", "arm=usual"]
+    for group, one in everything.groups.directions.items():
+        assert group in words
+        for path in (one.forward, one.backward):
+            assert figures(path) in words
+    assert everything.groups.test.text in words
+
+
+def test_a_fit_by_groups_can_be_reported_on_its_own(tmp_path, trial):
+    fit = ad.RICLPM(group="arm").fit(trial, strict=False)
+    answer = ad.compare_directions(fit, group="arm=usual")
+    text = _write(
+        tmp_path / "r.html", trial, {"RI-CLPM by arm": fit}, directions={"RI-CLPM by arm": answer}
+    )
+    words = _words(text)
+    assert Page(text).faults == []
+    for group in ("arm=feedback", "arm=usual"):
+        assert f"RI-CLPM by arm, {group}" in words
+        assert f"alliance → symptoms, {group}" in words
+
+
+def test_sentences_that_differ_in_counts_are_said_once():
+    from alliancedyn.report.merging import merged
+
+    said = [
+        ("A", "57 clients carry 43 parameters: too many."),
+        ("B", "57 clients carry 1,050 parameters: too many."),
+        ("A", "variance at session 3 ended at -324.84."),
+        ("B", "variance at session 3 ended at -317.69."),
+        ("C", "phi[a,b]@3 is flat."),
+        ("C", "phi[a,b]@4 is flat."),
+    ]
+    assert merged(said) == [
+        (["A", "B"], "57 clients carry 43 to 1,050 parameters: too many."),
+        (["A"], "variance at session 3 ended at -324.84."),
+        (["B"], "variance at session 3 ended at -317.69."),
+        (["C"], "phi[a,b]@3 is flat."),
+        (["C"], "phi[a,b]@4 is flat."),
+    ]
+
+
+def test_details_are_folded_and_the_report_stays_short(text, whole):
+    for page in (text, whole):
+        folds = [one for tag, one in Page(page).elements if tag == "details"]
+        assert len(folds) >= 5
+        assert all("open" not in one for one in folds)
 
 
 # -- odd cases ----------------------------------------------------------------------------------

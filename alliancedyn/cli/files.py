@@ -24,7 +24,7 @@ from alliancedyn.errors import SpecificationError, listed
 if TYPE_CHECKING:
     from alliancedyn.panel import SessionPanel
     from alliancedyn.results import Fit
-    from alliancedyn.studies import Analysis
+    from alliancedyn.studies import Analysis, Step
 
 PROGRAM = "alliancedyn"
 REPORT, FITS, EFFECTS, FIGURES = "report.html", "fits.json", "effects.csv", "figures"
@@ -153,6 +153,11 @@ def write_analysis(
         title=title,
         seed=analysis.seed,
         notes=analysis.notes,
+        headline=analysis.headline,
+        reason=analysis.reason,
+        rungs=analysis.rungs,
+        steps=analysis.steps,
+        groups=analysis.groups,
     )
     record = describe(analysis, mapping=mapping, export=export)
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
@@ -196,7 +201,10 @@ def describe(analysis: Analysis, *, mapping: bytes, export: str) -> dict[str, An
             "boundary": split.boundary,
         },
         "headline": analysis.headline,
+        "reason": analysis.reason,
         "fits": {label: _fit(analysis, label) for label in analysis.fits},
+        "steps": [_step(one) for one in analysis.steps],
+        "groups": _groups(analysis),
         "failures": analysis.failures,
         "notes": analysis.notes,
     }
@@ -224,6 +232,32 @@ def _fit(analysis: Analysis, label: str) -> dict[str, Any]:
         "diagnostics": fit.diagnostics,
         "fit_indices": fit.fit_indices(),
         "direction": None if answer is None else _direction(answer),
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    test = step.test
+    return {
+        "earlier": step.earlier,
+        "later": step.later,
+        "bic_change": step.bic_change,
+        "statistic": None if test is None else test.statistic,
+        "p_value": None if test is None else test.p_value,
+        "text": step.text,
+    }
+
+
+def _groups(analysis: Analysis) -> dict[str, Any] | None:
+    found = analysis.groups
+    if found is None:
+        return None
+    test = found.test
+    return {
+        "column": found.column,
+        "model": found.label,
+        "test": None if test is None else asdict(test),
+        "directions": {group: _direction(one) for group, one in found.directions.items()},
+        "notes": found.notes,
     }
 
 
@@ -268,6 +302,7 @@ def draw(folder: Path, analysis: Analysis) -> None:
     panel, fit = analysis.panel, analysis.fit
     process, outcome = panel.process, panel.outcome
     answer = analysis.directions.get(analysis.headline)
+    beside = [label for label in analysis.fits if label not in analysis.rungs]
 
     def courses() -> Any:
         axes = plot.panels(2, (7.2, 3.1))
@@ -288,8 +323,8 @@ def draw(folder: Path, analysis: Analysis) -> None:
         "missingness": lambda: plot.missingness(panel),
         "courses": courses,
         "between-within": lambda: plot.between_within(analysis.decomposition, process, outcome),
-        "directions": lambda: plot.direction_forest(
-            analysis.comparison, process=process, outcome=outcome
+        "directions": lambda: plot.model_forest(
+            analysis.comparison, process=process, outcome=outcome, apart=beside
         ),
         "paths": lambda: plot.path_diagram(fit),
         "responses": responses,

@@ -5,6 +5,7 @@ Results go to stdout; notes, errors and progress to stderr.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -154,8 +155,10 @@ def summarize(analysis: Analysis, out: Path) -> None:
             print(f"{source} -> {target}: {state}, {path}")
         way = "in time order" if answer.basis == "structural" else "one session to the next"
         say(f"{_lead(answer)} (Within-client SDs, {way}, 95% intervals.)")
+    say(analysis.reason)
     print()
     print_paths(analysis)
+    print_groups(analysis)
     for label, reason in analysis.failures.items():
         bullet(f"{label} gave no result. {reason}")
     for sentence in to_know(analysis):
@@ -194,9 +197,8 @@ def print_paths(analysis: Analysis) -> None:
         cells = []
         for source, target in pairs:
             mine = frame["model"].eq(label) & frame["source"].eq(source)
-            row = frame[mine & frame["target"].eq(target)].iloc[0]
-            low, high = row["standardized_lower"], row["standardized_upper"]
-            cells.append(Text(f"{row['standardized']:.3f}{gap}[{low:.3f}, {high:.3f}]"))
+            rows = frame[mine & frame["target"].eq(target)]
+            cells.append(Text(_path_cell(rows.iloc[0], gap) if len(rows) else "-"))
         table.add_row(Text(label), *cells)
     console = Console(width=width, highlight=False)
     with console.capture() as drawn:
@@ -206,12 +208,46 @@ def print_paths(analysis: Analysis) -> None:
     print()
 
 
+def _path_cell(row: Any, gap: str) -> str:
+    """Write a path with its interval; a dash where the model has no within-client SDs."""
+    value, low, high = (
+        float(row[name]) for name in ("standardized", "standardized_lower", "standardized_upper")
+    )
+    if not math.isfinite(value):
+        return "-"
+    if not math.isfinite(low):
+        return f"{value:.3f}{gap}[no interval]"
+    return f"{value:.3f}{gap}[{low:.3f}, {high:.3f}]"
+
+
+def print_groups(analysis: Analysis) -> None:
+    """Print both directions in every group, and whether groups differ."""
+    found = analysis.groups
+    if found is None:
+        return
+    print(f"{found.label}, by {found.column}")
+    for group, answer in found.directions.items():
+        for source, target, state, path in (
+            (answer.source, answer.target, answer.forward_state, answer.forward),
+            (answer.target, answer.source, answer.backward_state, answer.backward),
+        ):
+            print(f"  {group}, {source} -> {target}: {state}, {path}")
+    if found.test is not None:
+        say(f"Are the lagged effects the same in all groups? {found.test.text}")
+    print()
+
+
 def to_know(analysis: Analysis) -> list[str]:
     """Collect what stands in the way of reading the numbers at face value, each once."""
-    who: dict[str, list[str]] = {}
-    for label, fit in analysis.fits.items():
-        for sentence in (*fit.diagnostics.get("boundary", ()), *fit.diagnostics.get("notes", ())):
-            who.setdefault(str(sentence), []).append(label)
-    found = [f"{', '.join(labels)}: {sentence}" for sentence, labels in who.items()]
+    from alliancedyn.report.merging import merged
+
+    said = [
+        (label, str(sentence))
+        for label, fit in analysis.fits.items()
+        for sentence in (*fit.diagnostics.get("boundary", ()), *fit.diagnostics.get("notes", ()))
+    ]
+    found = [f"{', '.join(labels)}: {sentence}" for labels, sentence in merged(said)]
+    told = analysis.groups.notes if analysis.groups is not None else ()
     issues = [one.message for one in analysis.panel.issues if one.severity != "info"]
-    return list(dict.fromkeys([*found, *analysis.decomposition.boundary, *analysis.notes, *issues]))
+    said_besides = (*analysis.decomposition.boundary, *analysis.notes, *told, *issues)
+    return list(dict.fromkeys([*found, *said_besides]))

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
+from alliancedyn.causal.compare import EVERYONE
 from alliancedyn.errors import SpecificationError
-from alliancedyn.plot.numerals import interval, short
+from alliancedyn.plot.numerals import interval, places_for, short
 from alliancedyn.plot.style import (
     BACKWARD,
     FAINT,
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
 
     from alliancedyn.causal import Directions
 
-EVERYONE, USUAL = "all", "1 session"  # as ``compare_models`` writes them
+USUAL = "1 session"  # the lag that ``compare_models`` writes where nothing else is said
 
 
 @dataclass(frozen=True)
 class _Row:
+    label: str
     model: str
     source: str
     target: str
@@ -141,7 +143,8 @@ def model_forest(
             "within-client SDs."
         )
     models = list(dict.fromkeys(row.model for row in rows))
-    below = [name for name in models if name.startswith(tuple(apart))] if apart else []
+    below = [row.model for row in rows if row.label in apart]
+    below = [name for name in models if name in below]
     models = [name for name in models if name not in below] + below
     place = {name: at + (0.6 if name in below else 0.0) for at, name in enumerate(models)}
     with styled():
@@ -151,9 +154,12 @@ def model_forest(
             _draw_column(ax, mine, place, smallest_effect)
             if below and len(below) < len(models):
                 ax.axhline(len(models) - len(below) - 0.2, color=RULE, linewidth=0.8)
-        axes[0].set_yticks(list(place.values()), [short(name, 34) for name in place])
+        axes[0].set_yticks(list(place.values()), [short(name, 40) for name in place])
         axes[0].tick_params(axis="y", length=0, labelcolor=INK)
         axes[0].set_ylim(max(place.values()) + 0.6, -0.6)
+        ends = np.array([ax.get_xlim() for ax in axes])
+        for ax in axes:  # one scale, so that the two directions can be compared
+            ax.set_xlim(ends[:, 0].min(), ends[:, 1].max())
         label(axes[0], _forest_text(rows, True, smallest_effect))
     return axes
 
@@ -170,7 +176,8 @@ def _draw_column(
         y, look = place[row.model], row.look
         ax.plot([row.lower, row.upper], [y, y], color=look.color, ls=look.line, lw=1.6)
         ax.plot(row.value, y, color=look.color, marker=look.marker, markersize=5)
-        figures = interval(row.value, row.lower, row.upper)
+        places = min(places_for(row.lower, row.upper), 3)  # more would take room from the plot
+        figures = interval(row.value, row.lower, row.upper, places)
         ax.text(1.02, y, figures, transform=beside, va="center", color=INK, fontsize=7.5)
     ends = np.array([[row.lower, row.upper, row.value] for row in rows], dtype=float)
     shown = np.append(ends[np.isfinite(ends)], [0.0, 1.4 * (band or 0.0), -1.4 * (band or 0.0)])
@@ -199,10 +206,11 @@ def _rows_of_frame(
     named = _named(cross)
     for model in dict.fromkeys(named):
         mine = cross[named == model]
+        label = str(mine["model"].iloc[0])
         for source, target, style in ((first, second, FORWARD), (second, first, BACKWARD)):
             here = mine[(mine["source"] == source) & (mine["target"] == target)]
             for values in here[columns].to_numpy(dtype=float):
-                rows.append(_Row(str(model), source, target, style, *map(float, values)))
+                rows.append(_Row(label, str(model), source, target, style, *map(float, values)))
     return rows
 
 
@@ -231,7 +239,7 @@ def _rows_of_directions(directions: Mapping[str, Directions], standardized: bool
             (first, second, FORWARD, answer.forward),
             (second, first, BACKWARD, answer.backward),
         ):
-            rows.append(_Row(model, source, target, style, one.value, one.lower, one.upper))
+            rows.append(_Row(model, model, source, target, style, one.value, one.lower, one.upper))
     return rows
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from alliancedyn.decompose import Decomposition
     from alliancedyn.panel import QualityReport, SessionPanel
     from alliancedyn.results import Fit
+    from alliancedyn.studies import GroupComparison, Step
 
 __all__ = ["write_report"]
 
@@ -36,6 +37,10 @@ def write_report(
     seed: int | None = None,
     notes: Sequence[str] = (),
     headline: str | None = None,
+    reason: str | None = None,
+    rungs: Sequence[str] | None = None,
+    steps: Sequence[Step] = (),
+    groups: GroupComparison | None = None,
 ) -> Path:
     """Write the report of an analysis as one HTML file.
 
@@ -67,6 +72,15 @@ def write_report(
     headline : str, optional
         Label of the model on the first screen; by default the last one of the ladder that
         converged, has a verdict and is not detrended.
+    reason : str, optional
+        Why that model, a sentence.
+    rungs : sequence of str, optional
+        Labels of the models on the ladder; by default all. The others are compared, but they do
+        not enter the story from model to model, nor the headline.
+    steps : sequence of Step
+        Tests between models of the ladder, as in :class:`alliancedyn.studies.Analysis`.
+    groups : GroupComparison, optional
+        The headline model by groups.
 
     Returns
     -------
@@ -92,6 +106,10 @@ def write_report(
         seed=seed,
         notes=tuple(notes),
         headline=headline,
+        reason=reason,
+        rungs=None if rungs is None else tuple(rungs),
+        steps=tuple(steps),
+        groups=groups,
     )
     target = Path(path)
     text = render(material)

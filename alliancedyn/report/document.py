@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from alliancedyn.report import figures, ladder, methods, tables, verdict
+from alliancedyn.report import each, figures, ladder, methods, tables, verdict
 from alliancedyn.report.material import Material, is_detrended
+from alliancedyn.report.merging import merged
 
 if TYPE_CHECKING:
     from alliancedyn.results import Fit
@@ -31,15 +31,6 @@ CAUSAL = (
 )
 
 
-@dataclass(frozen=True)
-class Model:
-    """One line about a model, and what is to be said against it."""
-
-    label: str
-    text: str
-    detrended: bool
-
-
 def render(material: Material) -> str:
     """Return the report as one HTML document."""
     loader = PackageLoader("alliancedyn.report")
@@ -53,6 +44,7 @@ def render(material: Material) -> str:
     environment.filters["discreet"] = material.discretion.withhold
     environment.filters["soft"] = _breakable
     environment.filters["capital"] = verdict.capital
+    environment.filters["joined"] = methods.joined
     style = files("alliancedyn.report").joinpath("templates/report.css").read_text("utf-8")
     return environment.get_template("report.html").render(
         style=Markup(style),
@@ -101,19 +93,16 @@ def _parts(material: Material) -> dict[str, object]:
 
 def _models(material: Material) -> dict[str, object]:
     return {
-        "models": [
-            Model(label, ladder.describe(label, fit), is_detrended(label))
-            for label, fit in material.fits.items()
-        ],
         "forest": figures.forest(material),
         "effects": tables.effects(material),
         "indices": tables.indices(material),
-        "stories": ladder.tell(material),
+        "groups": tables.groups(material),
+        "story": ladder.tell(material),
         "any_detrended": any(is_detrended(label) for label in material.fits),
         "paths": figures.paths(material),
         "bases": tables.bases(material),
         "responses": figures.responses(material),
-        "parameters": tables.parameters(material),
+        "every": each.of_each(material),
     }
 
 
@@ -145,15 +134,9 @@ def warnings(material: Material) -> list[tuple[str, str]]:
         )
     if material.decomposition is not None:
         found += [("Variance split", sentence) for sentence in material.decomposition.boundary]
-    return _merged(found) + [("Note", note) for note in material.notes]
-
-
-def _merged(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Say a sentence once for all the models that share it."""
-    who: dict[str, list[str]] = {}
-    for label, sentence in found:
-        who.setdefault(sentence, []).append(label)
-    return [(" · ".join(labels), sentence) for sentence, labels in who.items()]
+    told = material.groups.notes if material.groups is not None else ()
+    shared = [(" · ".join(labels), sentence) for labels, sentence in merged(found)]
+    return shared + [("Note", note) for note in (*material.notes, *told)]
 
 
 def _fit_warnings(fit: Fit) -> list[str]:

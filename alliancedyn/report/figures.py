@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from alliancedyn import plot
-from alliancedyn.errors import SpecificationError
+from alliancedyn.errors import AllianceDynError, SpecificationError
 from alliancedyn.plot.numerals import short
 from alliancedyn.report.material import Material
 from alliancedyn.results.paths import no_time_order
@@ -73,23 +73,40 @@ def split(material: Material) -> Picture | None:
 
 
 def forest(material: Material) -> Picture:
-    """Draw both directions of every model."""
+    """Draw both directions of every model, those beside the ladder below a line."""
     answer = material.directions.get(material.speaker)
     fit = material.fit
     try:
-        axes = plot.direction_forest(
+        axes = plot.model_forest(
             material.comparison,
             process=fit.process,
             outcome=fit.outcome,
             smallest_effect=0.05 if answer is None else answer.smallest_effect,
+            apart=material.beside,
         )
     except SpecificationError as refusal:
         return Picture("forest", "", reason=str(refusal))
+    line = " Above the line the ladder, below it other models." if material.beside else ""
     return _picture(
         "forest",
         axes,
         "Lagged effects from one session to the next (reduced form), with 95% intervals. The "
-        "shaded band holds effects too small to matter.",
+        f"shaded band holds effects too small to matter.{line}",
+    )
+
+
+def by_lag(fit: Fit, place: int) -> Picture:
+    """Draw how effects depend on the lag, for a model in continuous time."""
+    name = f"by-lag-{place}"
+    try:
+        axes = plot.effect_by_lag(fit)
+    except AllianceDynError as refusal:
+        return Picture(name, "", reason=str(refusal))
+    return _picture(
+        name,
+        axes,
+        "Effect of one score on the other against the time between them, with 95% bands, drawn "
+        "only where sessions of these clients lie that far apart (ticks at the foot).",
     )
 
 

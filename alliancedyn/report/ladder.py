@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alliancedyn.causal.compare import EVERYONE
 from alliancedyn.plot.numerals import interval, number, places_for
 from alliancedyn.report.material import Material, is_detrended
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from alliancedyn.results import Fit
 
-_FAMILIES = {
+FAMILIES = {
     "CLPM": (
         "lagged effects between the scores themselves; stable differences between clients and "
         "change within them are not told apart"
@@ -23,6 +25,30 @@ _FAMILIES = {
     "RICLPM": (
         "random intercepts hold what is stable in each client; lagged effects run between the "
         "deviations from the client’s own level"
+    ),
+    "LCMSR": (
+        "every client has a course, with a level and a trend of the client’s own; lagged effects "
+        "run between the deviations from that course"
+    ),
+    "ALT": (
+        "every client drifts at a pace of the client’s own, and lagged effects run between the "
+        "scores themselves, stable differences included"
+    ),
+    "STARTS": (
+        "a stable part of each client, a settled process with lagged effects, and a state that "
+        "leaves no trace at the next session, measurement error included"
+    ),
+    "GCLM": (
+        "stable differences act on every session anew, with a weight of its own; a shock is "
+        "carried on by lagged effects and passed on once by moving-average effects"
+    ),
+    "LatentChange": (
+        "true scores change by a constant of the client’s own and in proportion to both present "
+        "scores; observed scores have measurement error"
+    ),
+    "ContinuousTime": (
+        "random intercepts hold what is stable in each client; the deviations from them run on "
+        "between sessions, and every gap is as long as it was"
     ),
 }
 _OPTIONS = {
@@ -32,6 +58,12 @@ _OPTIONS = {
     ("lags", "equal"): "the same lagged effects at every session",
     ("innovations", "free"): "innovations that differ between sessions",
     ("initial", "stationary"): "a first session that is already in the steady state",
+    ("growth", "log"): "trends that level off with the logarithm of the session",
+    ("growth", "piecewise"): "trends that bend at one session",
+    ("growth", "free"): "trends whose shape is estimated",
+    ("means", "growth"): "means that follow the average course",
+    ("time", "days"): "time counted in days",
+    ("time", "session"): "time counted in sessions",
 }
 _CHANGES = {
     ("means", "equal", "free"): (
@@ -48,36 +80,62 @@ _CHANGES = {
 }
 
 
-@dataclass(frozen=True)
-class Rung:
-    """One model's path in one direction."""
+_STEPS = {
+    ("CLPM", "RICLPM"): "stable differences between clients are set apart",
+    ("RICLPM", "CLPM"): "stable differences between clients are no longer set apart",
+    ("RICLPM", "LCMSR"): "each client gets a trend of the client’s own, set apart as well",
+    ("LCMSR", "RICLPM"): "clients no longer have trends of their own",
+    ("CLPM", "LCMSR"): "stable differences between clients and their trends are set apart",
+}
 
-    label: str
-    change: str
+
+@dataclass(frozen=True)
+class Path:
+    """One model's effect in one direction."""
+
+    name: str
+    kind: str
     raw: str
     standardized: str
     remark: str
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One model of the ladder: what it changes, what that step gains, and both paths."""
+
+    label: str
+    change: str
+    gain: str
+    paths: tuple[Path, ...]
     detrended: bool
 
 
 @dataclass(frozen=True)
 class Story:
-    """What happens to one path from model to model."""
+    """What happens to both paths from model to model."""
 
-    name: str
     rungs: tuple[Rung, ...]
-    summary: str
+    summaries: tuple[str, ...]
 
 
 def describe(label: str, fit: Fit) -> str:
     """Describe a model in one sentence."""
     family = type(fit.model).__name__
-    parts = [_FAMILIES.get(family, fit.model.name)]
+    parts = [FAMILIES.get(family, fit.model.name)]
     options = [
         words for (option, value), words in _OPTIONS.items() if _option(fit, option) == value
     ]
     if options:
         parts.append(", ".join(options))
+    if _number(fit, "order") == 2:
+        parts.append("lagged effects reach two sessions back")
+    if (session := _number(fit, "step")) is not None:
+        parts.append(f"other cross-lagged effects from session {session} on")
+    if covariates := getattr(fit.model, "covariates", ()):
+        parts.append(f"stable parts shifted by {', '.join(covariates)}")
+    if (group := getattr(fit.model, "group", None)) is not None:
+        parts.append(f"by {group}")
     if is_detrended(label):
         parts.append("fitted to scores from which each client’s own straight line was taken")
     text = "; ".join(parts)
@@ -87,15 +145,15 @@ def describe(label: str, fit: Fit) -> str:
 def step(earlier: str, first: Fit, later: str, second: Fit) -> str:
     """Say what changes from one model to the next."""
     changes = []
+    ours, theirs = type(first.model).__name__, type(second.model).__name__
     if is_detrended(later) and not is_detrended(earlier):
-        changes.append("each client’s own straight line is taken out of the scores first")
+        instead = ", instead of inside the model" if ours == "LCMSR" else ""
+        changes.append(f"each client’s own straight line is taken out of the scores first{instead}")
+        ours = "RICLPM" if ours == "LCMSR" else ours
     if is_detrended(earlier) and not is_detrended(later):
         changes.append("scores keep each client’s own straight line")
-    ours, theirs = type(first.model).__name__, type(second.model).__name__
-    if (ours, theirs) == ("CLPM", "RICLPM"):
-        changes.append("stable differences between clients are set apart")
-    elif (ours, theirs) == ("RICLPM", "CLPM"):
-        changes.append("stable differences between clients are no longer set apart")
+    if (ours, theirs) in _STEPS:
+        changes.append(_STEPS[ours, theirs])
     elif ours != theirs:
         changes.append(f"{second.model.name} replaces {first.model.name}")
     changes += [
@@ -111,52 +169,73 @@ def _option(fit: Fit, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def tell(material: Material) -> tuple[Story, ...]:
-    """Follow both paths between process and outcome from model to model, in the same words."""
+def _number(fit: Fit, name: str) -> int | None:
+    value = getattr(fit.model, name, None)
+    return value if isinstance(value, int) else None
+
+
+def tell(material: Material) -> Story:
+    """Follow both paths between process and outcome up the ladder, in the same words."""
     process, outcome = material.fit.process, material.fit.outcome
-    return tuple(
-        _story(material, source, target)
-        for source, target in ((process, outcome), (outcome, process))
+    pairs = ((process, outcome, "forward"), (outcome, process, "backward"))
+    frame = _of_ladder(material)
+    rungs: list[Rung] = []
+    previous: dict[str, float] = {}
+    before = ""
+    for label in material.ladder:
+        paths = []
+        for source, target, kind in pairs:
+            mine = frame[(frame["model"] == label) & (frame["target"] == target)]
+            for row in mine[mine["source"] == source].to_dict("records"):
+                paths.append(_path(row, kind, previous.get(kind)))
+                previous[kind] = float(row["estimate"])
+        change = ""
+        if before:
+            change = step(before, material.fits[before], label, material.fits[label])
+        rungs.append(
+            Rung(label, change, _gain(material, before, label), tuple(paths), is_detrended(label))
+        )
+        before = label
+    summaries = tuple(
+        _summary(frame[(frame["source"] == source) & (frame["target"] == target)], source, target)
+        for source, target, _ in pairs
+    )
+    return Story(tuple(rungs), summaries)
+
+
+def _of_ladder(material: Material) -> pd.DataFrame:
+    frame = material.comparison
+    return frame[frame["model"].isin(material.ladder)]
+
+
+def _path(row: dict[Hashable, Any], kind: str, before: float | None) -> Path:
+    group = str(row.get("group", EVERYONE))
+    return Path(
+        name=f"{row['source']} → {row['target']}" + ("" if group == EVERYONE else f", {group}"),
+        kind=kind,
+        raw=_figures(row, ("estimate", "lower", "upper")),
+        standardized=_figures(row, ("standardized", "standardized_lower", "standardized_upper")),
+        remark=_remark(row, before),
     )
 
 
-def _story(material: Material, source: str, target: str) -> Story:
-    frame = material.comparison
-    mine = frame[(frame["source"] == source) & (frame["target"] == target)]
-    rungs: list[Rung] = []
-    previous: tuple[str, float] | None = None
-    for row in mine.to_dict("records"):
-        label = str(row["model"])
-        if label not in material.fits:
-            continue
-        change = ""
-        if previous is not None:
-            change = step(previous[0], material.fits[previous[0]], label, material.fits[label])
-        rungs.append(
-            Rung(
-                label,
-                change,
-                _figures(row, ("estimate", "lower", "upper")),
-                _figures(row, ("standardized", "standardized_lower", "standardized_upper")),
-                _remark(row, None if previous is None else previous[1]),
-                is_detrended(label),
-            )
-        )
-        previous = (label, float(row["estimate"]))
-    return Story(f"{source} → {target}", tuple(rungs), _summary(mine, source, target))
+def _gain(material: Material, earlier: str, later: str) -> str:
+    """Say what the step to a model gains, if it was tested from the one before it."""
+    tests = [one for one in material.steps if (one.earlier, one.later) == (earlier, later)]
+    return tests[0].text if tests else ""
 
 
-def _figures(row: dict[str, object], names: tuple[str, str, str]) -> str:
+def _figures(row: dict[Hashable, Any], names: tuple[str, str, str]) -> str:
     value, lower, upper = (float(str(row[name])) for name in names)
     return interval(value, lower, upper) if np.isfinite(value) else "–"
 
 
-def _remark(row: dict[str, object], before: float | None) -> str:
+def _remark(row: dict[Hashable, Any], before: float | None) -> str:
     value, lower, upper = (float(str(row[name])) for name in ("estimate", "lower", "upper"))
     if not (np.isfinite(lower) and np.isfinite(upper)):
         zero = "no interval"
     else:
-        zero = "interval excludes zero" if lower * upper > 0 else "interval includes zero"
+        zero = "excludes zero" if lower * upper > 0 else "includes zero"
     if before is None:
         return zero
     if value * before < 0:

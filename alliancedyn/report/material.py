@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from alliancedyn.decompose import Decomposition
     from alliancedyn.panel import QualityReport, SessionPanel
     from alliancedyn.results import Fit
+    from alliancedyn.studies import GroupComparison, Step
 
 DETRENDED = "detrended"
 
@@ -35,6 +36,10 @@ class Material:
     seed: int | None
     notes: tuple[str, ...]
     headline: str | None
+    reason: str | None = None
+    rungs: tuple[str, ...] | None = None
+    steps: tuple[Step, ...] = ()
+    groups: GroupComparison | None = None
 
     def __post_init__(self) -> None:
         if not self.fits:
@@ -49,11 +54,23 @@ class Material:
             )
 
     @cached_property
+    def ladder(self) -> tuple[str, ...]:
+        """Labels of the models on the ladder, in its order."""
+        if self.rungs is None:
+            return tuple(self.fits)
+        return tuple(label for label in self.fits if label in self.rungs)
+
+    @cached_property
+    def beside(self) -> tuple[str, ...]:
+        """Labels of the models beside the ladder."""
+        return tuple(label for label in self.fits if label not in self.ladder)
+
+    @cached_property
     def speaker(self) -> str:
         """Label of the model on the first screen."""
         if self.headline is not None:
             return self.headline
-        labels = list(self.fits)
+        labels = list(self.ladder or self.fits)
         for demands in ((True, True, True), (True, True, False), (False, True, False)):
             suitable = [label for label in labels if self._meets(label, demands)]
             if suitable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -16,12 +17,18 @@ from numpy.typing import NDArray
 from alliancedyn import __version__
 from alliancedyn.errors import SpecificationError
 from alliancedyn.plot.numerals import number
+from alliancedyn.report import ladder
 from alliancedyn.report.material import Material, is_detrended
 
 if TYPE_CHECKING:
     from alliancedyn.panel import SessionPanel
     from alliancedyn.results import Fit
 
+STOEL = (
+    "Stoel, R. D., Garre, F. G., Dolan, C., & van den Wittenboer, G. (2006). On the likelihood "
+    "ratio test in structural equation modeling when parameters are subject to boundary "
+    "constraints. Psychological Methods, 11, 439-455."
+)
 _FILES = ("file", "path", "source")
 _WHEN = {"before": "before each session", "after": "after each session"}
 _ERRORS = {
@@ -77,9 +84,10 @@ def paragraph(material: Material) -> str:
             _estimation(material.fit),
             _standardization(material),
             _direction_rule(material),
+            _tests(material),
             _software(material),
         ]
-    )
+    ).replace("  ", " ")
 
 
 def _sample(material: Material) -> str:
@@ -124,16 +132,29 @@ def _timing(material: Material) -> str:
 
 def _models(material: Material) -> str:
     labels = list(material.fits)
-    text = f"We fitted {_joined(labels)}."
+    text = f"We fitted {joined(labels)}."
     detrended = [label for label in labels if is_detrended(label)]
     if detrended:
         text += (
-            f" {_joined(detrended)} used scores from which each client’s own straight line over "
+            f" {joined(detrended)} used scores from which each client’s own straight line over "
             "sessions had been taken."
         )
+    text += _what_they_are(material)
+    if material.reason is not None:
+        text += f" {material.reason}"
     if material.failures:
-        text += f" {_joined(list(material.failures))} could not be fitted (reasons in section 4)."
+        text += f" {joined(list(material.failures))} could not be fitted (reasons in section 4)."
     return text
+
+
+def _what_they_are(material: Material) -> str:
+    """Say once for each family what it is."""
+    by_family: dict[str, str] = {}
+    for fit in material.fits.values():
+        if (what := ladder.FAMILIES.get(type(fit.model).__name__)) is not None:
+            by_family.setdefault(fit.model.name, what)
+    said = [f"{name}: {what}." for name, what in by_family.items()]
+    return f" {' '.join(said)}" if said else ""
 
 
 def _estimation(fit: Fit) -> str:
@@ -180,6 +201,17 @@ def _direction_rule(material: Material) -> str:
     )
 
 
+def _tests(material: Material) -> str:
+    """Say how models were compared, where they were."""
+    if not material.steps:
+        return ""
+    return (
+        "Nested models were compared by the likelihood ratio; where the larger one adds variances, "
+        "which cannot be negative, its distribution is a mixture of chi-squares whose weights were "
+        "simulated (Stoel, Garre, Dolan & van den Wittenboer, 2006)."
+    )
+
+
 def _software(material: Material) -> str:
     digest = material.panel.provenance.get("sha256")
     data = "" if digest is None else f" Data: SHA-256 {digest}."
@@ -210,6 +242,8 @@ def citation() -> str:
 def references(material: Material) -> tuple[str, ...]:
     """Collect the references of every model that was fitted, each once."""
     every = [one for fit in material.fits.values() for one in fit.model.references]
+    if material.steps:
+        every.append(STOEL)
     return tuple(sorted(dict.fromkeys(every)))
 
 
@@ -245,7 +279,8 @@ def _bare(key: str, value: str) -> str:
     return value
 
 
-def _joined(labels: list[str]) -> str:
+def joined(labels: Sequence[str]) -> str:
+    """Join several labels, which may hold commas themselves."""
     if len(labels) < 2:
         return "".join(labels)
     return f"{'; '.join(labels[:-1])}; and {labels[-1]}"

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from alliancedyn.causal.compare import EVERYONE
 from alliancedyn.errors import AllianceDynError
+from alliancedyn.plot.forest import USUAL
 from alliancedyn.plot.numerals import interval, number
 from alliancedyn.report.material import Material, is_detrended
+from alliancedyn.report.merging import merged
+from alliancedyn.report.parameters import probability
 
 if TYPE_CHECKING:
     from alliancedyn.decompose import Decomposition
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
 SMALL_CELL = 5
 _MOST_SESSIONS = 16
+_MOST_NAMED = 6
 _WHEN = {"before": "before the session", "after": "after the session"}
 
 
@@ -176,16 +181,15 @@ def effects(material: Material) -> Table:
     for source, target in pairs:
         head += [f"{source} → {target}, raw", f"{source} → {target}, SD"]
     rows = []
-    for label in material.fits:
-        cells = [_labeled(label, material.fits[label])]
-        for source, target in pairs:
-            mine = frame[
-                (frame["model"] == label)
-                & (frame["source"] == source)
-                & (frame["target"] == target)
-            ]
-            cells += _pair_cells(mine)
-        rows.append(tuple(cells))
+    for label, fit in material.fits.items():
+        mine = frame[frame["model"] == label]
+        groups = list(dict.fromkeys(mine["group"])) if "group" in mine else [EVERYONE]
+        for group in groups or [EVERYONE]:
+            own = mine[mine["group"] == group] if "group" in mine else mine
+            cells = [_labeled(label, fit) + ("" if group == EVERYONE else f", {group}")]
+            for source, target in pairs:
+                cells += _pair_cells(own[(own["source"] == source) & (own["target"] == target)])
+            rows.append(tuple(cells))
     return Table(
         "effects",
         "Lagged effects, every model",
@@ -194,8 +198,18 @@ def effects(material: Material) -> Table:
         (
             "Raw: score points of the later score per score point of the earlier, one session "
             "apart. SD: within-client standard deviations. Estimates with 95% intervals.",
+            *_other_lags(frame),
         ),
     )
+
+
+def _other_lags(frame: pd.DataFrame) -> list[str]:
+    """Say which models speak about another lag than one session."""
+    if "lag" not in frame:
+        return []
+    other = frame[~frame["lag"].astype(str).str.startswith(USUAL)]
+    said = dict.fromkeys(zip(other["model"].astype(str), other["lag"].astype(str), strict=True))
+    return [f"{model}: {lag} apart." for model, lag in said]
 
 
 def _labeled(label: str, fit: Fit) -> str:
@@ -222,19 +236,43 @@ def _pair_cells(mine: pd.DataFrame) -> list[str]:
 
 
 def indices(material: Material) -> Table:
-    """Show fit indices, and say why where there are none."""
-    rows, notes = [], []
+    """Show fit indices, and say why where there are none; without any, AIC and BIC alone."""
+    rows: list[tuple[str, ...]] = []
+    reasons: list[tuple[str, str]] = []
     for label, fit in material.fits.items():
         found, reason = _indices_of(fit)
         rows.append((label, *_index_cells(found), *_criteria(material, label)))
         if reason:
-            notes.append(f"{label}: {reason}")
-    head = ("Model", "χ² (df)", "p", "CFI", "TLI", "RMSEA [90%]", "SRMR", "AIC", "BIC")
+            reasons.append((label, reason))
+    head: tuple[str, ...] = (
+        "Model",
+        "χ² (df)",
+        "p",
+        "CFI",
+        "TLI",
+        "RMSEA [90%]",
+        "SRMR",
+        "AIC",
+        "BIC",
+    )
+    if all(cell == "–" for row in rows for cell in row[1:-2]):
+        head = (head[0], *head[-2:])
+        rows = [(row[0], *row[-2:]) for row in rows]
+    notes = []
+    for labels, reason in merged(reasons):
+        many = f"{len(labels)} models" if len(labels) > _MOST_NAMED else ", ".join(labels)
+        who = "No fit indices" if len(labels) == len(material.fits) else many
+        notes.append(f"{who}: {reason}")
     if any("–" in row[-2:] for row in rows):
         notes.append(
             "AIC and BIC are given only where the same scores were modeled as in the first model."
         )
-    return Table("indices", "Fit of every model", head, tuple(rows), tuple(_merged(notes)))
+    return Table("indices", "Fit of every model", head, tuple(rows), tuple(notes))
+
+
+def index_row(fit: Fit) -> tuple[str, ...]:
+    """Return chi-square, p, CFI, TLI, RMSEA and SRMR of a fit; a dash for each there is none of."""
+    return _index_cells(_indices_of(fit)[0])
 
 
 def _indices_of(fit: Fit) -> tuple[dict[str, Any], str]:
@@ -257,7 +295,7 @@ def _index_cells(found: dict[str, Any]) -> tuple[str, ...]:
     ends = (_float(found, "rmsea"), _float(found, "rmsea_lower"), _float(found, "rmsea_upper"))
     pvalue = _float(found, f"pvalue{tail}")
     rmsea = interval(*ends, 3) if np.isfinite(ends[0]) else "–"
-    return test, _p(pvalue), value("cfi"), value("tli"), rmsea, value("srmr")
+    return test, probability(pvalue), value("cfi"), value("tli"), rmsea, value("srmr")
 
 
 def _float(found: dict[str, Any], name: str) -> float:
@@ -272,18 +310,6 @@ def _criteria(material: Material, label: str) -> tuple[str, str]:
         return "–", "–"
     row = mine.iloc[0]
     return number(float(row["aic"]), 1), number(float(row["bic"]), 1)
-
-
-def _merged(notes: list[str]) -> list[str]:
-    """Say a reason once for all the models that share it."""
-    by_reason: dict[str, list[str]] = {}
-    for note in notes:
-        label, _, reason = note.partition(": ")
-        by_reason.setdefault(reason or label, []).append(label if reason else "")
-    return [
-        f"{', '.join(labels)}: {reason}" if labels[0] else reason
-        for reason, labels in by_reason.items()
-    ]
 
 
 def bases(material: Material) -> Table | None:
@@ -316,42 +342,29 @@ def _estimate(one: Any) -> str:
     return interval(one.value, one.lower, one.upper)
 
 
-def parameters(material: Material) -> Table:
-    """Show every parameter of the headline model that is not tied to one session."""
-    frame = material.fit.table()
-    general = frame[["@" not in str(name) for name in frame.index]]
-    shown = general if len(general) else frame.head(40)
-    last = "p_value" if "p_value" in shown.columns else "prob_positive"
+# -- groups -------------------------------------------------------------------------------------
+
+
+def groups(material: Material) -> Table | None:
+    """Show both directions in every group."""
+    found = material.groups
+    if found is None:
+        return None
+    names = {"forward": found.fit.process, "backward": found.fit.outcome}
     rows = tuple(
         (
-            str(name),
-            number(float(row["estimate"]), 3),
-            number(float(row["se"]), 3),
-            f"{number(float(row['lower']), 3)}, {number(float(row['upper']), 3)}",
-            _last(str(name), last, float(row[last])),
+            group,
+            f"{_estimate(one.forward)} {one.forward_state}",
+            f"{_estimate(one.backward)} {one.backward_state}",
+            names.get(one.lead, one.lead),
         )
-        for name, row in shown.iterrows()
+        for group, one in found.directions.items()
     )
-    head = ("Parameter", "Estimate", "SE", "95% interval", "p" if last == "p_value" else "P(> 0)")
-    left_out = len(frame) - len(shown)
-    notes = [
-        "Rows of phi are outcomes: phi[outcome,predictor]. A variance has no p: zero is the edge "
-        "of what it can be."
-    ]
-    if left_out:
-        notes.append(f"{left_out} parameters of single sessions are left out; fit.table() has all.")
-    return Table("parameters", f"Parameters, {material.speaker}", head, rows, tuple(notes))
-
-
-def _last(name: str, column: str, value: float) -> str:
-    """Write a p-value or a posterior probability; neither means anything for a variance."""
-    inside = name.partition("[")[2].partition("]")[0].split(",")
-    if "_cov[" in name and len(set(inside)) == 1:
-        return "–"
-    return _p(value) if column == "p_value" else number(value, 3)
-
-
-def _p(value: float) -> str:
-    if not np.isfinite(value):
-        return "–"
-    return "< .001" if value < 0.001 else f"{value:.3f}".replace("0.", ".", 1)
+    head = (
+        "Group",
+        f"{found.fit.process} → {found.fit.outcome}",
+        f"{found.fit.outcome} → {found.fit.process}",
+        "Leads",
+    )
+    note = "Within-client standard deviations of each group, with 95% intervals."
+    return Table("groups", f"{found.label}, by {found.column}", head, rows, (note,))

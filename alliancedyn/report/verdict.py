@@ -80,13 +80,19 @@ class Verdict:
     agree: bool
     agreement: tuple[str, ...]
     standings: tuple[Standing, ...]
+    others: tuple[Standing, ...] = ()
+    chorus: str = ""
 
 
 def conclude(material: Material) -> Verdict:
     """Put the verdict of the headline model first, and beside it those of all others."""
     process, outcome = material.fit.process, material.fit.outcome
     question = f"Which moves first, {process} or {outcome}?"
-    standings = tuple(_standing(material, label) for label in material.directions)
+    ladder, beside = (
+        tuple(_standing(material, label) for label in labels if label in material.directions)
+        for labels in (material.ladder, material.beside)
+    )
+    standings = ladder or beside
     answer = material.directions.get(material.speaker)
     if answer is None:
         return Verdict(
@@ -97,7 +103,7 @@ def conclude(material: Material) -> Verdict:
             "",
             "",
             (),
-            ("None of the models has a verdict on direction; sections 4 and 8 say why.",),
+            ("None of the models has a verdict on direction; sections 4 and 9 say why.",),
             True,
             (),
             standings,
@@ -115,6 +121,8 @@ def conclude(material: Material) -> Verdict:
         agree=not changes,
         agreement=changes or _unanimity(material),
         standings=standings,
+        others=beside if ladder else (),
+        chorus=_chorus(material) if ladder else "",
     )
 
 
@@ -180,11 +188,13 @@ def _stand(one: Estimate, state: str) -> tuple[str, bool]:
 
 
 def _settled(material: Material) -> dict[str, Directions]:
-    return {
+    """Return the verdicts of the ladder that rest on a maximum; of all models without a ladder."""
+    found = {
         label: answer
         for label, answer in material.directions.items()
         if label in material.fits and material.fits[label].converged
     }
+    return {label: answer for label, answer in found.items() if label in material.ladder} or found
 
 
 def _deck(material: Material) -> str:
@@ -196,7 +206,8 @@ def _deck(material: Material) -> str:
     forward = sum(answer.forward_state == "supported" for answer in answers)
     backward = sum(answer.backward_state == "supported" for answer in answers)
     return (
-        f"Supported: {source} → {target} in {forward} of {total} models, "
+        f"Supported: {source} → {target} in {forward} of {total} models"
+        f"{' of the ladder' if material.beside else ''}, "
         f"{target} → {source} in {backward} of {total}."
     )
 
@@ -343,7 +354,22 @@ def _lower(text: str) -> str:
 
 def _unanimity(material: Material) -> tuple[str, ...]:
     count = len(_settled(material))
-    return (f"All {count} models that converged give the same verdict.",) if count > 1 else ()
+    of = " of the ladder" if material.beside else ""
+    return (f"All {count} models{of} that converged give the same verdict.",) if count > 1 else ()
+
+
+def _chorus(material: Material) -> str:
+    """Count the models beside the ladder that call both paths as the headline model does."""
+    mine = material.directions[material.speaker]
+    others = [material.directions[one] for one in material.beside if one in material.directions]
+    if not others:
+        return ""
+    stand = (_stand(mine.forward, mine.forward_state), _stand(mine.backward, mine.backward_state))
+    same = sum(
+        (_stand(one.forward, one.forward_state), _stand(one.backward, one.backward_state)) == stand
+        for one in others
+    )
+    return f"{same} of {len(others)} call both paths as {material.speaker} does"
 
 
 def _changes(material: Material) -> tuple[str, ...]:

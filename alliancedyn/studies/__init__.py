@@ -9,6 +9,7 @@ from __future__ import annotations
 from alliancedyn.studies.analysis import Analysis, Progress, analyze, refusals, well_seen
 from alliancedyn.studies.families import DEFAULT, FAMILIES, Family, choices, chosen
 from alliancedyn.studies.grouped import GroupComparison
+from alliancedyn.studies.steps import Step
 
 __all__ = [
     "DEFAULT",
@@ -17,6 +18,7 @@ __all__ = [
     "Family",
     "GroupComparison",
     "Progress",
+    "Step",
     "analyze",
     "choices",
     "chosen",

@@ -30,6 +30,7 @@ from alliancedyn.results import Fit
 from alliancedyn.studies.families import DEFAULT, FAMILIES, Family, Window, chosen, pair_of
 from alliancedyn.studies.grouped import GroupComparison, compare_groups
 from alliancedyn.studies.headline import choose
+from alliancedyn.studies.steps import Step, steps_between
 
 
 class Progress(Protocol):
@@ -69,6 +70,10 @@ class Analysis:
         How standard errors were computed.
     seed : int or None
         The seed that was given.
+    rungs : tuple of str
+        Labels of the models on the ladder; the others stand beside it.
+    steps : tuple of Step
+        Tests of each rung of the ladder against the one it contains.
     groups : GroupComparison or None
         The headline model by groups, if groups were asked for.
     """
@@ -85,6 +90,8 @@ class Analysis:
     reason: str
     errors: str
     seed: int | None
+    rungs: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
     groups: GroupComparison | None = None
 
     @property
@@ -153,7 +160,7 @@ def analyze(
     """
     ladder = chosen(families)
     asked = _Asked(sessions, tuple(covariates), errors, seed)
-    steps = _Steps(progress, total=2 + len(ladder) + (group is not None))
+    steps = _Steps(progress, total=3 + len(ladder) + (group is not None))
     steps.begin("checking the data")
     quality = check(panel)
     steps.begin("between and within")
@@ -167,8 +174,10 @@ def analyze(
     climbed = _climb(panel, ladder, asked, steps)
     if not climbed.fits:
         raise _nothing_worked(climbed.failures)
+    steps.begin("comparing the models")
     directions, unsaid = _directions(climbed.fits, seed)
-    headline, reason = choose(ladder, climbed.fits, directions, climbed.failures)
+    between = steps_between(climbed.fits)
+    headline, reason = choose(ladder, climbed.fits, directions, climbed.failures, between)
     groups = None
     if group is not None:
         steps.begin(f"comparing {group}")
@@ -189,6 +198,8 @@ def analyze(
         reason=reason,
         errors=errors,
         seed=seed,
+        rungs=_rungs(ladder, families),
+        steps=between,
         groups=groups,
     )
 
@@ -217,6 +228,12 @@ class _Steps:
     def end(self) -> None:
         if self._progress is not None:
             self._progress(self._total, self._total, "")
+
+
+def _rungs(ladder: list[Family], families: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels of the rungs: those of the default ladder, and those asked for by name."""
+    named = {*DEFAULT, *([families] if isinstance(families, str) else families)}
+    return tuple(family.label for family in ladder if family.rung and family.key in named)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from alliancedyn.causal import Directions
-from alliancedyn.results import Fit
+from alliancedyn.causal.nested import probability
+from alliancedyn.results import LEVEL, Fit
 from alliancedyn.studies.families import FAMILIES, Family
+from alliancedyn.studies.steps import Step
 
 LEVELS, TRENDS = FAMILIES["ri-clpm"], FAMILIES["lcm-sr"]
 TELLING = 2.0  # a smaller difference in BIC is hardly evidence
@@ -22,6 +24,7 @@ def choose(
     fits: Mapping[str, Fit],
     directions: Mapping[str, Directions],
     failures: Mapping[str, Exception],
+    steps: Iterable[Step] = (),
 ) -> tuple[str, str]:
     """Choose who speaks first among the models that have a verdict.
 
@@ -31,6 +34,8 @@ def choose(
         Those that were asked for, in the order of tables.
     fits, directions, failures : mapping
         By label.
+    steps : iterable of Step
+        Tests between them; the rule does not use them, the reason says where they disagree.
 
     Returns
     -------
@@ -39,14 +44,15 @@ def choose(
     """
     usual = [one for one in (LEVELS, TRENDS) if one.label in directions]
     if len(usual) == 2:
-        return _by_bic(fits)
+        label, reason = _by_bic(fits)
+        return label, reason + _disagreement(label, steps)
     if usual:
         return usual[0].label, _alone(usual[0], failures, fits)
     fitted = [(place, family) for place, family in enumerate(families) if family.label in fits]
     heard = [(place, family) for place, family in fitted if family.label in directions]
     _, first = max(heard or fitted, key=_standing)
     why = _why_not(LEVELS, failures, fits)
-    return first.label, f"{first.label} speaks first, in place of {LEVELS.label}: {why}."
+    return first.label, f"{first.label} is reported first, in place of {LEVELS.label}: {why}."
 
 
 def _standing(placed: tuple[int, Family]) -> tuple[bool, bool, bool, int]:
@@ -71,8 +77,8 @@ def _by_bic(fits: Mapping[str, Fit]) -> tuple[str, str]:
             else ""
         )
         return TRENDS.label, (
-            f"{TRENDS.label} speaks first: these clients differ in their trends. Its BIC is lower "
-            f"by {difference:.1f} than that of {LEVELS.label}, in which they differ in their "
+            f"{TRENDS.label} is reported first: these clients differ in their trends. Its BIC is "
+            f"lower by {difference:.1f} than that of {LEVELS.label}, in which they differ in their "
             f"levels only.{bound}{close}"
         )
     bound = (
@@ -81,10 +87,23 @@ def _by_bic(fits: Mapping[str, Fit]) -> tuple[str, str]:
         else ""
     )
     return LEVELS.label, (
-        f"{LEVELS.label} speaks first: these data do not ask for trends of the clients' own. Its "
-        f"BIC is lower by {-difference:.1f} than that of {TRENDS.label}, which adds them."
+        f"{LEVELS.label} is reported first: these data do not ask for trends of the clients' own. "
+        f"Its BIC is lower by {-difference:.1f} than that of {TRENDS.label}, which adds them."
         f"{bound}{close}"
     )
+
+
+def _disagreement(label: str, steps: Iterable[Step]) -> str:
+    """Say where the test of the trends points the other way than BIC."""
+    for step in steps:
+        if (step.earlier, step.later) != (LEVELS.label, TRENDS.label) or step.test is None:
+            continue
+        found = step.test.p_value < 1.0 - LEVEL
+        if found is not (label == TRENDS.label):
+            way = "finds trends" if found else "finds no trends"
+            said = probability(step.test.p_value)
+            return f" The test of the step {way} ({said}): read both models."
+    return ""
 
 
 def _no_trends(fit: Fit) -> bool:
@@ -95,8 +114,8 @@ def _alone(family: Family, failures: Mapping[str, Exception], fits: Mapping[str,
     """Say why one of the two speaks without the other."""
     if family is TRENDS:
         why = _why_not(LEVELS, failures, fits)
-        return f"{family.label} speaks first, in place of {LEVELS.label}: {why}."
-    said = f"{family.label} speaks first: it sets stable differences between clients apart."
+        return f"{family.label} is reported first, in place of {LEVELS.label}: {why}."
+    said = f"{family.label} is reported first: it sets stable differences between clients apart."
     if TRENDS.label not in failures and TRENDS.label not in fits:
         return f"{said} Whether clients also differ in their trends was not asked."
     why = _why_not(TRENDS, failures, fits)
