@@ -333,6 +333,19 @@ def test_loglik_is_that_of_dense_normals(options: dict[str, Any], seed: int) -> 
     assert likelihood.value_and_score(theta)[0] == pytest.approx(dense, rel=LOGLIK)
 
 
+@pytest.mark.parametrize("initial", ["free", "stationary"])
+def test_clients_who_start_late_start_at_their_first_row(initial: str) -> None:
+    """Also where all share one schedule, of which some miss the first sessions."""
+    days = np.broadcast_to([0.0, 7.0, 21.0, 28.0, 56.0], (30, 5))
+    frame = with_holes(process(51, days), 52)
+    assert (frame.groupby("client")["session"].min() > 1).any()
+    panel = as_panel(frame)
+    spec = ContinuousTime(initial=initial, trend="linear", initial_mean="free")
+    _, params = some_point(spec.objective(panel), 53)
+    dense = dense_loglik(frame, params, 7.0, initial == "stationary")
+    assert spec.loglik(panel, params) == pytest.approx(dense, rel=LOGLIK)
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_score_is_the_derivative(options: dict[str, Any]) -> None:
     likelihood = ContinuousTime(**options).objective(rich_panel(rich_frame(3)))
