@@ -143,13 +143,16 @@ class Bootstrap:
         standardized: Literal["within"] | None = None,
         *,
         session: int | None = None,
+        lag: int = 1,
+        group: str | None = None,
         level: float | None = None,
         interval: Kind = "percentile",
     ) -> Estimate:
         """Return the lagged effect of source on target, as `Fit.effect`, resample by resample."""
         effects.chosen("standardized", standardized, (None, "within"))
-        basis = self.fit.sd_within_basis() if standardized else None
-        function = effects.lagged_effect(self.fit.lagged, source, target, session, basis)
+        form = self.fit.lagged.of_group(group)
+        basis = self.fit.sd_within_basis(group=group) if standardized else None
+        function = effects.lagged_effect(form, source, target, session, basis, lag)
         return self.derive(lambda p: float(function(p)[0]), level, interval)
 
     def __repr__(self) -> str:
