@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from alliancedyn import ALT, CLPM, GCLM, LCMSR, RICLPM, STARTS, LatentChange, SessionPanel
-from alliancedyn.engine import names
+from alliancedyn.engine import names, starting
 from alliancedyn.models import Specification
 from alliancedyn.results import Observed
 
@@ -186,6 +186,36 @@ def test_what_was_put_in_comes_out(spec: Specification) -> None:
     cov = fit.cov.loc[list(params), list(params)].to_numpy()
     joint = float(away @ np.linalg.solve(cov, away))
     assert 1e-4 < stats.chi2.sf(joint, len(params)) < 1.0 - 1e-4
+
+
+def test_lags_of_steep_courses_are_not_taken_for_persistence() -> None:
+    """Starting values from a large panel, whatever the units."""
+    spec = LCMSR()
+    data = without_scores(spec, 4000, 1)
+    params = {name: true_value(name) for name in spec.layout(spec.design(data)).names}
+    (group,) = spec.groups_of(params, data, ROLES)
+    Y = draw(group.system, 4000, np.random.default_rng(2)) * [1.0, 1000.0]
+    likelihood = spec.likelihood(replace(data, Y=Y))
+    start = likelihood.layout.matrices(likelihood.start)
+    phi = start["phi"][0] / np.array([[1.0, 1e-3], [1e3, 1.0]])
+    assert np.abs(phi - lags(params)).max() < 0.3
+    usual = starting.moments(Y, traits=True).phi / np.array([[1.0, 1e-3], [1e3, 1.0]])
+    assert np.abs(usual - lags(params)).max() > 0.3
+
+
+def test_courses_without_deviations_are_found_exactly() -> None:
+    """Scores that are nothing but courses: all but the share left to deviations is theirs."""
+    rng = np.random.default_rng(0)
+    f = rng.standard_normal((50, 4)) @ (np.eye(4) + 0.1) * [1.0, 0.3, 500.0, 90.0]
+    loads = np.zeros((6, 2, 4))
+    loads[:, 0, 0] = loads[:, 1, 2] = 1.0
+    loads[:, 0, 1] = loads[:, 1, 3] = np.log1p(np.arange(6))
+    Y = np.einsum("tim,nm->nti", loads, f)
+    rough = starting.moments(Y, traits=True)
+    B, deviations = starting.courses(rough, loads, np.array([1.0, 0.5, 500.0, 200.0]))
+    np.testing.assert_allclose(B, 0.8 * np.cov(f.T, bias=True), rtol=1e-8)
+    share = np.diag(deviations.within) / (rough.sd**2)
+    np.testing.assert_allclose(share, 0.2, rtol=1e-8)
 
 
 # ---------------------------------------------------------------- families that coincide
