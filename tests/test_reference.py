@@ -197,6 +197,38 @@ def test_openmx_stationary(
         assert ours[key] == pytest.approx(peer[key], rel=INDEX), key
 
 
+def test_scaled_indices_of_groups_are_those_of_the_groups_alone() -> None:
+    """With nothing equal across arms the traces of two separate fits add up."""
+    data = panel(COMPLETE, "panel")
+    both = RICLPM(group="arm").fit(data, errors="robust").fit_indices()
+    alone = []
+    for arm in (0, 1):
+        frame = panel_frame(COMPLETE)
+        part = SessionPanel.from_frame(
+            frame[frame["arm"] == arm],
+            client="client",
+            session="session",
+            variables={"alliance": "alliance", "symptoms": "symptoms"},
+        )
+        alone.append(RICLPM().fit(part, errors="robust").fit_indices())
+    for key in ("chisq", "df", "baseline_chisq", "baseline_df"):
+        assert both[key] == pytest.approx(sum(one[key] for one in alone), rel=1e-7), key
+    for factor, df in [("scaling_factor", "df"), ("baseline_scaling_factor", "baseline_df")]:
+        traces = sum(one[factor] * one[df] for one in alone)
+        assert both[factor] * both[df] == pytest.approx(traces, rel=1e-6), factor
+
+
+def test_scaled_indices_with_covariates() -> None:
+    """Normal scores in independent clients: the factor is near 1, as without covariates."""
+    data = panel(COMPLETE, "panel")
+    for errors in ("robust", "cluster:therapist"):
+        fit = RICLPM(covariates=("severity",)).fit(data, errors=errors)
+        found = fit.fit_indices()
+        assert not {"reason", "reason_scaled"} & set(found)
+        assert found["scaling_factor"] == pytest.approx(1.0, abs=0.1), errors
+        assert found["chisq_scaled"] == found["chisq"] / found["scaling_factor"]
+
+
 def test_bounded_growth_on_a_panel_without_trends() -> None:
     """lavaan's slopes have a negative variance there; the admissible maximum lies 2.2 below."""
     peer = simulated(COMPLETE, "bounded_panel_lcmsr_equal_innov")
