@@ -20,6 +20,7 @@ import pytest
 from alliancedyn import __version__
 from alliancedyn.cli import commands, files
 from alliancedyn.panel import datasets
+from alliancedyn.studies import FAMILIES
 
 HELP_SECONDS = 1.5  # the whole process; measured around 0.2
 FILES = {"report.html", "fits.json", "effects.csv", "figures"}
@@ -155,8 +156,10 @@ def test_demo_says_the_verdict_and_where_the_report_is(demo: tuple[Path, str]) -
         "CLPM (equal means)",
         "CLPM (session means)",
         "RI-CLPM (session means)",
+        "LCM-SR (session means)",
         "RI-CLPM (detrended)",
     ]
+    assert "is reported first: these data do not ask for trends" in " ".join(text.split())
     assert f"Report: {Path('first report') / 'report.html'}" in lines
     assert "synthetic" in lines[-1]
     assert "\x1b" not in text
@@ -179,6 +182,16 @@ def test_fits_json_holds_the_numbers_and_no_person(demo: tuple[Path, str]) -> No
     assert {"chisq", "cfi", "rmsea", "srmr"} <= set(fit["fit_indices"])
     assert {"gradient", "condition", "boundary", "seconds"} <= set(fit["diagnostics"])
     assert fit["direction"]["forward"]["lower"] < fit["direction"]["forward"]["upper"]
+    assert stored["reason"].startswith(f"{stored['headline']} is reported first")
+    assert [step["later"] for step in stored["steps"]] == [
+        "CLPM (session means)",
+        "RI-CLPM (session means)",
+        "LCM-SR (session means)",
+    ]
+    for step in stored["steps"]:
+        earlier, later = (stored["fits"][step[end]] for end in ("earlier", "later"))
+        assert step["statistic"] == pytest.approx(2 * (later["loglik"] - earlier["loglik"]))
+        assert step["bic_change"] == pytest.approx(later["bic"] - earlier["bic"])
     assert [label for label, one in stored["fits"].items() if one["detrended"]] == [
         "RI-CLPM (detrended)"
     ]
@@ -192,7 +205,7 @@ def test_effects_csv_agrees_with_fits_json(demo: tuple[Path, str]) -> None:
     fits = strict_json(out / "fits.json")["fits"]
     with (out / "effects.csv").open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    assert len(rows) == 8
+    assert len(rows) == 10
     for row in rows:
         name = f"phi[{row['target']},{row['source']}]"
         assert float(row["estimate"]) == pytest.approx(fits[row["model"]]["params"][name])
@@ -231,6 +244,115 @@ def test_map_check_analyze_on_a_messy_export(tmp_path: Path) -> None:
     assert list(stored["fits"]) == ["CLPM (session means)", "RI-CLPM (session means)"]
     assert stored["fits"]["CLPM (session means)"]["diagnostics"]["errors"] == "cluster:therapist"
     assert "clustered over 7 clusters" in " ".join(done.stdout.split())
+
+
+def test_families_groups_and_covariates_by_name(tmp_path: Path) -> None:
+    trial, mapped = str(datasets.path("trial")), str(datasets.mapping_path("trial"))
+    done = alliancedyn(
+        *("analyze", trial, "--map", mapped, "--out", "r", "--sessions", "1-5"),
+        *("--families", "ri-clpm,gclm,ri-clpm-step@3", "--families", "ct-days,latent-change"),
+        *("--group", "arm", "--covariates", "severity"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    stored = strict_json(tmp_path / "r" / "fits.json")
+    labels = {"RI-CLPM (session means)", "GCLM", "RI-CLPM (change at session 3)"}
+    labels |= {"Continuous time (days)", "Latent change"}
+    assert {*stored["fits"], *stored["failures"]} == labels
+    for label, reason in stored["failures"].items():
+        assert f"{label} gave no result. {reason}" in " ".join(done.stdout.split())
+    for fit in stored["fits"].values():
+        assert any(name.startswith("between[") for name in fit["params"])
+    assert set(stored["groups"]["directions"]) == {"arm=feedback", "arm=usual"}
+    assert 0.0 <= stored["groups"]["test"]["p_value"] <= 1.0
+    assert "RI-CLPM (session means), by arm" in done.stdout
+    assert "arm=usual, alliance -> symptoms: " in done.stdout
+
+
+def test_a_family_that_fails_is_named_and_the_others_are_written(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text(
+        "\n".join(
+            GOOD.splitlines()[:1]
+            + [line for line in GOOD.splitlines()[1:] if line.split(",")[1] in "123"]
+        ),
+        encoding="utf-8",
+    )
+    (tmp_path / "m.toml").write_text(ROLES + MAP, encoding="utf-8")
+    done = alliancedyn(
+        *("analyze", "e.csv", "--map", "m.toml", "--out", "r", "--families", "all"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    said = " ".join(done.stdout.split())
+    assert "STARTS gave no result. The STARTS needs 4 or more sessions" in said
+    assert "Continuous time (days) gave no result." in said
+    stored = strict_json(tmp_path / "r" / "fits.json")
+    assert len(stored["fits"]) + len(stored["failures"]) == len(FAMILIES)
+
+
+# -- for other programs -------------------------------------------------------------------------
+
+
+def test_a_text_is_shown_or_written_with_its_data(tmp_path: Path) -> None:
+    from alliancedyn.models import RICLPM
+    from alliancedyn.syntax import export_syntax, wide_data
+
+    panel = datasets.load("example")
+    spec = RICLPM(variables=("alliance", "symptoms"), sessions=(1, 6))
+    arguments = ("export-syntax", EXAMPLE, "--map", EXAMPLE_MAP, "--model", "ri-clpm")
+    done = alliancedyn(*arguments, "--to", "lavaan", "--sessions", "1-6", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == export_syntax(spec, panel, "lavaan")
+    assert not list(tmp_path.iterdir())
+    done = alliancedyn(
+        *(*arguments, "--to", "Mplus", "--sessions", "1-6", "--out", "for Mplus"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "model.inp" in done.stdout
+    out = tmp_path / "for Mplus"
+    assert {path.name for path in out.iterdir()} == {"model.inp", "wide.dat"}
+    assert (out / "model.inp").read_text("utf-8") == export_syntax(spec, panel, "mplus")
+    rows = (out / "wide.dat").read_text("utf-8").splitlines()
+    assert len(rows) == len(wide_data(spec, panel, "mplus"))
+    done = alliancedyn(*arguments, "--to", "mplus", "--out", "for Mplus", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is there already" in sentence(done)
+
+
+EXPORT = {
+    "another program": (["--model", "clpm", "--to", "r"], 2, "--to: there is no 'r'"),
+    "no such model": (["--model", "lcm", "--to", "mplus"], 2, "--model: .*'lcm'.*lcm-sr"),
+    "two models": (["--model", "clpm,ri-clpm", "--to", "mplus"], 2, "--model: name one model"),
+    "all models": (["--model", "all", "--to", "mplus"], 2, "--model: name one model"),
+    "no program": (["--model", "clpm"], 2, "--to"),
+    "not in sessions": (["--model", "ct-days", "--to", "lavaan"], 4, "differ from client"),
+    "no such covariate": (
+        ["--model", "clpm", "--to", "lavaan", "--covariates", "age"],
+        3,
+        "no column 'age'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EXPORT, ids=str)
+def test_what_cannot_be_exported_is_one_line(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, code, said = EXPORT[case]
+    monkeypatch.chdir(tmp_path)
+    assert commands.run(["export-syntax", EXAMPLE, "--map", EXAMPLE_MAP, *options]) == code
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert len(error.splitlines()) == 1
+    assert re.search(said, error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_help_names_every_family() -> None:
+    from alliancedyn.studies import choices
+
+    words = " ".join([commands.LADDER, *commands.BESIDE]).replace(", or all", ", all")
+    assert set(re.split(r"[,;\s]+", words)) - {"or", ""} == set(choices())
 
 
 def test_simulated_panels_are_the_same_from_the_same_seed(tmp_path: Path) -> None:
@@ -296,6 +418,10 @@ USAGE = {
     "sessions reversed": (
         ["analyze", EXAMPLE, "--map", EXAMPLE_MAP, "--out", "x", "--sessions", "9-3"],
         "'9-3'",
+    ),
+    "a step without a session": (
+        ["analyze", EXAMPLE, "--map", EXAMPLE_MAP, "--out", "x", "--families", "ri-clpm-step"],
+        "'ri-clpm-step'.*ri-clpm-step@SESSION",
     ),
     "negative seed": (["demo", "--seed", "-1"], "--seed"),
 }

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -217,6 +218,40 @@ def test_forest_draws_directions_too(fit):
     assert number(answer.forward.value) in words
     with pytest.raises(SpecificationError, match="compare_models"):
         plot.direction_forest({"RI-CLPM": answer}, standardized=False)
+
+
+def test_many_models_have_a_line_each_and_one_scale(comparison):
+    axes = plot.model_forest(comparison, apart=["CLPM"])
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["RI-CLPM", "CLPM"]
+    assert axes[0].get_xlim() == axes[1].get_xlim()
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        "alliance → symptoms",
+        "symptoms → alliance",
+    ]
+    words = plot.alt_text(axes)
+    for row in comparison.to_dict("records"):
+        ends = (row["standardized"], row["standardized_lower"], row["standardized_upper"])
+        assert f"{row['model']}, {row['source']} → {row['target']}: {interval(*ends)}" in words
+    for ax, (source, target) in zip(
+        axes, (("alliance", "symptoms"), ("symptoms", "alliance")), strict=True
+    ):
+        mine = comparison[(comparison["source"] == source) & (comparison["target"] == target)]
+        points = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in ("o", "s")]
+        assert sorted(points) == pytest.approx(sorted(mine["standardized"]))
+    assert plot.model_forest(comparison)[0].get_ylim()[0] < axes[0].get_ylim()[0]
+    with pytest.raises(SpecificationError, match="no effect to draw"):
+        plot.model_forest(comparison.assign(standardized=np.nan))
+
+
+def test_groups_and_other_lags_are_named_in_a_forest(comparison):
+    groups = comparison.assign(group="arm=0", lag="7 days")
+    both = pd.concat([comparison, groups], ignore_index=True)
+    for axes in (plot.direction_forest(both), plot.model_forest(both)):
+        words = plot.alt_text(axes)
+        assert "RI-CLPM, arm=0, over 7 days, alliance → symptoms" in words
+        assert words.count("; ") == 7
+    lines = plot.model_forest(both, apart=["RI-CLPM"])[0].get_yticklabels()
+    assert [label.get_text() for label in lines][2:] == ["RI-CLPM", "RI-CLPM, arm=0, over 7 days"]
 
 
 def test_forest_of_nothing_is_refused(comparison):
