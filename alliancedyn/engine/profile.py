@@ -42,6 +42,7 @@ Function = Callable[[Params], float]
 
 ENOUGH = 1e-4  # |r - reach| from which one more Newton step is exact
 ROUNDS = 60
+NEWTON = 20  # rounds after which a bracket is only halved
 FARTHEST = 1e3  # multiples of the normal interval beyond which there is no limit
 NARROW = 1e-3  # standard errors to which the edge of what is possible is found
 HIGHER = 1e-5  # log-likelihood by which a constrained maximum may exceed the maximum by rounding
@@ -161,7 +162,9 @@ def limit(profile: Profile, side: int, reach: float) -> tuple[Limit, Point]:
     search = _Search(inner=top, outer=None if floor is None else floor.value, impossible=False)
     aim = search.inside(top.value + side * reach * sd)
     last = top
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
+        if turn >= NEWTON and search.outer is not None:
+            aim = search.middle
         found = profile.hold(aim, last)
         if found is None:
             search = replace(search, outer=aim, impossible=True)

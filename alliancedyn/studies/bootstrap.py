@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -226,17 +226,9 @@ def bootstrap(
     units, codes = _units(fit, data, cluster, panel)
     task = _Resample(fit, data, tuple(_strata(codes, data.group)))
     outcomes = replicate(task, resamples, seed, jobs, progress, f"resamples of {units}s")
-    found = {r: one for r, one in enumerate(outcomes) if isinstance(one, _Found)}
     failures = _counted(one.reason for one in outcomes if isinstance(one, Failure))
-    if len(found) < FEWEST:
-        raise ConvergenceError(
-            f"{len(found)} of {resamples} resamples have estimates ({failures}). Use more "
-            "resamples, or a model with fewer parameters.",
-            fit,
-        )
-    index = pd.Index(list(found), name="resample", dtype=int)
-    values = np.array([one.values for one in found.values()])
-    draws = pd.DataFrame(values, index, fit.params.index)
+    draws = _draws(fit, outcomes, failures)
+    bounds = (one.at_bound for one in outcomes if isinstance(one, _Found))
     return Bootstrap(
         fit=_with_spread(fit, draws, resamples, units, sum(failures.values())),
         draws=draws,
@@ -244,7 +236,7 @@ def bootstrap(
         units=units,
         seed=seed,
         failures=failures,
-        boundaries=_counted(name for one in found.values() for name in set(one.at_bound)),
+        boundaries=_counted(name for names in bounds for name in set(names)),
         level=level,
         seconds=time.perf_counter() - began,
     )
@@ -303,6 +295,21 @@ class _Resample:
         bounds = boundary_sentences(likelihood.layout.bounds(found.theta))
         names = [name for one in bounds for name in one.partition(": ")[0].split(", ")]
         return _Found(tuple(likelihood.to_params(found.theta).values()), tuple(names))
+
+
+def _draws(
+    fit: Fit, outcomes: Sequence[_Found | Failure], failures: dict[str, int]
+) -> pd.DataFrame:
+    """Collect the estimates, one row per resample that has any."""
+    found = {r: one for r, one in enumerate(outcomes) if isinstance(one, _Found)}
+    if len(found) < FEWEST:
+        raise ConvergenceError(
+            f"{len(found)} of {len(outcomes)} resamples have estimates ({failures}). Use more "
+            "resamples, or a model with fewer parameters.",
+            fit,
+        )
+    index = pd.Index(list(found), name="resample", dtype=int)
+    return pd.DataFrame([one.values for one in found.values()], index, fit.params.index)
 
 
 def _units(
