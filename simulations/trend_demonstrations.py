@@ -93,12 +93,11 @@ def world(config: dict[str, Any], name: str) -> Dynamics:
 
 def cells(config: dict[str, Any], study: str) -> Iterator[tuple[str, int, int]]:
     """Yield world, sessions and seed of each cell of a study."""
-    seed = config[study]["seed"]
-    for name in config["worlds"]:
-        for sessions in config[study]["sessions"]:
+    first, per_world = config[study]["seed"], config[study]["seeds_per_world"]
+    for i, name in enumerate(config["worlds"]):
+        for j, sessions in enumerate(config[study]["sessions"]):
             print(f"\r{study}: {name}, {sessions} sessions  ", end="", file=sys.stderr, flush=True)
-            yield name, sessions, seed
-            seed += 1
+            yield name, sessions, first + per_world * i + j
 
 
 # Regressions within clients ------------------------------------------------------------------
