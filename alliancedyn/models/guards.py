@@ -9,18 +9,18 @@ what leaves no trace at the next session, and if nothing does, it has no meaning
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.special import chdtrc
 
 from alliancedyn.engine import names
 from alliancedyn.engine.assembly import derivatives, join
 from alliancedyn.engine.kalman import StateSpace
 from alliancedyn.engine.likelihood import Likelihood, of_group
-from alliancedyn.engine.maximise import Maximum, maximise
+from alliancedyn.engine.maximise import REFUSED, Maximum
 from alliancedyn.engine.system import Layout, Matrices
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.design import Design
@@ -262,42 +262,6 @@ def _null(J: Array, layout: Layout) -> tuple[str, ...]:
 # -- after the fit -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Held:
-    """A likelihood some of whose parameters are held, as an objective of the others."""
-
-    whole: Likelihood
-    at: Array
-    free: NDArray[np.int64]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.whole.names[i] for i in self.free)
-
-    @property
-    def start(self) -> Array:
-        return self.at[self.free]
-
-    @property
-    def linear(self) -> NDArray[np.bool_]:
-        return self.whole.linear[self.free]
-
-    def value_and_score(self, theta: Array) -> tuple[float, Array]:
-        value, score = self.whole.value_and_score(self._full(theta))
-        return value, score[self.free]
-
-    def scores(self, theta: Array) -> Array:
-        return self.whole.scores(self._full(theta))[:, self.free]
-
-    def to_params(self, theta: Array) -> dict[str, float]:
-        return self.whole.to_params(self._full(theta))
-
-    def _full(self, theta: Array) -> Array:
-        full = self.at.copy()
-        full[self.free] = theta
-        return full
-
-
 def traceless_error(likelihood: Likelihood, found: Maximum) -> str | None:
     """Say which measurement error the data cannot tell from innovations; None if they can.
 
@@ -372,11 +336,20 @@ def _traces(layout: Layout, theta: Array, series: str, group: str | None) -> dic
 
 def _best_without(likelihood: Likelihood, theta: Array, held: dict[int, float]) -> float:
     """Return the highest log-likelihood with some elements of theta held."""
+    clients = likelihood.n_clients
     free = np.array([i for i in range(len(theta)) if i not in held], np.int64)
-    starts = []
-    for start in (likelihood.start, theta):
-        start = start.copy()
-        start[list(held)] = list(held.values())
-        starts.append(start)
-    objective = _Held(likelihood, starts[0], free)
-    return maximise(objective, [start[free] for start in starts]).loglik
+    full = np.empty_like(theta)
+    full[list(held)] = list(held.values())
+
+    def negative(part: Array) -> tuple[float, Array]:
+        full[free] = part
+        value, score = likelihood.value_and_score(full)
+        if not np.isfinite(value) or not np.isfinite(score).all():
+            return REFUSED, np.zeros_like(part)
+        return -value / clients, -score[free] / clients
+
+    ends = [
+        minimize(negative, start[free], jac=True, method="BFGS", options={"gtol": 1e-6}).fun
+        for start in (likelihood.start, theta)
+    ]
+    return float(-min(ends) * clients)
