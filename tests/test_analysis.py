@@ -213,6 +213,29 @@ def test_trends_speak_where_clients_have_them_and_levels_where_not(analysis: Ana
         assert levels.fingerprint() == trends.fingerprint()
 
 
+@pytest.mark.slow
+def test_a_bound_is_no_reason_to_pass_over_the_trends() -> None:
+    """The figures that the page on the command line gives for letting BIC decide."""
+    truth = Dynamics.time_ordered(
+        phi_alliance=0.35,
+        phi_symptoms=0.45,
+        forward=-0.12,
+        backward=-0.10,
+        between_cov=[[1, -0.3], [-0.3, 1]],
+        trend=GrowthCurve(slope=[0.1, -0.2], slope_cov=[[0.0225, -0.01125], [-0.01125, 0.0225]]),
+    )
+    name, found = "phi[symptoms,alliance]", []
+    for seed in range(40):
+        panel = simulate(truth, 60, 12, seed=seed)
+        levels, trends = (spec.fit(panel, strict=False) for spec in (RICLPM(), LCMSR(means="free")))
+        if trends.bic < levels.bic and trends.diagnostics["boundary"]:
+            found.append((levels.params[name], trends.params[name]))
+    overstated, kept = np.mean(found, axis=0)
+    assert len(found) == 7
+    assert overstated == pytest.approx(-0.18, abs=0.005)
+    assert kept == pytest.approx(-0.12, abs=0.01)
+
+
 def test_the_rule_never_looks_at_a_path(analysis: Analysis) -> None:
     """Turning every verdict round changes nothing about who speaks."""
     from dataclasses import replace

@@ -28,6 +28,7 @@ LADDER = [
     "CLPM (equal means)",
     "CLPM (session means)",
     "RI-CLPM (session means)",
+    "LCM-SR (session means)",
     "RI-CLPM (detrended)",
 ]
 PATH = "phi[anxiety,alliance]"
@@ -87,7 +88,7 @@ def test_the_panel_is_that_of_the_article(panel: SessionPanel) -> None:
 def test_every_rung_holds(analysis: Analysis) -> None:
     assert list(analysis.fits) == LADDER
     assert analysis.failures == {}
-    assert analysis.headline == LADDER[2]
+    assert analysis.headline == LADDER[3]
     assert all(fit.sample.clients == 57 for fit in analysis.fits.values())
 
 
@@ -96,12 +97,23 @@ def test_the_raw_path_goes_from_negative_to_nothing(analysis: Analysis) -> None:
     path = [analysis.fits[label].params[PATH] for label in LADDER]
     assert path[0] < path[1] < 0.0
     assert abs(path[1]) < abs(path[0]) / 2
-    assert path[2] > 0.0
-    assert path[3] > 0.0
+    assert all(one > 0.0 for one in path[2:])
     for label in LADDER:
         effect = analysis.fits[label].effect("alliance", "anxiety")
         assert effect.lower < 0.0 < effect.upper
     assert {answer.lead for answer in analysis.directions.values()} == {"undetermined"}
+
+
+def test_clients_differ_in_their_trends(analysis: Analysis) -> None:
+    """BIC and the test of the step agree, and the larger model stays inside its bounds."""
+    levels, trends = (analysis.fits[label] for label in LADDER[2:4])
+    assert trends.bic < levels.bic
+    (step,) = [one for one in analysis.steps if one.later == LADDER[3]]
+    assert step.test is not None
+    assert step.test.p_value < 0.001
+    assert step.test.statistic == pytest.approx(2.0 * (trends.loglik - levels.loglik), abs=1e-6)
+    assert not trends.diagnostics["boundary"]
+    assert "these clients differ in their trends" in analysis.reason
 
 
 def test_the_trend_is_what_made_the_path_within_clients(panel: SessionPanel) -> None:
@@ -149,7 +161,7 @@ def test_the_report_tells_all_of_it(written: tuple[Path, str]) -> None:
 def test_the_terminal_tells_the_short_of_it(written: tuple[Path, str]) -> None:
     _, printed = written
     lines = printed.splitlines()
-    assert lines[1] == "RI-CLPM (session means): 57 clients, sessions 1-15"
+    assert lines[1] == "LCM-SR (session means): 57 clients, sessions 1-15"
     assert lines[2].startswith("alliance -> anxiety: undetermined, ")
     assert lines[3].startswith("anxiety -> alliance: undetermined, ")
     assert "therapist variance of anxiety is estimated at zero" in " ".join(printed.split())
