@@ -25,6 +25,9 @@ import alliancedyn as ad
 from alliancedyn.causal.boundary import BoundaryTest
 from alliancedyn.causal.nested import LikelihoodRatio
 from alliancedyn.engine import cone, natural
+from alliancedyn.engine.expected import expected_information
+from alliancedyn.engine.kalman import Blocks
+from alliancedyn.engine.moments import implied_moments, input_effects
 from alliancedyn.errors import SpecificationError
 from alliancedyn.results import Fit
 
@@ -187,6 +190,42 @@ def test_the_natural_information_gives_the_standard_errors_of_the_fit() -> None:
     at = np.array([fit.params[name] for name in likelihood.names])
     H = natural.information(likelihood, at)
     np.testing.assert_allclose(np.sqrt(np.diag(np.linalg.inv(H))), fit.se, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"covariates": ("severity",)}])
+def test_the_expected_information_is_the_observed_one_of_scores_that_fit(
+    options: dict[str, Any],
+) -> None:
+    """Clients at m +- sqrt(p) l_j, S = L L', have mean m and covariance S exactly.
+
+    So has every subset of their columns: scores may be missing.
+    """
+    spec = ad.RICLPM(lags="free", **options)
+    first = spec.objective(panel("crosslagged_complete", "panel"))
+    at = first.layout.natural(first.start + 0.05)
+    (system,) = first.systems(first.layout.unflatten(at))
+    mean, cov = implied_moments(system)
+    p, T = len(mean), system.n_sessions
+    away = np.sqrt(p) * np.linalg.cholesky(cov).T
+    plain = mean + np.concatenate([away, -away])
+    holes = plain.copy()
+    holes[:, [3, 4, p - 1]] = np.nan
+    known = np.zeros((4 * p, T, system.drive.shape[1]))
+    Y = np.concatenate([plain, holes])
+    if options:
+        known[: 2 * p, 0], known[2 * p :, 0] = 0.5, -1.0
+        Y = Y + known[:, 0] @ input_effects(system)[:, : known.shape[2]].T
+    shares = tuple(
+        replace(share, blocks=Blocks.pack(Y.reshape(-1, T, 2), known), rows=np.arange(4 * p))
+        for share in first.shares
+    )
+    fitting = replace(first, shares=shares)
+    observed = natural.information(fitting, at)
+    expected = expected_information(fitting, at)
+    unit = natural.units(first.layout)
+    np.testing.assert_allclose(
+        expected * unit * unit[:, None], observed * unit * unit[:, None], atol=1e-4
+    )
 
 
 def test_groups_have_their_own_natural_scores() -> None:

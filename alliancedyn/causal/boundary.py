@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from alliancedyn.causal.nested import checked_gain, describe, probability
 from alliancedyn.engine import names, natural
 from alliancedyn.engine.cone import DRAWS, TailBySimulation, likelihood_ratio_tail
+from alliancedyn.engine.expected import expected_information
 from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.engine.maximise import outer_products
 from alliancedyn.engine.system import Block, Layout
@@ -91,7 +92,7 @@ def boundary_test(
 
         2 (l_1 - l_0)  ->  z' M z - min over b in K of (z - b)' M (z - b)
 
-    M is the observed information about ``between_cov`` at the CLPM's estimates, all other
+    M is the expected information about ``between_cov`` at the CLPM's estimates, all other
     parameters profiled out (a Schur complement). The cone has a curved surface, so the null
     distribution is found by projecting draws onto it. For two series it is a mixture of
     chi-squares with 0 to 3 degrees of freedom.
@@ -248,27 +249,32 @@ def _new_matrices(
 def _efficient(likelihood: Likelihood, null: _Null, restricted: Fit) -> tuple[Array, Array]:
     """Return the information about the tested parameters and the covariance of their score.
 
-    All others are profiled out. Where the observed information has no definite sign, far from the
-    null hypothesis, the outer products of the clients' scores stand in for it.
+    All others are profiled out. The information is the expected one, given which scores were
+    observed: the observed one is noisy in a direction that holds little, and sometimes indefinite,
+    so that tests with it are too cautious in small samples.
     """
     tested = np.concatenate([null.free, null.bounded])
     errors = str(restricted.diagnostics.get("errors", "observed"))
-    H = natural.information(likelihood, null.at)
-    metric = _profiled(H, H, tested, null.kept)
-    if errors == "observed" and _definite(metric, H, tested):
-        return metric, metric
-    J = outer_products(natural.scores(likelihood, null.at), _codes(restricted, errors))
-    spread = _profiled(J, H, tested, null.kept)
-    if not _definite(metric, H, tested):
-        metric = _profiled(J, J, tested, null.kept)
-        spread = metric if errors == "observed" else spread
-    if not _definite(metric, J, tested) or not _definite(spread, J, tested):
+    H = _information(likelihood, null)
+    metric = spread = _profiled(H, H, tested, null.kept)
+    if errors != "observed":
+        J = outer_products(natural.scores(likelihood, null.at), _codes(restricted, errors))
+        spread = _profiled(J, H, tested, null.kept)
+    if not _definite(metric, H, tested) or not _definite(spread, spread, np.arange(len(tested))):
         raise SpecificationError(
             "These data carry no information about the variances in question apart from the "
             "other parameters, as happens with few sessions or when lagged effects near 1 can "
             "stand for stable differences. Compare BIC."
         )
     return metric, spread
+
+
+def _information(likelihood: Likelihood, null: _Null) -> Array:
+    """Return the expected information, or the observed one where clients differ in matrices."""
+    systems = likelihood.systems(likelihood.layout.unflatten(null.at))
+    if all(system.phi.ndim == 3 and system.psi.ndim == 3 for system in systems):
+        return expected_information(likelihood, null.at)
+    return natural.information(likelihood, null.at)
 
 
 def _codes(fit: Fit, errors: str) -> Index | None:

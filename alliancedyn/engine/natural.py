@@ -74,10 +74,10 @@ def _collect(likelihood: Likelihood, natural: Array, by_client: bool) -> Array:
                 at[share.rows] += by
             else:
                 at += by
-    return np.concatenate([_flat(block, total[block.key]) for block in layout.blocks], axis=-1)
+    return np.concatenate([flat(block, total[block.key]) for block in layout.blocks], axis=-1)
 
 
-def _flat(block: Block, by: Array) -> Array:
+def flat(block: Block, by: Array) -> Array:
     """Turn derivatives by the entries of a family's array into those by its parameters."""
     lead = by.shape[: by.ndim - len(block.shape)]
     if block.kind != "covariance":

@@ -17,11 +17,10 @@ from scipy.optimize import minimize
 from scipy.special import chdtrc
 
 from alliancedyn.engine import names
-from alliancedyn.engine.assembly import derivatives, join
-from alliancedyn.engine.kalman import StateSpace
-from alliancedyn.engine.likelihood import Likelihood, of_group
+from alliancedyn.engine.expected import moment_slopes
+from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.engine.maximise import REFUSED, Maximum
-from alliancedyn.engine.system import Layout, Matrices
+from alliancedyn.engine.system import Layout
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.design import Design
 from alliancedyn.results import Observed
@@ -35,6 +34,7 @@ Seen = NDArray[np.bool_]  # which scores at which sessions some client has, (p,)
 SESSIONS = 10  # beyond them every model here that can be identified is
 POINTS = 3  # random parameters at which identification is tried
 DEPENDENT = 1e-9  # singular value, relative to the largest, of parameters that move nothing
+TURNS = 100  # of a search: what is left in a flat valley then does not matter to a test
 LEVEL = 0.05  # of the test that a series leaves a trace at all
 KEPT = 256  # answers remembered: a study asks the same question thousands of times
 
@@ -151,7 +151,7 @@ def _dependent(likelihood: Likelihood, shape: list[Seen], n_covariates: int) -> 
     for _ in range(POINTS):
         theta = likelihood.start + 0.1 * rng.standard_normal(layout.n_free)
         try:
-            J = _derivatives(likelihood, theta, shape, n_covariates)
+            J = _derivatives(likelihood, layout.natural(theta), shape, n_covariates)
         except SpecificationError:  # not stationary there
             continue
         found = _null(J, layout)
@@ -161,84 +161,16 @@ def _dependent(likelihood: Likelihood, shape: list[Seen], n_covariates: int) -> 
 
 
 def _derivatives(
-    likelihood: Likelihood, theta: Array, shape: list[Seen], n_covariates: int
+    likelihood: Likelihood, natural: Array, shape: list[Seen], n_covariates: int
 ) -> Array:
-    """Differentiate all moments of the scores by theta, (moments, n)."""
-    layout = likelihood.layout
-
-    def moments(matrices: Matrices) -> Array:
-        parts = []
-        for share, columns in zip(likelihood.shares, shape, strict=True):
-            system = share.family.system(of_group(matrices, share.group))
-            mean, cov, effects = _batched_moments(system)
-            parts += [mean[..., columns], cov[..., np.triu(np.outer(columns, columns))]]
-            first, later = effects[..., 0, :n_covariates], effects[..., n_covariates:]
-            parts += [by[..., columns, :] for by in (first, later.reshape(*later.shape[:-2], -1))]
-        lead = np.broadcast_shapes(*(part.shape[:1] for part in parts))
-        flat = [np.broadcast_to(part, (*lead, *part.shape[1:])) for part in parts]
-        return np.concatenate([part.reshape(*lead, -1) for part in flat], axis=-1)
-
-    matrices = layout.matrices(theta)
-    slopes = derivatives(moments, matrices, list(matrices))
-    by = {key: slope.T.reshape(-1, *matrices[key].shape) for key, slope in slopes.items()}
-    for block in layout.blocks:
-        if block.kind == "covariance":  # entries were moved one by one
-            by[block.key] = (by[block.key] + _t(by[block.key])) / 2.0
-    return layout.pull(theta, by)
-
-
-def _batched_moments(system: StateSpace) -> tuple[Array, Array, Array]:
-    """Return means, covariances and effects of inputs with leading axes, complex numbers allowed.
-
-    Shapes (..., T p), (..., T p, T p) with only the upper blocks filled, and (..., T p, T, q).
-    """
-    loads = _dense(system)
-    T, p, d = len(system.mean_at), loads.shape[-2], system.phi.shape[-1]
-    lead = np.broadcast_shapes(
-        *(part.shape[:-n] for part, n in ((system.phi, 3), (system.initial_cov, 2), (loads, 3))),
-        *(part.shape[:-n] for part, n in ((system.psi, 3), (system.noise, 2), (system.drive, 2))),
-    )
-    cov = np.zeros((*lead, T, p, T, p), complex)
-    effects = np.zeros((*lead, T, p, T, system.drive.shape[-1]), complex)
-    P = np.broadcast_to(system.initial_cov, (*lead, *system.initial_cov.shape[-2:])).astype(complex)
-    for s in range(T):
-        across, pushed = P, np.broadcast_to(system.drive, (*lead, *system.drive.shape[-2:]))
-        for t in range(s, T):
-            if t > s:
-                phi = system.phi[..., system.phi_at[t], :, :]
-                across, pushed = _carry(phi, across), _carry(phi, pushed)
-            load = loads[..., t, :, :]
-            cov[..., s, :, t, :] = np.swapaxes(load @ across @ _t(loads[..., s, :, :]), -1, -2)
-            effects[..., t, :, s, :] = load @ pushed
-            if t == s + 1:
-                following = _t(_carry(phi, _t(across)))
-        own = cov[..., s, :, s, :]
-        own += np.eye(p) * system.noise[..., system.noise_at[s], None, :]
-        if s + 1 < T:
-            P = following
-            P[..., :d, :d] += system.psi[..., system.psi_at[s + 1], :, :]
-    mean = system.mean[..., system.mean_at, :]
-    wide = cov.reshape(*lead, T * p, T * p)
-    return mean.reshape(*mean.shape[:-2], -1), wide, effects.reshape(*lead, T * p, T, -1)
-
-
-def _t(matrix: Array) -> Array:
-    return np.swapaxes(matrix, -1, -2)
-
-
-def _carry(phi: Array, states: Array) -> Array:
-    """Move the dynamic rows of states one session on; the others stay."""
-    d = phi.shape[-1]
-    return join([phi @ states[..., :d, :], states[..., d:, :]], -2)
-
-
-def _dense(system: StateSpace) -> Array:
-    """Return the loadings of the scores on all states at every session, (..., T, p, m)."""
-    p, columns = system.load_index.shape
-    out = np.zeros((*system.load.shape[:-1], system.initial_cov.shape[-1]), system.load.dtype)
-    for column in range(columns):
-        out[..., np.arange(p), system.load_index[:, column]] += system.load[..., column]
-    return out[..., system.load_at, :, :]
+    """Differentiate all moments of the scores by the natural parameters, (moments, n)."""
+    parts = []
+    for slopes, columns in zip(moment_slopes(likelihood, natural), shape, strict=True):
+        n = len(slopes.mean)
+        first, later = slopes.effects[..., 0, :n_covariates], slopes.effects[..., n_covariates:]
+        parts += [slopes.mean[:, columns], slopes.cov[:, np.triu(np.outer(columns, columns))]]
+        parts += [by[:, columns].reshape(n, -1) for by in (first, later)]
+    return np.concatenate(parts, axis=1).T
 
 
 def _null(J: Array, layout: Layout) -> tuple[str, ...]:
@@ -348,8 +280,9 @@ def _best_without(likelihood: Likelihood, theta: Array, held: dict[int, float]) 
             return REFUSED, np.zeros_like(part)
         return -value / clients, -score[free] / clients
 
+    options = {"gtol": 1e-6, "maxiter": TURNS}
     ends = [
-        minimize(negative, start[free], jac=True, method="BFGS", options={"gtol": 1e-6}).fun
+        minimize(negative, start[free], jac=True, method="BFGS", options=options).fun
         for start in (likelihood.start, theta)
     ]
     return float(-min(ends) * clients)
