@@ -656,6 +656,15 @@ def test_the_unit_of_time_is_only_a_unit() -> None:
         )
 
 
+def test_the_search_starts_alike_in_any_unit_of_time() -> None:
+    values = []
+    for unit in (7.0, 1.0, 365.0):
+        objective = ContinuousTime(time_unit=unit).objective(reference_panel())
+        values.append(objective.value_and_score(objective.start)[0])
+    np.testing.assert_allclose(values, values[0], rtol=1e-10)
+    assert values[0] > -4733.910896 - 300.0  # not far below the maximum
+
+
 def test_scores_rescaled_rescale_the_drift() -> None:
     frame = pd.read_csv(SIMULATED / "continuous_time" / "sessions.csv")
     fit = ContinuousTime().fit(as_panel(frame.assign(alliance=10.0 * frame["alliance"] + 3.0)))
