@@ -306,6 +306,12 @@ def test_groups_steps_order_and_items_are_tested() -> None:
         (("RI-CLPM", {"lags": "free"}), ("RI-CLPM", {}), "restricted fit first"),
         (("CLPM", {}), ("RI-CLPM", {}), "boundary_test"),
         (("RI-CLPM", {}), ("LCM-SR", {"means": "free"}), "boundary_test"),
+        (("LCM-SR", {"growth": "log"}), ("LCM-SR", {"growth": "piecewise", "knot": 4}), "variance"),
+        (
+            ("RI-CLPM", {"means": "equal", "lags": "free"}),
+            ("RI-CLPM", {"innovations": "free"}),
+            "freer one in 'lags'",
+        ),
         (("RI-CLPM", {"sessions": (1, 5)}), ("RI-CLPM", {}), "same scores"),
         (("RI-CLPM", {}), ("RI-CLPM", {"lags": "free", "errors": "robust"}), "same"),
         (("RI-CLPM", {"means": "equal", "innovations": "free"}), ("CLPM", {}), "not nested"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alliancedyn.causal.nested import checked_gain, describe, probability
+from alliancedyn.causal.nested import checked_gain, describe, errors_of, probability
 from alliancedyn.engine import names, natural
 from alliancedyn.engine.cone import DRAWS, TailBySimulation, likelihood_ratio_tail
 from alliancedyn.engine.expected import expected_information
@@ -137,7 +137,8 @@ def boundary_test(
     _refuse_bounds(clpm_fit)
     likelihood = _likelihood(riclpm_fit)
     null = _embed(clpm_fit, riclpm_fit, likelihood)
-    metric, spread = _efficient(likelihood, null, clpm_fit)
+    errors = errors_of(clpm_fit, riclpm_fit)
+    metric, spread = _efficient(likelihood, null, clpm_fit, errors)
     rng = np.random.default_rng(seed)
     tail = likelihood_ratio_tail(metric, spread, len(null.free), null.sizes, rng, draws)
     df = riclpm_fit.n_params - clpm_fit.n_params
@@ -246,7 +247,9 @@ def _new_matrices(
 # -- the information about what is tested ----------------------------------------------------------
 
 
-def _efficient(likelihood: Likelihood, null: _Null, restricted: Fit) -> tuple[Array, Array]:
+def _efficient(
+    likelihood: Likelihood, null: _Null, restricted: Fit, errors: str
+) -> tuple[Array, Array]:
     """Return the information about the tested parameters and the covariance of their score.
 
     All others are profiled out. The information is the expected one, given which scores were
@@ -254,7 +257,6 @@ def _efficient(likelihood: Likelihood, null: _Null, restricted: Fit) -> tuple[Ar
     so that tests with it are too cautious in small samples.
     """
     tested = np.concatenate([null.free, null.bounded])
-    errors = str(restricted.diagnostics.get("errors", "observed"))
     H = _information(likelihood, null)
     metric = spread = _profiled(H, H, tested, null.kept)
     if errors != "observed":

@@ -19,6 +19,24 @@ from alliancedyn.results import Fit
 
 LOST = 1e-3  # log-likelihood by which a search may stop short without being called wrong
 
+# What an option may be in a restricted model whose general one has another value.
+_LOOSER: dict[str, tuple[object, ...]] = {
+    "lags": ("equal",),
+    "innovations": ("equal",),
+    "means": ("equal", "growth"),
+    "initial": ("stationary",),
+    "order": (1,),
+    "step": (None,),
+    "group": (None,),
+    "growth": ("linear", "log"),
+    "loadings": ("equal",),
+    "item_intercepts": ("equal",),
+    "unit_loadings": ("equal",),
+    "equal_across_groups": (),
+    "covariates": (),
+    "moderators": (),
+    "time_varying": (),
+}
 # Variances that a larger model adds; the first session's only take up what lagged effects gave.
 _BOUNDED = ("between_cov", "innovation_cov", "measurement_var", "diffusion_cov")
 
@@ -82,7 +100,8 @@ def likelihood_ratio(restricted_fit: Fit, general_fit: Fit) -> LikelihoodRatio:
     ------
     SpecificationError
         If the fits saw different scores, the first is not the smaller or fits better, one has not
-        converged, or the second adds a variance, which only :func:`boundary_test` can test.
+        converged, they are of different families or the first is the freer one in some option, or
+        the second adds a variance, which only :func:`boundary_test` can test.
 
     References
     ----------
@@ -92,6 +111,7 @@ def likelihood_ratio(restricted_fit: Fit, general_fit: Fit) -> LikelihoodRatio:
     from scipy.special import chdtrc
 
     gain = checked_gain(restricted_fit, general_fit)
+    _refuse_other_families(restricted_fit, general_fit)
     if added := _added_variances(restricted_fit, general_fit):
         raise SpecificationError(
             f"The {general_fit.model.name} adds a variance ({listed(added)}), which cannot be "
@@ -149,6 +169,36 @@ def _refuse_other_scores(restricted: Fit, general: Fit) -> None:
         )
 
 
+def _refuse_other_families(restricted: Fit, general: Fit) -> None:
+    """Refuse fits of which one is not the other with something left out or held equal."""
+    ours, theirs = restricted.model, general.model
+    if type(ours) is not type(theirs):
+        raise SpecificationError(
+            f"{ours.name} and {theirs.name} are different families. If the second is the first "
+            "with variances added, use boundary_test(restricted, general); else compare BIC."
+        )
+    freer = [option for option in _LOOSER if _is_freer(option, ours, theirs)]
+    if freer:
+        raise SpecificationError(
+            f"The first fit is the freer one in {listed(freer)}, so it is not contained in the "
+            "second. Compare BIC, or test one option at a time."
+        )
+
+
+def _is_freer(option: str, restricted: object, general: object) -> bool:
+    """Say whether the model that should be restricted allows what the other rules out."""
+    ours, theirs = getattr(restricted, option, None), getattr(general, option, None)
+    if ours == theirs or (option == "step" and getattr(general, "lags", "equal") == "free"):
+        return False
+    if option in ("covariates", "moderators", "time_varying"):
+        return not set(ours or ()) <= set(theirs or ())
+    if option == "equal_across_groups":
+        return getattr(restricted, "group", None) is not None and not set(ours or ()) >= set(
+            theirs or ()
+        )
+    return ours not in _LOOSER[option]
+
+
 def _added_variances(restricted: Fit, general: Fit) -> list[str]:
     """Name variances of the general model that the restricted one takes to be zero."""
     held = set(_variances(restricted.params.index))
@@ -165,14 +215,19 @@ def _variances(labels: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
     return [(f, i) for f, i in parsed if f in _BOUNDED and len(set(i)) == 1]
 
 
-def _scaling(restricted: Fit, general: Fit, df: int) -> float:
-    """Return the scaling c of the difference; 1 for errors from the observed information."""
+def errors_of(restricted: Fit, general: Fit) -> str:
+    """Return how the errors of both fits were computed; refuse if in different ways."""
     kinds = [str(fit.diagnostics.get("errors", "observed")) for fit in (restricted, general)]
     if kinds[0] != kinds[1]:
         raise SpecificationError(
             f"The fits have errors={kinds[0]!r} and errors={kinds[1]!r}. Fit both with the same."
         )
-    if kinds[0] == "observed":
+    return kinds[0]
+
+
+def _scaling(restricted: Fit, general: Fit, df: int) -> float:
+    """Return the scaling c of the difference; 1 for errors from the observed information."""
+    if errors_of(restricted, general) == "observed":
         return 1.0
     t0, t1 = (float(fit.diagnostics.get("trace", nan)) for fit in (restricted, general))
     return (t1 - t0) / df
