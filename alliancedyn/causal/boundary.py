@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.causal.nested import checked_gain, describe, errors_of, probability
 from alliancedyn.engine import names, natural
+from alliancedyn.engine.assembly import Assembly
 from alliancedyn.engine.cone import DRAWS, TailBySimulation, likelihood_ratio_tail
 from alliancedyn.engine.expected import expected_information
 from alliancedyn.engine.likelihood import Likelihood
@@ -257,7 +258,16 @@ def _efficient(
     so that tests with it are too cautious in small samples.
     """
     tested = np.concatenate([null.free, null.bounded])
-    H = _information(likelihood, null)
+    shared = all(isinstance(share.family, Assembly) for share in likelihood.shares)
+    if not shared and errors != "observed":
+        raise SpecificationError(
+            f"Where every client has matrices of their own the test needs errors='observed', not "
+            f"{errors!r}. Refit both."
+        )
+    if shared:
+        H = expected_information(likelihood, null.at)
+    else:
+        H = outer_products(natural.scores(likelihood, null.at))
     metric = spread = _profiled(H, H, tested, null.kept)
     if errors != "observed":
         J = outer_products(natural.scores(likelihood, null.at), _codes(restricted, errors))
@@ -269,14 +279,6 @@ def _efficient(
             "stand for stable differences. Compare BIC."
         )
     return metric, spread
-
-
-def _information(likelihood: Likelihood, null: _Null) -> Array:
-    """Return the expected information, or the observed one where clients differ in matrices."""
-    systems = likelihood.systems(likelihood.layout.unflatten(null.at))
-    if all(system.phi.ndim == 3 and system.psi.ndim == 3 for system in systems):
-        return expected_information(likelihood, null.at)
-    return natural.information(likelihood, null.at)
 
 
 def _codes(fit: Fit, errors: str) -> Index | None:

@@ -1,4 +1,4 @@
-"""Score and information of a likelihood in natural parameters, also where a covariance is zero.
+"""Scores of the clients in natural parameters, also where a covariance is zero.
 
 The optimizer's theta holds Cholesky factors, in which the score of a covariance that is zero
 vanishes whatever the data say. Tests of "this covariance is zero" need the derivatives by its
@@ -11,69 +11,36 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from alliancedyn.engine.kalman import score_by_client, value_and_score
+from alliancedyn.engine.kalman import score_by_client
 from alliancedyn.engine.likelihood import THREADS, Likelihood, of_group
-from alliancedyn.engine.system import Block, Layout
+from alliancedyn.engine.system import Block
 
 Array = NDArray[np.float64]
 
-STEP = 1e-4  # of a parameter, in its unit: truncation error about 1e-8 of the information
-
-
-def units(layout: Layout) -> Array:
-    """Return the unit of every natural parameter: score points, squared score points, ...; (n,)."""
-    parts = []
-    for block in layout.blocks:
-        scale = np.array(block.scale)
-        if block.kind == "covariance":
-            scale = np.outer(scale, scale)[np.triu_indices(len(scale))]
-        elif block.kind == "variance":
-            scale = scale * scale
-        parts.append(np.tile(scale, block.shape[0]))
-    return np.concatenate(parts)
-
-
-def score(likelihood: Likelihood, natural: Array) -> Array:
-    """Return the derivatives of the log-likelihood by the natural parameters, (n,)."""
-    return _collect(likelihood, natural, by_client=False)
-
 
 def scores(likelihood: Likelihood, natural: Array) -> Array:
-    """Return every client's derivatives by the natural parameters, (N, n)."""
-    return _collect(likelihood, natural, by_client=True)
+    """Return the derivatives of every client's log-likelihood by the natural parameters.
 
+    Parameters
+    ----------
+    likelihood : Likelihood
+    natural : (n,)
+        In the order of ``likelihood.names``, score points and their squares.
 
-def information(likelihood: Likelihood, natural: Array) -> Array:
-    """Return minus the second derivatives by the natural parameters, (n, n), by differences."""
-    steps = STEP * units(likelihood.layout)
-    H = np.stack(
-        [
-            (score(likelihood, natural - step) - score(likelihood, natural + step))
-            for step in np.diag(steps)
-        ]
-    ) / (2.0 * steps[:, None])
-    return np.asarray((H + H.T) / 2.0)
-
-
-def _collect(likelihood: Likelihood, natural: Array, by_client: bool) -> Array:
+    Returns
+    -------
+    (N, n)
+    """
     layout = likelihood.layout
     matrices = layout.unflatten(natural)
-    lead = (likelihood.n_clients,) if by_client else ()
-    total = {key: np.zeros((*lead, *value.shape)) for key, value in matrices.items()}
+    total = {key: np.zeros((likelihood.n_clients, *value.shape)) for key, value in matrices.items()}
     for share in likelihood.shares:
         own = of_group(matrices, share.group)
-        system = share.family.system(own)
-        if by_client:
-            slope = score_by_client(system, share.blocks, THREADS, share.family.by_load)
-        else:
-            _, slope = value_and_score(system, share.blocks, THREADS, share.family.by_load)
+        by_load = share.family.by_load
+        slope = score_by_client(share.family.system(own), share.blocks, THREADS, by_load)
         for key, by in share.family.gradients(own, slope).items():
             whose = f"{key}|{share.group}"
-            at = total[whose if whose in total else key]  # its own, or shared by all groups
-            if by_client:
-                at[share.rows] += by
-            else:
-                at += by
+            total[whose if whose in total else key][share.rows] += by  # shared: all groups
     return np.concatenate([flat(block, total[block.key]) for block in layout.blocks], axis=-1)
 
 
