@@ -1,7 +1,8 @@
 """Tests of nested models: against scipy, closed forms, lavaan's figures and simulated size.
 
-Tolerances. Second derivatives by differences are good to about 1e-6. Projections are compared with a general optimizer, which stops at about 1e-7 of the
-squared distance. Shares of 20,000 draws have a standard error of at most 0.0036.
+Tolerances. Second derivatives by differences are good to about 1e-6. Projections are compared with
+a general optimizer, which stops at about 1e-7 of the squared distance. Shares of 20,000 draws have
+a standard error of at most 0.0036.
 """
 
 from __future__ import annotations
