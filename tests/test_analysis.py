@@ -20,6 +20,7 @@ from alliancedyn.studies import (
     refusals,
     well_seen,
 )
+from alliancedyn.studies.ladder import ladder
 
 TRUTH = Dynamics.time_ordered(
     phi_alliance=0.35,
@@ -156,6 +157,10 @@ def test_all_are_all_and_a_step_names_its_session() -> None:
     assert set(choices()) == {*FAMILIES, "ri-clpm-step@SESSION", "all"}
     with pytest.raises(SpecificationError, match="'ri-clpm-step'"):
         chosen("ri-clpm-step")
+    panel = simulate(TRUTH, 60, 6, seed=1)
+    for session in (0, 1, 2, 7):
+        said = refusals(panel, families=[f"ri-clpm-step@{session}"])
+        assert "Name one from 3 to 6" in str(said[f"RI-CLPM (change at session {session})"])
 
 
 def test_every_family_is_fitted_or_says_why_not() -> None:
@@ -205,6 +210,8 @@ def test_trends_speak_where_clients_have_them_and_levels_where_not(analysis: Ana
     assert sloping.headline == "LCM-SR (session means)"
     assert "is reported first: these clients differ in their trends" in sloping.reason
     assert "these data do not ask for trends" in analysis.reason
+    assert ladder(sloping.panel).attrs["recommended"] == "LCM-SR"
+    assert ladder(analysis.panel).attrs["recommended"] == "RI-CLPM"
     for found in (sloping, analysis):
         levels, trends = (
             found.fits[label] for label in ("RI-CLPM (session means)", "LCM-SR (session means)")
@@ -268,7 +275,7 @@ def test_without_the_usual_models_another_speaks_and_says_so(panel: SessionPanel
     assert within.headline == "STARTS"
     one = analyze(panel, families=["ri-clpm", "starts"])
     assert one.headline == "RI-CLPM (session means)"
-    assert "trends is not known" in one.reason
+    assert "also differ in their trends was not asked" in one.reason
     assert analyze(panel, families=["clpm", "lcm-sr"]).headline == "LCM-SR (session means)"
 
 

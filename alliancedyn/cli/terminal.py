@@ -153,7 +153,7 @@ def summarize(analysis: Analysis, out: Path) -> None:
             (answer.target, answer.source, answer.backward_state, answer.backward),
         ):
             print(f"{source} -> {target}: {state}, {path}")
-        way = "in time order" if answer.basis == "structural" else "one session to the next"
+        way = "in time order" if answer.basis == "structural" else _span(analysis)
         say(f"{_lead(answer)} (Within-client SDs, {way}, 95% intervals.)")
     say(analysis.reason)
     print()
@@ -164,6 +164,13 @@ def summarize(analysis: Analysis, out: Path) -> None:
     for sentence in to_know(analysis):
         bullet(sentence)
     print(f"\nReport: {out / REPORT}")
+
+
+def _span(analysis: Analysis) -> str:
+    """Say over what time the paths of the headline model lead."""
+    frame = analysis.comparison
+    lag = str(frame.loc[frame["model"] == analysis.headline, "lag"].iloc[0])
+    return "one session to the next" if lag.startswith("1 session") else f"over {lag}"
 
 
 def _lead(answer: Any) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from alliancedyn.studies import GroupComparison, Step
 
 DETRENDED = "detrended"
+USUAL = "1 session"  # the lag that ``compare_models`` writes where nothing else is said
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,12 @@ class Material:
             and (not verdict or label in self.directions)
             and (not undoctored or not is_detrended(label))
         )
+
+    @cached_property
+    def lag(self) -> str:
+        """Over what time the effects on the first screen lead, ``1 session`` as a rule."""
+        mine = self.comparison[self.comparison["model"] == self.speaker]
+        return str(mine["lag"].iloc[0]) if len(mine) and "lag" in mine else USUAL
 
     @property
     def fit(self) -> Fit:

@@ -10,9 +10,8 @@ import pandas as pd
 
 from alliancedyn.causal.compare import EVERYONE
 from alliancedyn.errors import AllianceDynError
-from alliancedyn.plot.forest import USUAL
 from alliancedyn.plot.numerals import interval, number
-from alliancedyn.report.material import Material, is_detrended
+from alliancedyn.report.material import USUAL, Material, is_detrended
 from alliancedyn.report.merging import merged
 from alliancedyn.report.parameters import probability
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from alliancedyn.plot.numerals import interval, number
 from alliancedyn.report.ladder import step
-from alliancedyn.report.material import Material, is_detrended
+from alliancedyn.report.material import USUAL, Material, is_detrended
 
 if TYPE_CHECKING:
     from alliancedyn.causal import Directions
@@ -114,7 +114,7 @@ def conclude(material: Material) -> Verdict:
         headline=_headline(material, answer),
         model=material.speaker,
         deck=_deck(material),
-        basis=BASES.get(answer.basis, answer.basis),
+        basis=_basis(material, answer.basis),
         unit=_unit(answer),
         answers=_answers(answer),
         sentences=_sentences(answer),
@@ -124,6 +124,12 @@ def conclude(material: Material) -> Verdict:
         others=beside if ladder else (),
         chorus=_chorus(material) if ladder else "",
     )
+
+
+def _basis(material: Material, basis: str) -> str:
+    if basis == "reduced" and not material.lag.startswith(USUAL):
+        return f"over {material.lag} (reduced form)"
+    return BASES.get(basis, basis)
 
 
 def capital(text: str) -> str:

@@ -72,7 +72,8 @@ class Family:
         Raises
         ------
         SpecificationError
-            If clients are too few, or sessions are too few for scores to be detrended.
+            If clients are too few, sessions are too few for scores to be detrended, or lagged
+            effects are to change outside the sessions.
         """
         if panel.n_clients < CLIENTS_PER_SESSION:
             raise SpecificationError(
@@ -82,9 +83,14 @@ class Family:
         spec = replace(
             self.spec, variables=pair_of(panel), sessions=sessions, covariates=covariates
         )
+        first, last = sessions or (int(panel.sessions[0]), int(panel.sessions[-1]))
+        if spec.step is not None and not first + 1 < spec.step <= last:
+            raise SpecificationError(
+                f"Lagged effects cannot change at session {spec.step}: the models hold sessions "
+                f"{first} to {last}. Name one from {first + 2} to {last}."
+            )
         if not self.detrended:
             return spec, panel
-        first, last = sessions or (int(panel.sessions[0]), int(panel.sessions[-1]))
         if (many := last - first + 1) < FEWEST_DETRENDED:
             raise SpecificationError(
                 f"Detrending needs {FEWEST_DETRENDED} or more sessions; these data have {many}. "
