@@ -111,7 +111,8 @@ def _entries(system: StateSpace) -> list[tuple[str, tuple[int, ...]]]:
     m = system.n_states
     picked += [("initial_cov", (i, j)) for i in range(m) for j in range(i + 1)]
     picked += [("drive", (i, c)) for i in range(m) for c in range(2)]
-    picked += [("load", (slot, *at)) for slot in range(3) for at in np.ndindex(*system.load.shape[1:])]
+    shape = system.load.shape[1:]
+    picked += [("load", (slot, *at)) for slot in range(3) for at in np.ndindex(*shape)]
     return picked + [("noise", (slot, j)) for slot in range(2) for j in range(k)]
 
 

@@ -160,7 +160,8 @@ def _text(
         row = curve.iloc[at]
         figures = interval(float(row["estimate"]), float(row["lower"]), float(row["upper"]))
         parts.append(
-            f"{source} → {target} is largest there at {number(float(curve.index[at]))} {gaps.unit}s, "
+            f"{source} → {target} is largest there at {number(float(curve.index[at]))} "
+            f"{gaps.unit}s, "
             f"{figures}"
         )
     scale = "within-client standard deviations" if standardized else "raw score points"
