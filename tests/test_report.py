@@ -22,6 +22,7 @@ from pages import Page
 import alliancedyn as ad
 from alliancedyn.decompose import decompose
 from alliancedyn.errors import SpecificationError
+from alliancedyn.report import report_analysis
 from alliancedyn.report.privacy import Discretion
 from alliancedyn.simulate import Dropout, Dynamics, simulate
 from alliancedyn.studies import analyze
@@ -350,24 +351,7 @@ def whole(everything, tmp_path_factory) -> str:
 
 
 def _of(analysis, path) -> str:
-    ad.write_report(
-        path,
-        analysis.panel,
-        analysis.fits,
-        directions=analysis.directions,
-        decomposition=analysis.decomposition,
-        comparison=analysis.comparison,
-        quality=analysis.quality,
-        failures=analysis.failures,
-        seed=analysis.seed,
-        notes=analysis.notes,
-        headline=analysis.headline,
-        reason=analysis.reason,
-        rungs=analysis.rungs,
-        steps=analysis.steps,
-        groups=analysis.groups,
-    )
-    return path.read_text("utf-8")
+    return report_analysis(path, analysis).read_text("utf-8")
 
 
 def _section(text: str, name: str, following: str) -> str:
@@ -677,9 +661,9 @@ def test_importing_the_report_is_light():
 
 
 def test_a_report_takes_seconds(tmp_path, panel, fits):
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: other work on the machine is not the report's
     _write(tmp_path / "r.html", panel, fits)
-    assert time.perf_counter() - began < 4.0
+    assert time.process_time() - began < 4.0
 
 
 # -- a real browser -----------------------------------------------------------------------------

@@ -139,26 +139,9 @@ def write_analysis(
     folder: Path, analysis: Analysis, *, title: str | None, mapping: bytes, export: str
 ) -> None:
     """Write report, fits, effects and figures of an analysis into an empty folder."""
-    from alliancedyn.report import write_report
+    from alliancedyn.report import report_analysis
 
-    write_report(
-        folder / REPORT,
-        analysis.panel,
-        analysis.fits,
-        directions=analysis.directions,
-        decomposition=analysis.decomposition,
-        comparison=analysis.comparison,
-        quality=analysis.quality,
-        failures=analysis.failures,
-        title=title,
-        seed=analysis.seed,
-        notes=analysis.notes,
-        headline=analysis.headline,
-        reason=analysis.reason,
-        rungs=analysis.rungs,
-        steps=analysis.steps,
-        groups=analysis.groups,
-    )
+    report_analysis(folder / REPORT, analysis, title=title)
     record = describe(analysis, mapping=mapping, export=export)
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / FITS).write_text(f"{text}\n", encoding="utf-8")

@@ -18,9 +18,46 @@ if TYPE_CHECKING:
     from alliancedyn.decompose import Decomposition
     from alliancedyn.panel import QualityReport, SessionPanel
     from alliancedyn.results import Fit
-    from alliancedyn.studies import GroupComparison, Step
+    from alliancedyn.studies import Analysis, GroupComparison, Step
 
-__all__ = ["write_report"]
+__all__ = ["report_analysis", "write_report"]
+
+
+def report_analysis(path: str | Path, analysis: Analysis, *, title: str | None = None) -> Path:
+    """Write the report of an analysis as one HTML file, with all that it found.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where to write, as in :func:`write_report`.
+    analysis : Analysis
+        From :func:`alliancedyn.studies.analyze`.
+    title : str, optional
+        Heading above the verdict.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    return write_report(
+        path,
+        analysis.panel,
+        analysis.fits,
+        directions=analysis.directions,
+        decomposition=analysis.decomposition,
+        comparison=analysis.comparison,
+        quality=analysis.quality,
+        failures=analysis.failures,
+        title=title,
+        seed=analysis.seed,
+        notes=analysis.notes,
+        headline=analysis.headline,
+        reason=analysis.reason,
+        rungs=analysis.rungs,
+        steps=analysis.steps,
+        groups=analysis.groups,
+    )
 
 
 def write_report(
@@ -42,7 +79,7 @@ def write_report(
     steps: Sequence[Step] = (),
     groups: GroupComparison | None = None,
 ) -> Path:
-    """Write the report of an analysis as one HTML file.
+    """Write a report of fits as one HTML file.
 
     Parameters
     ----------
