@@ -179,7 +179,7 @@ def test_a_session_that_few_clients_reach_can_be_predicted_without_error() -> No
 def test_the_same_question_is_answered_from_memory() -> None:
     guards._answers.clear()
     for seed in (8, 9):
-        ad.RICLPM().objective(as_panel(scores(seed, 80, 5)))
+        ad.RICLPM(reliability={"alliance": 0.9}).objective(as_panel(scores(seed, 80, 5)))
     assert len(guards._answers) == 1
 
 
