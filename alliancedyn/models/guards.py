@@ -118,13 +118,14 @@ def _refuse_without_maximum(spec: Specification, design: Design, data: Observed)
     if spec.innovations != "free" or design.measured:
         return
     k = design.k
-    needed = k + (spec.means == "free") + k * spec.order * (spec.lags == "free")
+    needed = np.full(len(data.sessions), k + (spec.means == "free"))
+    needed[spec.order :] += k * spec.order * (spec.lags == "free")
     for _, rows in data.rows_by_group():
         counts = (~np.isnan(data.Y[rows])).any(axis=2).sum(axis=0)
-        few = [s for s, n in zip(data.sessions, counts, strict=True) if n < needed]
-        if few:
+        if (counts < needed).any():
+            few = np.array(data.sessions)[counts < needed]
             raise SpecificationError(
-                f"Session {listed(few)} is seen by fewer than {needed} clients, whose scores "
+                f"Session {listed(few)} is seen by fewer than {needed[-1]} clients, whose scores "
                 "parameters of its own can predict without error: the likelihood has no maximum. "
                 'Use innovations="equal", or restrict sessions=(first, last).'
             )
