@@ -449,6 +449,14 @@ def test_the_tests_between_rungs_stand_where_the_step_is(whole, everything):
     assert "Stoel" in _section(whole, "methods", "provenance")
 
 
+def test_methods_name_every_family_its_assumptions_and_references(whole, everything):
+    words = _section(whole, "methods", "provenance")
+    for label, fit in everything.fits.items():
+        assert label in words
+        for one in (*fit.model.assumptions, *fit.model.references):
+            assert " ".join(one.split()) in words
+
+
 def test_why_a_model_is_reported_first_stands_by_it(whole, everything):
     assert everything.reason in _words(whole[: whole.index('id="data"')])
 

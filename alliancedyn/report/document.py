@@ -155,6 +155,7 @@ def _fit_warnings(fit: Fit) -> list[str]:
 def _closing(material: Material) -> dict[str, object]:
     return {
         "paragraph": methods.paragraph(material),
+        "assumed": methods.assumptions(material),
         "citation": methods.citation(),
         "references": methods.references(material),
         "provenance": methods.provenance(material),

@@ -157,6 +157,14 @@ def _what_they_are(material: Material) -> str:
     return f" {' '.join(said)}" if said else ""
 
 
+def assumptions(material: Material) -> tuple[tuple[str, str], ...]:
+    """Return what every family assumes, each family once."""
+    found: dict[str, str] = {}
+    for fit in material.fits.values():
+        found.setdefault(fit.model.name, " ".join(fit.model.assumptions).replace(" -> ", " → "))
+    return tuple(found.items())
+
+
 def _estimation(fit: Fit) -> str:
     if fit.draws is not None:
         return (
