@@ -227,7 +227,6 @@ def test_a_rung_is_what_its_model_says_of_the_panel() -> None:
         assert rung.states == (verdict.forward_state, verdict.backward_state)
 
 
-@pytest.mark.slow
 # The page ------------------------------------------------------------------------------------
 
 
