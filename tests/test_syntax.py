@@ -84,7 +84,7 @@ SPECS: list[Specification] = [
     ALT(**ARMS, **FREE),
     ALT(measurement_var={"mood": 0.3}, step=3),
     GCLM(),
-    GCLM(**FREE, **AGE),
+    GCLM(unit_loadings="equal", **FREE, **AGE),
     GCLM(unit_loadings="equal", **ARMS, time_varying=("crisis",), step=4),
     LatentChange(),
     LatentChange(innovations="free", measurement_var=None, **AGE, time_varying=("crisis",)),
