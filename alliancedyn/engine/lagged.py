@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 
 STATIONARY = "stationary"
 POOLED = "pooled over sessions"
+OBSERVED = "observed within clients"
 _SETTLES_BELOW = 1.0 - 1e-4  # nearer to 1, the stationary SD is a number without meaning
 _NEXT = ".next"  # of a second-order process the first two sessions have a joint covariance
 _SPREAD = frozenset(("phi", "phi2", "ma", "step", "innovation_cov", "initial_cov"))
@@ -334,6 +335,9 @@ class LaggedForm:
 
     def within_sd(self, p: Mapping[str, float], basis: str) -> Array:
         """Return the within-client standard deviations (k,), score points."""
+        if basis == OBSERVED:
+            variance = np.array([p[names.label("within_var", v)] for v in self.variables])
+            return np.sqrt(np.where(variance >= 0, variance, np.nan))
         variance = np.diag(self.within_cov(p, basis))
         return np.sqrt(np.where(variance >= 0, variance, np.nan))
 

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.engine.delta import Derived, collect, propagate
-from alliancedyn.engine.lagged import LaggedForm
+from alliancedyn.engine.lagged import OBSERVED, LaggedForm
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.results import effects, paths
 from alliancedyn.results.estimate import LEVEL, Estimate, estimates, tabulate
@@ -146,13 +146,17 @@ class Parameters:
         return LaggedForm.of(map(str, self.params.index), self.variables, self.sessions)
 
     def sd_within_basis(self, *, group: str | None = None) -> str:
-        """Say which within SD standardizes effects: "stationary" or "pooled over sessions".
+        """Say which within SD standardizes effects.
+
+        "stationary" or "pooled over sessions", or of a regression "observed within clients".
 
         Stationary where lags and innovations are equal over sessions and the process settles (in
         every draw, if sampled); else the root of the model-implied within variance averaged over
         sessions. In a model without random intercepts "within" is the whole of the score.
         """
         form = self.lagged.of_group(group)
+        if "within_var" in form.families:
+            return OBSERVED
         at: Any = self.params if self.draws is None else self.draws
         effects.need_within(form, at, self.model.name)
         return form.basis(at[form.settling_names].to_numpy(dtype=float))

@@ -1,0 +1,66 @@
+"""The joint covariance of estimates that were computed equation by equation from the same clients.
+
+With psi_a (n, q_a) each client's first-order share in the estimates of equation a (estimates minus
+truth is about psi_a' 1), and V_a (q_a, q_a) the covariance that the equation itself gives them,
+
+    C = B R B',   R_ab = psi_a' psi_b,   B = blockdiag(V_a^(1/2) R_aa^(-1/2)).
+
+Diagonal blocks of C are the V_a; what lies between them is correlated as the clients' shares are;
+and C cannot be indefinite. Where V_a is itself the sum of squared shares, C is the sandwich.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine.maximise import outer_products
+
+Array = NDArray[np.float64]
+
+_NOTHING = 1e-12  # eigenvalue, relative to the largest, of a direction in which nothing was shared
+
+
+def joint_covariance(
+    covariances: Sequence[Array],
+    shares: Sequence[Array],
+    clusters: NDArray[np.int64] | None = None,
+) -> Array:
+    """Return the covariance of all estimates together.
+
+    Parameters
+    ----------
+    covariances : sequence of (q_a, q_a)
+        What each equation says of its own estimates.
+    shares : sequence of (n, q_a)
+        Every client's first-order share in them, the same n clients in the same order.
+    clusters : (n,) int, optional
+        Codes of the clusters within which clients are not independent.
+
+    Returns
+    -------
+    array (sum q_a, sum q_a)
+    """
+    R = outer_products(np.concatenate(shares, axis=1), clusters)
+    ends = np.cumsum([len(V) for V in covariances])
+    B = np.zeros_like(R)
+    for V, end in zip(covariances, ends, strict=True):
+        own = slice(end - len(V), end)
+        B[own, own] = _root(V) @ _root(R[own, own], inverse=True)
+    C = B @ R @ B.T
+    for V, end in zip(covariances, ends, strict=True):  # to the last digit
+        C[end - len(V) : end, end - len(V) : end] = V
+    return np.asarray(C)
+
+
+def _root(V: Array, inverse: bool = False) -> Array:
+    """Return the symmetric root of a covariance, or its inverse, scaled to units first."""
+    d = np.sqrt(np.where(np.diag(V) > 0.0, np.diag(V), 1.0))
+    values, axes = np.linalg.eigh(V / d / d[:, None])
+    keep = values > _NOTHING * max(float(values.max(initial=0.0)), 0.0)
+    size = np.sqrt(np.where(keep, values, 1.0))
+    powers = np.where(keep, 1.0 / size if inverse else size, 0.0)
+    middle = (axes * powers) @ axes.T
+    return np.asarray(middle / d if inverse else d[:, None] * middle)
