@@ -12,11 +12,16 @@ from operator import itemgetter
 from alliancedyn.causal.compare import lag_of
 from alliancedyn.causal.contrast import Contrast, Lead, Place, State
 from alliancedyn.engine import names
-from alliancedyn.engine.lagged import STATIONARY
+from alliancedyn.engine.lagged import OBSERVED, POOLED, STATIONARY
 from alliancedyn.results import LEVEL, Estimate, Fit
 from alliancedyn.results.paths import no_time_order
 
 _STRUCTURAL = "Structural form (scores in the order in which they are taken)"
+_SDS = {
+    STATIONARY: "of the settled process",
+    POOLED: "model-implied, pooled over sessions",
+    OBSERVED: "observed around the clients' own means",
+}
 
 
 def findings(
@@ -197,7 +202,7 @@ def _units(fit: Fit, smallest_effect: float, place: Place) -> list[str]:
     """Say what the numbers are measured in and where practical zero ends."""
     kind, group = fit.sd_within_basis(group=place.group), place.group
     sds = ", ".join(f"{name} {sd:.3f}" for name, sd in fit.sd_within(group=group).items())
-    how = "of the settled process" if kind == STATIONARY else "model-implied, pooled over sessions"
+    how = _SDS[kind]
     lines = [
         f"Within-client SDs ({how}): {sds} points. Practically zero: the interval lies inside "
         f"-{smallest_effect:g} to {smallest_effect:g}. Intervals cover {LEVEL:.0%}.",
@@ -205,7 +210,7 @@ def _units(fit: Fit, smallest_effect: float, place: Place) -> list[str]:
     ]
     if group is not None:
         lines.append(f"All of this is about the group {group}.")
-    if not any(str(name).startswith("between_cov[") for name in fit.params.index):
+    if kind != OBSERVED and not any(str(n).startswith("between_cov[") for n in fit.params.index):
         lines.append(
             "The model has no random intercepts: its SDs and paths mix stable differences "
             "between clients with change within them."

@@ -14,12 +14,23 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 Function = Callable[[Mapping[str, float]], Array]
+
+
+class Freedom(Protocol):
+    """How sure a covariance is: degrees of freedom of any contrast of the estimates."""
+
+    def of(self, contrasts: Array, cov: Array) -> Array:
+        """Return the degrees of freedom (m,) of contrasts (m, n) whose covariance is ``cov``."""
+        ...
+
 
 _STEP = float(np.finfo(float).eps ** (1 / 3))  # balances truncation and rounding
 
@@ -58,11 +69,14 @@ class Derived:
         Joint covariance; NaN in the rows of quantities without a standard error.
     draws : array (D, q) or None
         The quantities at every posterior draw.
+    df : array (q,) or None
+        Degrees of freedom of their t distributions; None = normal.
     """
 
     values: Array
     cov: Array
     draws: Array | None = None
+    df: Array | None = None
 
     @property
     def se(self) -> Array:
@@ -71,25 +85,38 @@ class Derived:
         return np.sqrt(np.where(variance >= 0, variance, np.nan))
 
     def bounds(self, level: float) -> Array:
-        """Return the interval limits (q, 2): normal, or equal-tailed quantiles of the draws."""
+        """Return the interval limits (q, 2): normal, t, or equal-tailed quantiles of the draws."""
         if self.draws is not None:
             tail = (1.0 - level) / 2
             return np.asarray(np.quantile(self.draws, [tail, 1.0 - tail], axis=0).T)
-        reach = NormalDist().inv_cdf((1.0 + level) / 2) * self.se
+        reach = self._quantile((1.0 + level) / 2) * self.se
         return np.column_stack([self.values - reach, self.values + reach])
 
     def p_values(self) -> Array:
-        """Return two-sided normal p-values against zero (q,); NaN without a standard error."""
+        """Return two-sided p-values against zero (q,); NaN without a standard error."""
         se = self.se
         ratio = np.divide(self.values, se, out=np.full(len(se), np.nan), where=se > 0)
+        if self.df is not None:
+            return np.asarray(2.0 * stdtr(self.df, -np.abs(ratio)))
         return np.array([math.erfc(abs(z) / math.sqrt(2.0)) for z in ratio])
+
+    def _quantile(self, share: float) -> Array | float:
+        if self.df is None:
+            return NormalDist().inv_cdf(share)
+        return np.asarray(stdtrit(self.df, share))
 
     def prob_positive(self) -> Array | None:
         """Return the share of draws above zero (q,); None without draws."""
         return None if self.draws is None else np.asarray((self.draws > 0).mean(axis=0))
 
 
-def propagate(function: Function, names: Sequence[str], at: Array, cov: Array) -> Derived:
+def propagate(
+    function: Function,
+    names: Sequence[str],
+    at: Array,
+    cov: Array,
+    freedom: Freedom | None = None,
+) -> Derived:
     """Carry the covariance of the estimates over to ``function`` of them.
 
     Parameters
@@ -102,6 +129,8 @@ def propagate(function: Function, names: Sequence[str], at: Array, cov: Array) -
         Estimates.
     cov : array (n, n)
         Their covariance; NaN allowed where a standard error is not available.
+    freedom : Freedom, optional
+        How sure the covariance is; makes intervals those of t distributions.
 
     Returns
     -------
@@ -123,7 +152,11 @@ def propagate(function: Function, names: Sequence[str], at: Array, cov: Array) -
         depends = [_reads(function, values, q, unknown) for q in range(len(centre))]
         spread[depends, :] = np.nan
         spread[:, depends] = np.nan
-    return Derived(centre, spread)
+    if freedom is None:
+        return Derived(centre, spread)
+    full = np.zeros((len(centre), len(names)))
+    full[:, known] = jacobian
+    return Derived(centre, spread, df=freedom.of(full, np.nan_to_num(cov)))
 
 
 def _central_difference(

@@ -148,6 +148,7 @@ class Regression:
     assumptions: ClassVar[tuple[str, ...]]
     references: ClassVar[tuple[str, ...]]
     known_errors: ClassVar[tuple[str, ...]] = ("observed", "robust", "cluster:therapist")
+    usual_errors: ClassVar[str] = "observed"
 
     def __post_init__(self) -> None:
         for option, values in self.choices().items():
@@ -178,7 +179,7 @@ class Regression:
         self,
         panel: SessionPanel,
         *,
-        errors: str = "observed",
+        errors: str | None = None,
         seed: int | None = None,
         strict: bool = True,
     ) -> Fit:
@@ -189,7 +190,8 @@ class Regression:
         panel : SessionPanel
         errors : {"observed", "robust", "cluster:therapist", ...}
             Standard errors: as the model says; robust, by client; or robust to clients of one
-            therapist (or site, group, ...) not being independent.
+            therapist (or site, group, ...) not being independent. By default those that are usual
+            for the family.
         seed : int, optional
             Not used: nothing here is drawn.
         strict : bool
@@ -203,6 +205,7 @@ class Regression:
             If ``strict`` and an equation has no solution; the error holds the fit.
         """
         began = time.perf_counter()
+        errors = self.usual_errors if errors is None else errors
         process, outcome = self.roles(panel)
         needs = replace(self.needs(), variables=(process, outcome))
         selection = select(panel, needs, self.sessions)

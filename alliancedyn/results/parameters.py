@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.engine.delta import Derived, collect, propagate
+from alliancedyn.engine.delta import Derived, Freedom, collect, propagate
 from alliancedyn.engine.lagged import OBSERVED, LaggedForm
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.results import effects, paths
@@ -49,6 +49,9 @@ class Parameters:
         Session numbers that the model covers.
     draws : DataFrame or None
         Posterior draws, columns = names.
+    freedom : Freedom or None
+        Degrees of freedom of contrasts of the estimates, which make intervals those of t
+        distributions; None = normal.
     """
 
     model: Model
@@ -60,6 +63,7 @@ class Parameters:
     timing: dict[str, str]
     sessions: tuple[int, ...]
     draws: pd.DataFrame | None = None
+    freedom: Freedom | None = None
 
     def __post_init__(self) -> None:
         order = list(self.params.index)
@@ -121,7 +125,7 @@ class Parameters:
                 columns = [str(name) for name in self.draws.columns]
                 return collect(function, self.draws.to_numpy(dtype=float), columns)
             at = self.params.to_numpy(dtype=float)
-            return propagate(function, known, at, self.cov.to_numpy(dtype=float))
+            return propagate(function, known, at, self.cov.to_numpy(dtype=float), self.freedom)
         except KeyError as missing:
             name = str(missing.args[0]) if missing.args else ""
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
@@ -138,7 +142,10 @@ class Parameters:
         index = pd.Index(self.params.index, name="parameter")
         draws = None if self.draws is None else self.draws[list(index)].to_numpy(dtype=float)
         at, cov = self.params.to_numpy(dtype=float), self.cov.to_numpy(dtype=float)
-        return tabulate(Derived(at, cov, draws), index, level)
+        df = None
+        if self.freedom is not None:
+            df = self.freedom.of(np.eye(len(at)), np.nan_to_num(cov))
+        return tabulate(Derived(at, cov, draws, df), index, level)
 
     @cached_property
     def lagged(self) -> LaggedForm:
