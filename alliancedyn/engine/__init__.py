@@ -5,6 +5,7 @@ wide normal (:mod:`moments`). :mod:`system` turns parameters into matrices, :mod
 and judges the maximum. Nothing here knows a data frame, a panel or a therapist.
 """
 
+from alliancedyn.engine.gmm import GMMFit, fit_gmm
 from alliancedyn.engine.maximise import Objective
 
-__all__ = ["Objective"]
+__all__ = ["GMMFit", "Objective", "fit_gmm"]
