@@ -45,6 +45,8 @@ class Question:
         The clients; the two series are ``x`` and ``y``.
     errors : str
         "observed", "robust", or "cluster:...".
+    panel : SessionPanel, optional
+        Where they come from; None in simulations.
     clusters : (n,) int, optional
         Codes of the clusters of ``errors``.
     alone : bool
@@ -55,6 +57,7 @@ class Question:
     target: str
     data: Observed
     errors: str
+    panel: SessionPanel | None = None
     clusters: NDArray[np.int64] | None = None
     alone: bool = True
 
@@ -67,6 +70,27 @@ class Question:
     def y(self) -> Array:
         """Scores of the target, (n, T), NaN = missing."""
         return self.data.Y[:, :, self.data.variables.index(self.target)]
+
+    def therapist_by_session(self) -> NDArray[np.int64]:
+        """Return the therapist code of every client-session (n, T), -1 = none known.
+
+        Raises
+        ------
+        SpecificationError
+            If the panel names no therapists.
+        """
+        frame = None if self.panel is None else self.panel.frame
+        if self.panel is None or frame is None or "therapist" not in frame:
+            raise SpecificationError(
+                "The panel names no therapists, so they cannot be a level. Read it with "
+                'therapist=..., or use levels=("client",).'
+            )
+        codes = np.full((self.panel.n_clients, len(self.data.sessions)), -1)
+        at = np.searchsorted(self.data.sessions, frame["session"].to_numpy())
+        inside = frame["session"].isin(self.data.sessions).to_numpy()
+        client = pd.Index(self.panel.clients).get_indexer(frame["client"])[inside]
+        codes[client, at[inside]] = pd.factorize(frame["therapist"], sort=True)[0][inside]
+        return codes[self.data.seen]
 
     def session_name(self, session: int) -> str:
         """Name a session effect: ``session[3]``, with two equations ``session[symptoms]@3``."""
@@ -173,6 +197,10 @@ class Regression:
         """Return what the family needs of a panel beside the two series."""
         return Needs()
 
+    def for_simulation(self) -> Regression:
+        """Return the model as it is fitted to simulated scores, of which only those are known."""
+        return self
+
     # -- verbs ----------------------------------------------------------------------------------
 
     def fit(
@@ -213,7 +241,7 @@ class Regression:
         pairs = [(process, outcome), (outcome, process)][: 1 + (self.direction == "both")]
         equations = [
             self.equation(
-                Question(source, target, selection.data, errors, clusters, len(pairs) == 1)
+                Question(source, target, selection.data, errors, panel, clusters, len(pairs) == 1)
             )
             for source, target in pairs
         ]
@@ -287,7 +315,7 @@ def _joined(
 ) -> Fit:
     """Put the equations of one fit together; the first is that of the outcome."""
     data, main = selection.data, equations[0]
-    spread = _within_variances(data, clusters)
+    spread = within_variances(data, clusters)
     params, cov = _stacked([*equations, spread], errors == "observed", clusters)
     targets = [roles[1], roles[0]]
     failures = [e.failure for e in equations if e.failure is not None]
@@ -355,7 +383,7 @@ def _stacked(
     )
 
 
-def _within_variances(data: Observed, clusters: NDArray[np.int64] | None) -> Equation:
+def within_variances(data: Observed, clusters: NDArray[np.int64] | None = None) -> Equation:
     """Estimate both variances within clients: pooled squares around the clients' own means.
 
     V = S / D with S = sum (y_it - mean_i)^2 and D = sum (T_i - 1) over clients; the share of a
