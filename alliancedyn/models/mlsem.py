@@ -1,0 +1,431 @@
+"""Dynamic panel models by maximum likelihood (ML-SEM; Allison, Williams & Moral-Benito, 2017).
+
+The scores of client i with an equation follow ::
+
+    y_it = intercept_t + phi[y,y] y_{i,t-1} + phi[y,x] x_{i,t-1} + between' c_i + alpha_i + e_it
+
+for t = 2..T. The client effect alpha_i covaries freely with the first score and with all scores
+of the process and of exogenous series, as in fixed-effects regression; nothing is assumed of how
+the first session came about. A *predetermined* process may answer to earlier errors of the
+outcome; a strictly *exogenous* one does not. Estimation is full-information maximum likelihood.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from alliancedyn.engine.assembly import Assembly
+from alliancedyn.engine.kalman import Blocks
+from alliancedyn.engine.likelihood import Share
+from alliancedyn.engine.structural import EquationLikelihood
+from alliancedyn.engine.system import Layout
+from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
+from alliancedyn.models import equation_start
+from alliancedyn.models.inference import fit_likelihood
+from alliancedyn.models.panel_equations import Plan
+from alliancedyn.models.selection import CLIENTS_PER_SESSION, Needs, Selection, select
+from alliancedyn.panel import SessionPanel
+from alliancedyn.results import ClientGroup, Fit, Observed
+from alliancedyn.results.model import Params
+
+Array = NDArray[np.float64]
+
+FEWEST_SESSIONS = 3
+UNUSED = "no score that the equations use"
+REMEDY = "Restrict the sessions to those that more clients reached: sessions=(first, last)."
+
+
+@dataclass(frozen=True, repr=False)
+class MLSEM:
+    """Dynamic panel model by maximum likelihood (Allison, Williams & Moral-Benito, 2017).
+
+    Parameters
+    ----------
+    process, outcome : str, optional
+        The two series; by default those of the panel.
+    direction : {"forward", "both"}
+        One equation, of the outcome; or one of each series in a joint model, with two client
+        effects and errors that covary within a session.
+    process_role : {"predetermined", "exogenous"}
+        Whether earlier errors of the outcome may move the process.
+    exogenous : tuple of str
+        Further series whose last score stands in the equations, and that nothing moves.
+    covariates : tuple of str
+        Client-level numbers with an effect on the outcome, uncorrelated with the client effect.
+    errors_equal : bool
+        Whether error variances are the same at all sessions.
+    feedback : {"same_session", "next_session"}, optional
+        From when on an error moves a predetermined process. By default by timing: from the same
+        session if the process is known to be rated after the outcome, else from the next one.
+    sessions : (int, int), optional
+        First and last session number to use.
+    """
+
+    process: str | None = None
+    outcome: str | None = None
+    direction: Literal["forward", "both"] = "forward"
+    process_role: Literal["predetermined", "exogenous"] = "predetermined"
+    exogenous: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
+    errors_equal: bool = True
+    feedback: Literal["same_session", "next_session"] | None = None
+    sessions: tuple[int, int] | None = field(default=None, kw_only=True)
+
+    name: ClassVar[str] = "ML-SEM"
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "Clients differ by a constant of their own, which may go with their first scores and with "
+        "all scores of the process: no client has a trend of their own around the session "
+        "intercepts.",
+        "Errors are independent over sessions: whatever moves the outcome beyond the equation "
+        "moves it once, and later scores only through the last one.",
+        "A predetermined process may answer to past errors of the outcome, a strictly exogenous "
+        "one (and every series named exogenous) does not.",
+        "Covariates have nothing to do with the client effect.",
+        "One session is the lag at which the series act on each other.",
+        "Scores are free of measurement error, normally distributed, and missing at random given "
+        "the observed scores.",
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        "Allison, P. D., Williams, R., & Moral-Benito, E. (2017). Maximum likelihood for "
+        "cross-lagged panel models with fixed effects. Socius, 3, 1-17.",
+    )
+
+    def __post_init__(self) -> None:
+        for option, values in self.choices().items():
+            if getattr(self, option) not in values:
+                allowed = " or ".join(repr(value) for value in values)
+                raise SpecificationError(
+                    f"{option} is {getattr(self, option)!r}; choose {allowed}."
+                )
+        for option in ("exogenous", "covariates"):
+            given = getattr(self, option)
+            if isinstance(given, str):
+                raise SpecificationError(f"{option} is {given!r}; give several, as a tuple.")
+            object.__setattr__(self, option, tuple(given))
+        if self.direction == "both" and self.process_role == "exogenous":
+            raise SpecificationError(
+                'direction="both" explains the process by the outcome, so it cannot be strictly '
+                'exogenous. Use process_role="predetermined", or direction="forward".'
+            )
+        if self.feedback is not None and not self._feeds_back:
+            raise SpecificationError(
+                f"feedback={self.feedback!r} is about a predetermined process without an equation "
+                'of its own. Leave it out with direction="both" or process_role="exogenous".'
+            )
+
+    @classmethod
+    def choices(cls) -> dict[str, tuple[Any, ...]]:
+        """Return the values that options with a choice can take."""
+        return {
+            "direction": ("forward", "both"),
+            "process_role": ("predetermined", "exogenous"),
+            "errors_equal": (True, False),
+            "feedback": (None, "same_session", "next_session"),
+        }
+
+    @property
+    def _feeds_back(self) -> bool:
+        return self.direction == "forward" and self.process_role == "predetermined"
+
+    # -- verbs ----------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        panel: SessionPanel,
+        *,
+        errors: str = "observed",
+        seed: int | None = None,
+        strict: bool = True,
+    ) -> Fit:
+        """Fit by full-information maximum likelihood.
+
+        Parameters
+        ----------
+        panel : SessionPanel
+        errors : {"observed", "robust", "cluster:therapist", ...}
+            Standard errors: from the observed information; robust to non-normal scores
+            (sandwich, with a scaled chi-square); or robust to clients of one therapist (or site,
+            group, ...) not being independent.
+        seed : int, optional
+            For additional starting values.
+        strict : bool
+            Raise if the search does not converge; otherwise return the fit, which says so.
+
+        Raises
+        ------
+        SpecificationError
+            If these data cannot carry the model; the message names the remedy.
+        ConvergenceError
+            If ``strict`` and no maximum was found; the error holds the fit.
+        """
+        process, outcome = self._roles(panel)
+        known = self._resolved(panel)
+        selection = known._select(panel)
+        likelihood = known.likelihood(selection.data)
+        chosen = selection.data.variables[: 2 + len(self.exogenous)]
+        fit = fit_likelihood(
+            known, panel, selection, chosen, likelihood, errors, seed, strict=False
+        )
+        fit = replace(fit, process=process, outcome=outcome)
+        _report(fit, strict)
+        return fit
+
+    def loglik(self, panel: SessionPanel, params: Params) -> float:
+        """Return the log-likelihood at any parameters, by canonical name."""
+        likelihood = self.objective(panel)
+        return likelihood.loglik(likelihood.layout.from_params(params))
+
+    def objective(self, panel: SessionPanel) -> EquationLikelihood:
+        """Return the log-likelihood as a function of an unconstrained vector, with its score."""
+        known = self._resolved(panel)
+        return known.likelihood(known._select(panel).data)
+
+    def observe(
+        self, panel: SessionPanel, sessions: tuple[int, ...], variables: tuple[str, ...]
+    ) -> Observed:
+        """Return what the model sees of any panel at these sessions."""
+        return self._resolved(panel)._seen(panel, sessions, few=True).data
+
+    def groups_of(
+        self, params: Params, data: Observed, variables: tuple[str, ...]
+    ) -> list[ClientGroup]:
+        """Return the moments of all clients at natural parameters."""
+        plan = self.plan(data)
+        layout = Layout(tuple(plan.blocks(dict.fromkeys(data.variables, 1.0))))
+        system = plan.system(layout.from_params(params), data.variables)
+        n, T = data.Y.shape[:2]
+        reference = tuple(data.variables.index(v) for v in variables)
+        return [ClientGroup(np.arange(n), system, np.zeros((n, T, 0)), reference)]
+
+    def remarks(self, params: Params) -> list[str]:
+        """Return what a reader should know about these estimates, in sentences."""
+        return []
+
+    # -- the parts, put together ----------------------------------------------------------------
+
+    def plan(self, data: Observed) -> Plan:
+        """Return the columns and equations of these data."""
+        pair = tuple(v for v in data.variables if v in (self.process, self.outcome))
+        both = self.direction == "both"
+        targets = pair if both else tuple(v for v in pair if v == self.outcome)
+        first, *_ = sessions = data.sessions
+        given = [(v, first) for v in targets]
+        loose = [*(v for v in pair if v not in targets), *self.exogenous]
+        given += [(v, t) for v in loose for t in sessions[:-1]]
+        moved = []
+        if self._feeds_back:
+            wait = 0 if self.feedback == "same_session" else 1
+            moved = [
+                (t, j)
+                for i, t in enumerate(sessions[1:], start=1)
+                for j, (v, s) in enumerate(given)
+                if v == self.process and s in sessions[i + wait :]
+            ]
+        return Plan(
+            targets=targets,
+            predictors=(*pair, *self.exogenous),
+            given=tuple(given),
+            covariates=self.covariates,
+            sessions=sessions,
+            feedback=tuple(moved),
+            errors_equal=self.errors_equal,
+        )
+
+    def likelihood(self, data: Observed) -> EquationLikelihood:
+        """Return the log-likelihood of observed scores, with starting values."""
+        plan = self.plan(data)
+        wide = plan.wide(data.Y, data.variables)
+        spread = [np.nanstd(data.Y[:, :, j]) or 1.0 for j in range(len(data.variables))]
+        sd = {v: float(s) for v, s in zip(data.variables, spread, strict=True)}
+        layout = Layout(tuple(plan.blocks(sd)))
+        values = equation_start.start(plan, wide)
+        family = Assembly(
+            lambda matrices: plan.system(matrices, data.variables),
+            tuple(block.key for block in layout.blocks if block.key not in ("mean", "intercept")),
+        )
+        share = Share(family, Blocks.pack(data.Y), np.arange(len(data.Y)))
+        start = layout.theta({b.key: values[b.key].reshape(b.shape) for b in layout.blocks})
+        return EquationLikelihood(layout, (share,), start, equations=plan.equations, wide=wide)
+
+    def _roles(self, panel: SessionPanel) -> tuple[str, str]:
+        """Return process and outcome, the panel's where the model names none."""
+        if not isinstance(panel, SessionPanel):
+            raise SpecificationError(
+                f"A model is fitted to a SessionPanel, not to a {type(panel).__name__}. "
+                "Make one with read_sessions() or SessionPanel.from_frame()."
+            )
+        process, outcome = self.process or panel.process, self.outcome or panel.outcome
+        if unknown := [name for name in (process, outcome) if name not in panel.variables]:
+            raise SpecificationError(
+                f"The panel has no variable {listed(unknown)}; it has "
+                f"{listed(panel.variables, 8)}. Name two with process= and outcome=."
+            )
+        used = (process, outcome, *self.exogenous, *self.covariates)
+        if twice := sorted({name for name in used if used.count(name) > 1}):
+            raise SpecificationError(
+                f"{listed(twice)} has two roles. Process, outcome, exogenous and covariates are "
+                "different columns."
+            )
+        return process, outcome
+
+    def _resolved(self, panel: SessionPanel) -> MLSEM:
+        """Return the same model with roles and feedback as these data have them."""
+        process, outcome = self._roles(panel)
+        feedback = self.feedback
+        if feedback is None and self._feeds_back:
+            timing = (panel.timing.get(outcome), panel.timing.get(process))
+            feedback = "same_session" if timing == ("before", "after") else "next_session"
+        return replace(self, process=process, outcome=outcome, feedback=feedback)
+
+    # -- data -----------------------------------------------------------------------------------
+
+    def _select(self, panel: SessionPanel) -> Selection:
+        selection = self._seen(panel, self.sessions)
+        data = selection.data
+        if len(data.sessions) < FEWEST_SESSIONS:
+            raise SpecificationError(
+                f"The {self.name} needs {FEWEST_SESSIONS} or more sessions; these data have "
+                f"{len(data.sessions)}."
+            )
+        _refuse_thin(self.plan(data), data)
+        return selection
+
+    def _seen(
+        self, panel: SessionPanel, sessions: tuple[int, ...] | None, few: bool = False
+    ) -> Selection:
+        """Pick clients and sessions; scores that the equations do not use count as missing."""
+        roles = (self.process, self.outcome)
+        series = tuple(v for v in panel.variables if v in (*roles, *self.exogenous))
+        found = select(panel, Needs(variables=series), sessions, few)
+        data, numbers = found.data, found.data.sessions
+        pair = tuple(v for v in series if v in roles)
+        columns = [data.Y[:, :, series.index(v)] for v in pair]
+        columns += [_by_session(panel, v, numbers)[data.seen] for v in self.exogenous]
+        for name in self.covariates:
+            column = np.full((len(data.Y), len(numbers)), np.nan)
+            column[:, 0] = _by_client(panel, name)[data.seen]
+            columns.append(column)
+        data = replace(
+            data, variables=(*pair, *self.exogenous, *self.covariates), Y=np.stack(columns, axis=2)
+        )
+        return _used(Selection(data, found.sample), self.plan(data))
+
+
+def _by_session(panel: SessionPanel, name: str, numbers: tuple[int, ...]) -> Array:
+    """Return a column of every client and session (N, T), NaN where it is not known."""
+    frame = panel.frame
+    if name not in (*panel.variables, *panel.covariates):
+        raise SpecificationError(
+            f"The panel has no column {name!r}. Name it when reading, in variables= or covariates=."
+        )
+    out = np.full((panel.n_clients, len(numbers)), np.nan)
+    inside = frame["session"].isin(numbers).to_numpy()
+    client = pd.Index(panel.clients).get_indexer(frame["client"])[inside]
+    session = np.searchsorted(numbers, frame["session"].to_numpy(np.int64)[inside])
+    out[client, session] = _numbers(name, frame[name])[inside]
+    return out
+
+
+def _by_client(panel: SessionPanel, name: str) -> Array:
+    """Return a client-level number (N,), NaN where it is not known."""
+    values = _numbers(name, pd.Series(panel.client_values(name)))
+    if not np.nanmax(values, initial=-np.inf) > np.nanmin(values, initial=np.inf):
+        raise SpecificationError(
+            f"The covariate {name!r} is the same for all clients in the model. Leave it out."
+        )
+    return values
+
+
+def _numbers(name: str, values: pd.Series) -> Array:
+    found: Array = pd.to_numeric(values, errors="coerce").to_numpy(float)
+    strange = values[np.isnan(found) & values.notna().to_numpy()]
+    if len(strange):
+        raise SpecificationError(
+            f"{name!r} holds {listed(sorted({str(v) for v in strange}))}, not numbers. Code it in "
+            "numbers (0 and 1 for two kinds of client), or leave it out."
+        )
+    return found
+
+
+def _used(selection: Selection, plan: Plan) -> Selection:
+    """Keep the scores that have a column, and the clients who have one."""
+    data, sample = selection.data, selection.sample
+    Y = np.full_like(data.Y, np.nan)
+    times, series = plan.cells(data.variables)
+    Y[:, times, series] = data.Y[:, times, series]
+    scored = ~np.isnan(Y[:, :, : len(data.variables) - len(plan.covariates)])
+    at: NDArray[np.bool_] = scored.any(axis=2)
+    kept = at.any(axis=1)
+    seen = data.seen.copy()
+    seen[np.flatnonzero(seen)[~kept]] = False
+    clients, rows = int(kept.sum()), int(at.sum())
+    aside, left = dict(sample.clients_set_aside), dict(sample.rows_set_aside)
+    if clients < len(kept):
+        aside[UNUSED] = len(kept) - clients
+    if rows < sample.rows:
+        left[UNUSED] = sample.rows - rows
+    return Selection(
+        replace(
+            data,
+            Y=Y[kept],
+            clients=data.clients[kept],
+            days=data.days[kept],
+            therapist=data.therapist[kept],
+            covariates=data.covariates[kept],
+            inputs=data.inputs[kept],
+            group=data.group[kept],
+            seen=seen,
+        ),
+        replace(
+            sample,
+            clients=clients,
+            rows=rows,
+            pairs=int((at[:, 1:] & at[:, :-1]).sum()),
+            clients_set_aside=aside,
+            rows_set_aside=left,
+        ),
+    )
+
+
+def _refuse_thin(plan: Plan, data: Observed) -> None:
+    """Refuse moments of their own for what too few clients were seen at."""
+    wide = plan.wide(data.Y, data.variables)
+    n, p = wide.shape
+    seen = (~np.isnan(wide)).astype(float)
+    spelled = [v if t is None else f"{v} at session {t}" for v, t in plan.columns]
+    if thin := [spelled[j] for j in np.flatnonzero(seen.sum(axis=0) < CLIENTS_PER_SESSION)]:
+        raise SpecificationError(
+            f"Fewer than {CLIENTS_PER_SESSION} clients have {listed(thin)}, too few for a mean or "
+            f"intercept of its own. {REMEDY}"
+        )
+    if n <= p:
+        raise SpecificationError(
+            f"An ML-SEM of {len(plan.sessions)} sessions leaves the covariances of the predictors "
+            f"free, {p} columns in all; {n} clients cannot carry them. {REMEDY}"
+        )
+    q, g = len(plan.covariates), len(plan.given)
+    together = (seen.T @ seen)[: q + g, : q + g]
+    i, j = np.unravel_index(int(together.argmin()), together.shape)
+    if together[i, j] < CLIENTS_PER_SESSION:
+        raise SpecificationError(
+            f"{spelled[i]} and {spelled[j]} were seen together in {int(together[i, j])} clients, "
+            f"too few for a covariance of their own. {REMEDY}"
+        )
+
+
+def _report(fit: Fit, strict: bool) -> None:
+    """Raise or warn where a person is looking; a study reads the diagnostics instead."""
+    if not strict:
+        return
+    if not fit.converged:
+        raise ConvergenceError(
+            f"{fit.model.name}: {fit.diagnostics['failure']} Use strict=False to look at it.", fit
+        )
+    for sentence in [*fit.diagnostics["boundary"], *fit.diagnostics["notes"]]:
+        warnings.warn(f"{fit.model.name}: {sentence}", InferenceWarning, stacklevel=3)
