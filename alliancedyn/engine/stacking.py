@@ -12,10 +12,12 @@ and C cannot be indefinite. Where V_a is itself the sum of squared shares, C is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.engine.delta import Freedom
 from alliancedyn.engine.maximise import outer_products
 
 Array = NDArray[np.float64]
@@ -64,3 +66,28 @@ def _root(V: Array, inverse: bool = False) -> Array:
     powers = np.where(keep, 1.0 / size if inverse else size, 0.0)
     middle = (axes * powers) @ axes.T
     return np.asarray(middle / d if inverse else d[:, None] * middle)
+
+
+@dataclass(frozen=True)
+class StackedFreedom:
+    """Degrees of freedom of contrasts that may reach over several equations.
+
+    Parameters
+    ----------
+    parts : tuple of (int, int, Freedom or None)
+        First and one past the last place of an equation's estimates, and the degrees of freedom
+        of contrasts among them; None = infinite.
+    """
+
+    parts: tuple[tuple[int, int, Freedom | None], ...]
+
+    def of(self, contrasts: Array, cov: Array) -> Array:
+        """Return the degrees of freedom (m,) of contrasts (m, n): of several parts the fewest."""
+        fewest = np.full(len(contrasts), np.inf)
+        for start, stop, freedom in self.parts:
+            own = contrasts[:, start:stop]
+            asked = np.any(own != 0.0, axis=1)
+            if freedom is not None and asked.any():
+                found = freedom.of(own[asked], cov[start:stop, start:stop])
+                fewest[asked] = np.fmin(fewest[asked], found)
+        return fewest

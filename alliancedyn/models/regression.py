@@ -19,8 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.engine import names
+from alliancedyn.engine.delta import Freedom
 from alliancedyn.engine.maximise import outer_products
-from alliancedyn.engine.stacking import joint_covariance
+from alliancedyn.engine.stacking import StackedFreedom, joint_covariance
 from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
 from alliancedyn.models.selection import Needs, Selection, cluster_codes, select
 from alliancedyn.panel import SessionPanel
@@ -125,6 +126,10 @@ class Equation:
         Variance parameters by canonical name.
     variance_cov : (r, r), optional
         Their covariance; NaN without one.
+    units : (n,) int, optional
+        Codes of the clients who are not independent in the model itself.
+    freedom : Freedom, optional
+        Degrees of freedom of contrasts of the effects; infinite without it.
     loglik : float, optional
     failure : str, optional
         Why the estimates are none.
@@ -142,6 +147,8 @@ class Equation:
     rows_set_aside: dict[str, int] = field(default_factory=dict)
     variances: dict[str, float] = field(default_factory=dict)
     variance_cov: Array | None = None
+    units: NDArray[np.int64] | None = None
+    freedom: Freedom | None = None
     loglik: float | None = None
     failure: str | None = None
     boundary: tuple[str, ...] = ()
@@ -315,6 +322,7 @@ def _joined(
 ) -> Fit:
     """Put the equations of one fit together; the first is that of the outcome."""
     data, main = selection.data, equations[0]
+    clusters = main.units if clusters is None else clusters
     spread = within_variances(data, clusters)
     params, cov = _stacked([*equations, spread], errors == "observed", clusters)
     targets = [roles[1], roles[0]]
@@ -346,7 +354,18 @@ def _joined(
         outcome=roles[1],
         timing={v: panel.timing[v] for v in data.variables if v in panel.timing},
         sessions=data.sessions,
+        freedom=_freedom(equations),
         data=data,
+    )
+
+
+def _freedom(equations: list[Equation]) -> StackedFreedom | None:
+    """Return the degrees of freedom of all contrasts, None if they are infinite."""
+    if all(e.freedom is None for e in equations):
+        return None
+    ends = np.cumsum([len(e.names) for e in equations]).tolist()
+    return StackedFreedom(
+        tuple((end - len(e.names), end, e.freedom) for e, end in zip(equations, ends, strict=True))
     )
 
 
