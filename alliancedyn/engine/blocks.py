@@ -1,0 +1,268 @@
+"""Mixed-model algebra from one small matrix of cross-products per client.
+
+The model for the rows of one independent block (a client, or an outer unit b and its clients) is
+
+    y = X beta + sum_i Z_i u_i + w v_b + e,    u_i ~ N(0, G),    v_b ~ N(0, omega),
+    e ~ N(0, sigma^2 I),                       V = sigma^2 I + sum_i Z_i G Z_i' + omega w w',
+
+with w = 1 for independent residuals, or 1 whitened for serially correlated ones. All that inference
+needs are forms in V^-1 between the columns of Z, w, X and y. Eliminating the clients, then the
+outer unit, gives them from the Gram matrix of [Z w X y] per client:
+
+    Z_i'V_i^-1 D = (I + A_i Gamma)^-1 Z_i'D,   A_i = Z_i'Z_i,   Gamma = G / sigma^2,
+
+and for the outer unit one rank-one correction. No matrix over rows is ever formed, and the cost is
+linear in clients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from alliancedyn.errors import DataError, SpecificationError
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+# Real arrays in likelihoods and information; complex ones where V is shifted into the complex plane
+Numbers = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Components:
+    """The covariance of a mixed model.
+
+    Attributes
+    ----------
+    random_cov : array (q, q)
+        G, covariance of a client's random effects, in squared units of y per units of Z.
+    residual_var : float
+        sigma^2, in squared units of y.
+    outer_var : float
+        omega, variance of the outer random intercept, in squared units of y; 0 without one.
+    """
+
+    random_cov: Array
+    residual_var: float
+    outer_var: float = 0.0
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Cross-products of the rows by client.
+
+    Attributes
+    ----------
+    gram : array (N, k, k)
+        [Z w X y]'[Z w X y] of each client; k = q + 1 + p + 1.
+    effects : int
+        q, the number of random effects of a client.
+    rows : int
+        n.
+    outer : integer array (N,) or None
+        Outer unit of each client, 0 .. J - 1.
+    """
+
+    gram: Array
+    effects: int
+    rows: int
+    outer: Codes | None
+
+    @property
+    def columns(self) -> int:
+        """p, the number of fixed effects."""
+        return self.gram.shape[1] - self.effects - 2
+
+    @property
+    def units(self) -> int:
+        """Number of independent blocks: outer units, or clients without an outer level."""
+        return len(self.gram) if self.outer is None else int(self.outer.max()) + 1
+
+    def by_unit(self, values: Numbers) -> Numbers:
+        """Sum values (N, ...) of clients over their independent block, (units, ...)."""
+        return values if self.outer is None else sum_over(self.outer, values, self.units)
+
+    def of_unit(self, values: Numbers) -> Numbers:
+        """Give every client the value of its independent block: (units, ...) to (N, ...)."""
+        return values if self.outer is None else values[self.outer]
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Forms in V^-1 at given components, D = [X y], in units where sigma^2 = 1.
+
+    Attributes
+    ----------
+    inner : array (N, q, q)
+        H_i = Z_i'V_i^-1 Z_i, V_i without the outer intercept.
+    toward : array (N, q)
+        h_i = Z_i'V_i^-1 w.
+    effects : array (N, q, p + 1)
+        Z_i'V^-1 D.
+    outer_weight, outer_effects : arrays (units,), (units, p + 1)
+        a_b = w'(V without outer intercept)^-1 w, and w'V^-1 D.
+    shrink : array (units,)
+        1 / (1 + omega a_b / sigma^2).
+    products : array (units, p + 1, p + 1)
+        D'V^-1 D.
+    ratio_outer : float or complex
+        omega / sigma^2.
+    log_det : float or complex
+        log|V / sigma^2|.
+    """
+
+    inner: Numbers
+    toward: Numbers
+    effects: Numbers
+    outer_weight: Numbers
+    outer_effects: Numbers
+    shrink: Numbers
+    products: Numbers
+    ratio_outer: complex
+    log_det: complex
+
+
+def summarise_blocks(
+    y: Array, X: Array, Z: Array, group: Codes, outer: Codes | None = None
+) -> Blocks:
+    """Reduce rows with independent residuals to their cross-products by client.
+
+    Parameters
+    ----------
+    y, X, Z : arrays (n,), (n, p), (n, q)
+        Scores, fixed-effect columns and random-effect columns; no NaN.
+    group : integer array (n,)
+        Client codes 0 .. N - 1, none empty. Rows in any order.
+    outer : integer array (n,), optional
+        Codes 0 .. J - 1 of a level that clients nest in.
+
+    Raises
+    ------
+    DataError
+        If arrays hold missing or infinite values, or lengths differ.
+    SpecificationError
+        If a client lies in several outer units.
+    """
+    U = stack_columns(y, X, Z, np.ones(len(y)))
+    if len(group) != len(U) or (outer is not None and len(outer) != len(U)):
+        raise DataError("Group codes need one entry per score. Give arrays of one length.")
+    clients = int(group.max(initial=-1)) + 1
+    parent = None if outer is None else parents_of(group, outer, clients)
+    return Blocks(gram_by(U, np.asarray(group, np.int64), clients), Z.shape[1], len(y), parent)
+
+
+def stack_columns(y: Array, X: Array, Z: Array, w: Array) -> Array:
+    """Lay [Z w X y] (n, k) side by side, refusing missing values and unequal lengths."""
+    if any(len(part) != len(y) for part in (X, Z, w)) or X.ndim != 2 or Z.ndim != 2:
+        raise DataError("Scores, design and random-effect columns need one row per score each.")
+    U = np.column_stack([Z, w, X, y]).astype(np.float64)
+    if not np.isfinite(U).all():
+        raise DataError("Scores and designs must be finite. Drop rows with missing values first.")
+    return U
+
+
+def parents_of(group: Codes, outer: Codes, clients: int) -> Codes:
+    """Return the outer unit of each client, refusing clients that lie in several."""
+    parent = np.zeros(clients, dtype=np.int64)
+    parent[group] = outer
+    split = np.unique(group[parent[group] != outer]).size
+    if split:
+        raise SpecificationError(
+            f"{split} clients lie in more than one outer unit. Fit crossed random intercepts, or "
+            "give each client one outer unit."
+        )
+    return parent
+
+
+@njit(cache=True)
+def gram_by(U: Array, group: Codes, clients: int) -> Array:
+    """Sum u u' over the rows u (k,) of each client, giving (clients, k, k)."""
+    n, k = U.shape
+    gram = np.zeros((clients, k, k))
+    for row in range(n):
+        own = gram[group[row]]
+        for a in range(k):
+            value = U[row, a]
+            for b in range(a + 1):
+                own[a, b] += value * U[row, b]
+    for client in range(clients):
+        for a in range(k):
+            for b in range(a):
+                gram[client, b, a] = gram[client, a, b]
+    return gram
+
+
+def sum_over(codes: Codes, values: Numbers, count: int) -> Numbers:
+    """Sum values (n, ...) over equal codes, giving (count, ...)."""
+    from scipy.sparse import csr_array
+
+    n = len(codes)
+    belongs = csr_array((np.ones(n), codes, np.arange(n + 1)), shape=(n, count))
+    total: Numbers = belongs.T @ values.reshape(n, -1)
+    return total.reshape(count, *values.shape[1:])
+
+
+def invert_small(M: Numbers) -> tuple[Numbers, Numbers]:
+    """Return inverses and determinants of many small matrices (..., q, q)."""
+    q = M.shape[-1]
+    if q == 1:
+        return 1.0 / M, M[..., 0, 0]
+    if q > 2:
+        return np.linalg.inv(M), np.linalg.det(M)
+    det = M[..., 0, 0] * M[..., 1, 1] - M[..., 0, 1] * M[..., 1, 0]
+    inverse = np.empty_like(M)
+    inverse[..., 0, 0], inverse[..., 1, 1] = M[..., 1, 1] / det, M[..., 0, 0] / det
+    inverse[..., 0, 1], inverse[..., 1, 0] = -M[..., 0, 1] / det, -M[..., 1, 0] / det
+    return inverse, det
+
+
+def forms(blocks: Blocks, ratio_cov: Numbers, ratio_outer: complex = 0.0) -> Forms:
+    """Return all forms in V^-1 at Gamma = G / sigma^2 (q, q) and omega / sigma^2.
+
+    Both may be complex: then sigma^2 stands for a shifted sigma^2 - z, and the forms are those of
+    the resolvent (V - z I)^-1, up to the factor 1 / (sigma^2 - z).
+    """
+    q, gram = blocks.effects, blocks.gram
+    A, Zw, ZD = gram[:, :q, :q], gram[:, :q, q], gram[:, :q, q + 1 :]
+    whiten, det = invert_small(np.eye(q) + A @ ratio_cov)
+    H = whiten @ A
+    h = np.einsum("iab,ib->ia", whiten, Zw)
+    K = whiten @ ZD
+    spread = ratio_cov @ K
+    T = gram[:, q + 1 :, q + 1 :] - ZD.transpose(0, 2, 1) @ spread
+    weight = blocks.by_unit(gram[:, q, q] - np.einsum("ia,ab,ib->i", Zw, ratio_cov, h))
+    onto = blocks.by_unit(gram[:, q, q + 1 :] - np.einsum("ia,iac->ic", Zw, spread))
+    shrink = 1.0 / (1.0 + ratio_outer * weight)
+    outer_effects = shrink[:, None] * onto
+    products = blocks.by_unit(T)
+    if ratio_outer != 0.0:
+        products = products - ratio_outer * onto[:, :, None] * outer_effects[:, None, :]
+        K = K - ratio_outer * h[:, :, None] * blocks.of_unit(outer_effects)[:, None, :]
+    log_det = np.log(det).sum() - np.log(shrink).sum()
+    return Forms(H, h, K, weight, outer_effects, shrink, products, ratio_outer, log_det)
+
+
+def forms_at(blocks: Blocks, components: Components) -> Forms:
+    """Return the forms at components given in squared units of y (still for sigma^2 = 1)."""
+    if not components.residual_var > 0.0:
+        raise SpecificationError(
+            "The residual variance must be positive. Leave out a variable without spread."
+        )
+    return forms(
+        blocks,
+        np.asarray(components.random_cov, np.float64) / components.residual_var,
+        components.outer_var / components.residual_var,
+    )
+
+
+def solve_fixed(products: Array) -> tuple[Array, Array, float]:
+    """Return beta (p,), (X'V^-1 X)^-1 and r'V^-1 r from D'V^-1 D (p + 1, p + 1)."""
+    p = len(products) - 1
+    cov = np.asarray(np.linalg.inv(products[:p, :p]))
+    beta = cov @ products[:p, p]
+    direction = np.append(-beta, 1.0)
+    return beta, 0.5 * (cov + cov.T), float(direction @ products @ direction)
