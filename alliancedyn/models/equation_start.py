@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine.starting import make_definite
 from alliancedyn.engine.system import Matrices
-from alliancedyn.models.panel_equations import FEEDBACK, GIVEN_EFFECTS, LAGS, Plan
+from alliancedyn.models.panel_equations import FEEDBACK, GIVEN_EFFECTS, LAGS, SHARED, Plan
 
 Array = NDArray[np.float64]
 
@@ -55,19 +55,20 @@ def start(plan: Plan, wide: Array) -> Matrices:
     left = W @ S
     stable, passing = _split((left @ W.T).reshape(T - 1, k, T - 1, k))
     shared, feedback = _with_given(left[:, given].reshape(T - 1, k, g), plan, passing)
-    rest = S[given, given] - effects @ S[:q, given]
-    if plan.feedback:
-        rest = rest - passing[0, 0] * feedback.T @ feedback
+    rest = S[given, given] - effects @ S[:q, given] - passing[0, 0] * feedback.T @ feedback
     joint = np.block([[stable, shared], [shared.T, rest]])
-    slots = 1 if plan.errors_equal else T - 1
-    errors = np.repeat(passing[None], slots, axis=0)
+    joint = _definite(joint, np.r_[np.diag(stable), np.diag(S)[given]])
+    own = joint[k:, k:] + passing[0, 0] * feedback.T @ feedback
+    errors = np.repeat(passing[None], 1 if plan.errors_equal else T - 1, axis=0)
     return {
         LAGS: phi.reshape(1, -1),
         "between": between.reshape(1, -1),
         "intercept": (W @ mean)[None],
         "innovation_cov": errors if k > 1 else errors[:, :, 0],
-        "between_cov": _definite(joint, np.r_[np.diag(stable), np.diag(S)[given]])[None],
-        FEEDBACK: feedback[plan.moved][None],
+        "between_cov": joint[None, :k, :k],
+        SHARED: joint[k:, :k].reshape(1, -1),
+        "initial_cov": own[None],
+        FEEDBACK: passing[0, 0] * feedback[plan.moved][None],
         "mean": np.r_[mean[given], mean[:q]][None],
         GIVEN_EFFECTS: effects.reshape(1, -1),
         "covariate_cov": S[None, :q, :q],

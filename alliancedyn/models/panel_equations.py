@@ -1,16 +1,14 @@
-r"""Dynamic panel equations written over the columns of a wide panel: the parts of an ML-SEM.
+"""Dynamic panel equations written over the columns of a wide panel: the parts of an ML-SEM.
 
-Columns are client covariates c, what is given g (first scores, and later scores of whatever has
-no equation), and scores y_t with an equation, t = 2..T::
+Columns are client covariates c, what is given g (first scores, and all scores of series without
+an equation), and scores y_t with an equation, t = 2..T::
 
-    g = mean + effects (c - mean_c) + g~ + feedback e
+    c ~ (mean_c, covariate_cov),   g = mean + effects (c - mean_c) + g~
     y_t = intercept_t + phi x_{t-1} + between c + alpha + e_t
 
-(alpha, g~) ~ N(0, between_cov) with every covariance free, c ~ N(mean_c, covariate_cov) and
-e_t ~ N(0, innovation_cov), independent of one another and over t. ``feedback`` is what an error
-does to later scores that have no equation. This covers every positive semidefinite joint
-covariance of (g, alpha, e, c) in which errors are uncorrelated with alpha, c and first scores,
-and alpha with c; nothing outside it can be reached.
+Client effects alpha ~ (0, between_cov) covary freely with g~ ~ (0, initial_cov), and so do
+errors e_t ~ (0, innovation_cov) with those later scores in g that they may move (``feedback``).
+Otherwise c, g~, alpha and e_t have nothing to do with one another, nor e_t with e_s.
 """
 
 from __future__ import annotations
@@ -31,7 +29,9 @@ from alliancedyn.errors import SpecificationError
 Array = NDArray[np.float64]
 Column = tuple[str, int | None]
 
-LAGS, FEEDBACK, GIVEN_EFFECTS = "lags", "feedback", "predictor_between"
+LAGS, SHARED, FEEDBACK, GIVEN_EFFECTS = (
+    *("lags", "initial_between_cov", "feedback_cov", "predictor_between"),
+)
 
 
 class ColumnMoments(StateSpace):
@@ -41,8 +41,9 @@ class ColumnMoments(StateSpace):
     def n_dynamic(self) -> int:
         """Refuse to say what happens next: the columns have no states."""
         raise SpecificationError(
-            "An ML-SEM explains some of the scores and leaves the others as they are, so it has "
-            "no forecasts and no states. Use a model of whole series, such as RICLPM()."
+            "An ML-SEM does not split scores into parts between and within clients, nor does it "
+            "explain all of them: it has no states, forecasts or draws. Use a model of whole "
+            "series, such as RICLPM()."
         )
 
 
@@ -63,7 +64,7 @@ class Plan:
     sessions : tuple of int
         The T session numbers.
     feedback : tuple of (int, int)
-        Pairs (session of an error, place in ``given`` of a score that it moves).
+        Pairs (session of an error, place in ``given`` of a score that it moves), ascending.
     errors_equal : bool
         Whether errors have the same (co)variances at all sessions.
     """
@@ -95,11 +96,6 @@ class Plan:
             out[self.sessions.index(t) - 1, j] = True
         return out
 
-    @property
-    def n_shared(self) -> int:
-        """Rows of ``between_cov``: client effects, then what is given."""
-        return len(self.targets) + len(self.given)
-
     def wide(self, Y: Array, variables: tuple[str, ...]) -> Array:
         """Lay scores (N, T, k) out by column, (N, p); covariates stand at the first session."""
         return np.ascontiguousarray(Y[:, *self.cells(variables)])
@@ -124,7 +120,7 @@ class Plan:
         labels = [names.label("intercept", y, session=t) for t in later for y in v]
         found.append(_plain("intercept", labels, [sd[y] for _ in later for y in v], linear=True))
         found.append(self._innovations(sd, slots))
-        found.append(self._shared(sd))
+        found += [covariance("between_cov", v, sd), *self._given_blocks(sd)]
         return [*found, *self._nuisance(sd)]
 
     def _innovations(self, sd: Mapping[str, float], slots: tuple[int | None, ...]) -> Block:
@@ -137,18 +133,24 @@ class Plan:
             block.family, block.kind, labels, block.shape, block.scale, slots, block.indices
         )
 
-    def _shared(self, sd: Mapping[str, float]) -> Block:
-        """Return the covariance of client effects and of what is given."""
-        k = len(self.targets)
-        rows: list[Column] = [*((v, None) for v in self.targets), *self.given]
-        firsts = self.given[:k] if k > 1 else ()  # of series that are explained from then on
+    def _given_blocks(self, sd: Mapping[str, float]) -> list[Block]:
+        """Return covariances of what is given with client effects, and among itself."""
+        v, given, g = self.targets, self.given, len(self.given)
+        firsts = given[: len(v)] if len(v) > 1 else ()  # of series explained from then on
+        labels = [_shared_name(one, other, firsts) for one in given for other in v]
+        shared = _plain(SHARED, labels, [sd[one[0]] * sd[other] for one in given for other in v])
         labels = [
-            _shared_name(one, other, firsts) for i, one in enumerate(rows) for other in rows[i:]
+            _given_name(one, other, firsts) for i, one in enumerate(given) for other in given[i:]
         ]
-        n = len(rows)
-        scale = tuple(sd[v] for v, _ in rows)
-        indices = tuple(_spelled(row) for row in rows)
-        return Block("between_cov", "covariance", tuple(labels), (1, n, n), scale, EVERY, indices)
+        own = Block(
+            "initial_cov",
+            "covariance",
+            tuple(labels),
+            (1, g, g),
+            tuple(sd[one] for one, _ in given),
+            indices=tuple(_spelled(one) for one in given),
+        )
+        return [shared, own]
 
     def _nuisance(self, sd: Mapping[str, float]) -> list[Block]:
         """Return what the model leaves free and nobody asks for."""
@@ -156,8 +158,8 @@ class Plan:
         if self.feedback:
             (y,) = self.targets
             moved = [(self.given[j], t) for t, j in self.feedback]
-            labels = [names.label("feedback", _spelled(g), f"{y}.{t}") for g, t in moved]
-            found.append(_plain(FEEDBACK, labels, [sd[g[0]] / sd[y] for g, _ in moved]))
+            labels = [names.label(FEEDBACK, _spelled(g), f"{y}.{t}") for g, t in moved]
+            found.append(_plain(FEEDBACK, labels, [sd[g[0]] * sd[y] for g, _ in moved]))
         labels = [names.label("mean", v, session=t) for v, t in self.given]
         labels += [names.label("mean", c) for c in self.covariates]
         scale = [sd[v] for v, _ in self.given] + [sd[c] for c in self.covariates]
@@ -218,30 +220,34 @@ class Plan:
         later = q + g + np.arange(p - q - g)
         fixed[later, q + np.arange(len(later)) % k] = 1.0  # client effects
         fixed[later, k + later] = 1.0
-        found = []
-        if self.feedback:
-            n = len(self.feedback)
-            at = [(q + j) * r + k + self.place[self.targets[0], t] for t, j in self.feedback]
-            found.append(Entry(FEEDBACK, (1, n), np.arange(n), np.array(at)))
-        if q:
-            rows, columns = np.divmod(np.arange(g * q), q)
-            found.append(
-                Entry(GIVEN_EFFECTS, (1, g * q), np.arange(g * q), (q + rows) * r + columns)
-            )
-        return Pattern(fixed, tuple(found))
+        if not q:
+            return Pattern(fixed, ())
+        rows, columns = np.divmod(np.arange(g * q), q)
+        effects = Entry(GIVEN_EFFECTS, (1, g * q), np.arange(g * q), (q + rows) * r + columns)
+        return Pattern(fixed, (effects,))
 
     def _sources(self) -> Pattern:
-        """Return Omega: covariates, (client effects, given), errors session by session."""
-        p, k, q, n = len(self.columns), len(self.targets), self._q, self.n_shared
-        r, T = p + k, len(self.sessions)
-        found = [_diagonal("between_cov", (1, n, n), q, n, 0, r)]
+        """Return Omega: covariates, client effects, what is given, errors session by session."""
+        p, k, g, q = len(self.columns), len(self.targets), len(self.given), self._q
+        r, n = p + k, len(self.feedback)
+        i, j = np.divmod(np.arange(g * k), k)
+        found = [
+            _square("between_cov", (1, k, k), q, r),
+            _square("initial_cov", (1, g, g), q + k, r),
+            _twice(Entry(SHARED, (1, g * k), np.arange(g * k), (q + k + i) * r + q + j), r),
+        ]
         if q:
-            found.append(_diagonal("covariate_cov", (1, q, q), 0, q, 0, r))
-        slots = 1 if self.errors_equal else T - 1
+            found.append(_square("covariate_cov", (1, q, q), 0, r))
+        if n:
+            moved = [
+                (q + k + j) * r + k + self.place[self.targets[0], t] for t, j in self.feedback
+            ]
+            found.append(_twice(Entry(FEEDBACK, (1, n), np.arange(n), np.array(moved)), r))
+        slots = 1 if self.errors_equal else len(self.sessions) - 1
         shape = (slots, k, k) if k > 1 else (slots, 1)
-        for t in range(T - 1):
+        for t in range(len(self.sessions) - 1):
             slot = 0 if self.errors_equal else t
-            found.append(_diagonal("innovation_cov", shape, q + n + t * k, k, slot * k * k, r))
+            found.append(_square("innovation_cov", shape, q + k + g + t * k, r, slot, k))
         return Pattern(np.zeros((r, r)), tuple(found))
 
     def system(self, matrices: Matrices, variables: tuple[str, ...]) -> ColumnMoments:
@@ -272,12 +278,25 @@ def _ratios(pairs: list[tuple[str, str]], sd: Mapping[str, float]) -> list[float
     return [sd[row] / sd[column] for row, column in pairs]
 
 
-def _diagonal(
-    key: str, shape: tuple[int, ...], first: int, size: int, offset: int, r: int
+def _square(
+    key: str, shape: tuple[int, ...], first: int, r: int, slot: int = 0, size: int | None = None
 ) -> Entry:
-    """Place a square of ``size`` at ``first`` on the diagonal of an (r, r) matrix."""
-    rows, columns = np.divmod(np.arange(size * size), size)
-    return Entry(key, shape, offset + np.arange(size * size), (first + rows) * r + first + columns)
+    """Place one slot of a covariance at ``first`` on the diagonal of an (r, r) matrix."""
+    n = shape[-1] if size is None else size
+    which = np.arange(n * n)
+    rows, columns = np.divmod(which, n)
+    return Entry(key, shape, slot * n * n + which, (first + rows) * r + first + columns)
+
+
+def _twice(entry: Entry, r: int) -> Entry:
+    """Place the entries of an (r, r) matrix also where rows and columns are interchanged."""
+    rows, columns = np.divmod(entry.at, r)
+    return Entry(
+        entry.key,
+        entry.shape,
+        np.r_[entry.which, entry.which],
+        np.r_[entry.at, columns * r + rows],
+    )
 
 
 def _spelled(column: Column) -> str:
@@ -285,14 +304,15 @@ def _spelled(column: Column) -> str:
     return variable if session is None else f"{variable}.{session}"
 
 
-def _shared_name(one: Column, other: Column, firsts: tuple[Column, ...]) -> str:
-    """Name a covariance of two client effects, of one with a given score, or of two of these."""
-    if other[1] is None:
-        return names.label("between_cov", one[0], other[0])
-    if one[1] is None:
-        if other in firsts:
-            return names.label("initial_between_cov", other[0], one[0])
-        return names.label("predictor_between_cov", _spelled(other), one[0])
+def _shared_name(one: Column, effect: str, firsts: tuple[Column, ...]) -> str:
+    """Name the covariance of a given score with the client effect of a series."""
+    if one in firsts:
+        return names.label("initial_between_cov", one[0], effect)
+    return names.label("predictor_between_cov", _spelled(one), effect)
+
+
+def _given_name(one: Column, other: Column, firsts: tuple[Column, ...]) -> str:
+    """Name the covariance of two given scores."""
     if one in firsts and other in firsts:
         return names.label("initial_cov", one[0], other[0])
     return names.label("predictor_cov", _spelled(one), _spelled(other))
