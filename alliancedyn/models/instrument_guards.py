@@ -1,0 +1,152 @@
+"""What to read before a dynamic-panel estimate: its tests, its instruments, and its bracket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine.gmm import GMMFit
+from alliancedyn.engine.orthogonality import NullTest
+from alliancedyn.engine.two_way import Grid
+from alliancedyn.errors import SpecificationError
+
+Array = NDArray[np.float64]
+
+LEVEL = 0.05  # of tests that speak up
+TOO_GOOD = 0.95  # p-values of Hansen's test above this
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """The effects of the same terms by pooled regression, and within clients, (p,) each.
+
+    With a positive autoregression, pooled regression overstates it (stable differences pass for
+    carrying over) and regression within clients understates it (Nickell, 1981); a sound estimate
+    lies between them.
+    """
+
+    pooled: Array
+    within: Array
+
+
+def bracket(y: Array, X: Array, session_effects: bool) -> Bracket:
+    """Return both ends of the bracket from the rows that have all terms; NaN where there is none.
+
+    Parameters
+    ----------
+    y : (n, T)
+    X : (n, T, p)
+    session_effects : bool
+    """
+    used = ~np.isnan(y) & ~np.isnan(X).any(axis=2)
+    none = np.zeros((*y.shape, 0))
+    within = Grid(y, X, none, used, session_effects)
+    if session_effects:  # deviations from session means
+        pooled = Grid(y.T, X.swapaxes(0, 1), none.swapaxes(0, 1), used.T, False)
+    else:
+        flat = X.reshape(1, -1, X.shape[2])
+        pooled = Grid(y.reshape(1, -1), flat, none.reshape(1, -1, 0), used.reshape(1, -1), False)
+    p = X.shape[2]
+    return Bracket(_least_squares(pooled.gram, p), _least_squares(within.gram, p))
+
+
+def _least_squares(gram: Array, p: int) -> Array:
+    scale = np.sqrt(np.where(np.diag(gram) > 0.0, np.diag(gram), 1.0))
+    unit = gram / np.outer(scale, scale)
+    if np.linalg.cond(unit[1:, 1:]) > 1e10:
+        return np.full(p, np.nan)
+    return np.asarray((np.linalg.solve(unit[1:, 1:], unit[1:, 0]) * scale[0] / scale[1:])[:p])
+
+
+def read(test: NullTest) -> dict[str, float | int | None]:
+    """Return a test as plain numbers."""
+    return {"statistic": test.statistic, "df": test.df, "pvalue": test.pvalue}
+
+
+def refuse_too_many(fit: GMMFit, target: str) -> None:
+    """Refuse more instruments than there are rows to weigh them by.
+
+    Raises
+    ------
+    SpecificationError
+        With the remedy.
+    """
+    if fit.n_instruments > fit.n_rows:
+        raise SpecificationError(
+            f"{fit.n_instruments} instruments for {fit.n_rows} usable changes of {target!r} cannot "
+            "be weighed. Use collapse=True, fewer instrument_lags such as (2, 4), or add clients."
+        )
+
+
+def remarks(fit: GMMFit, between: Bracket, steps: int, system: bool) -> tuple[str, ...]:
+    """Return what a reader should know, in sentences."""
+    found = [*_of_instruments(fit), *_of_hansen(fit), *_of_memory(fit)]
+    if steps == 1:
+        found.append(
+            "After one step the only test of all instruments is Sargan's, which takes errors to "
+            "have equal variances; steps=2 adds Hansen's."
+        )
+    if system:
+        found.append(
+            "The level equation takes every client to start in the steady state. Clients who start "
+            "therapy at their worst do not: compare with system=False."
+        )
+    return (*found, *_of_bracket(fit, between))
+
+
+def _of_instruments(fit: GMMFit) -> list[str]:
+    if fit.n_instruments <= fit.n_clients:
+        return []
+    return [
+        f"There are more instruments ({fit.n_instruments}) than clients ({fit.n_clients}): "
+        "estimates lean towards those within clients, and Hansen's test cannot reject. Use "
+        "collapse=True or fewer instrument_lags."
+    ]
+
+
+def _of_hansen(fit: GMMFit) -> list[str]:
+    found, p = [], fit.hansen.pvalue
+    if p > TOO_GOOD:
+        found.append(
+            f"Hansen's test has a p-value of {p:.3f}, too good to trust: with many instruments "
+            f"({fit.n_instruments} for {fit.n_clients} clients) it loses its power. Use fewer."
+        )
+    if p < LEVEL:
+        found.append(
+            f"Hansen's test rejects the instruments (chi-square {fit.hansen.statistic:.1f} on "
+            f"{fit.hansen.df} df, p = {p:.3f}): some earlier score acts on change by another way "
+            "than the equation's. Try outcome_lags=2, later instrument_lags, or another "
+            "process_role; see difference_in_hansen."
+        )
+    return found
+
+
+def _of_memory(fit: GMMFit) -> list[str]:
+    found = []
+    if fit.m2.pvalue < LEVEL:
+        found.append(
+            f"The errors have a memory (m2 = {fit.m2.statistic:.2f}, p = {fit.m2.pvalue:.3f}), so "
+            "scores two sessions back are no instruments. Use outcome_lags=2, or "
+            "instrument_lags=(3, None)."
+        )
+    if fit.m1.pvalue > LEVEL:
+        found.append(
+            f"Changes of the errors show no first-order correlation (m1 = {fit.m1.statistic:.2f}, "
+            f"p = {fit.m1.pvalue:.3f}), which errors without memory would: there are few rows, or "
+            "the errors drift."
+        )
+    return found
+
+
+def _of_bracket(fit: GMMFit, between: Bracket) -> list[str]:
+    low, high, own = between.within[0], between.pooled[0], fit.beta[0]
+    if not low <= high or low <= own <= high:
+        return []
+    side = "above that of pooled regression" if own > high else "below that within clients"
+    return [
+        f"The autoregression ({own:.2f}) lies {side} (within clients {low:.2f}, pooled "
+        f"{high:.2f}); a sound estimate lies between. Instruments are weak or wrong, or the sample "
+        "is small."
+    ]
