@@ -7,6 +7,7 @@ from itertools import permutations
 
 import pandas as pd
 
+from alliancedyn.causal.bias import BESIDE, bias_diagnosis, needed
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError
 from alliancedyn.results import Estimate, Fit
@@ -30,7 +31,9 @@ def compare_models(fits: Mapping[str, Fit]) -> pd.DataFrame:
         their lags or innovations), effect, source, target, lag; estimate, se, lower, upper
         (points of the target per point of the source); standardized, standardized_se,
         standardized_lower, standardized_upper (within-client SDs; NaN where the model has none)
-        and sd_within, how those SDs were taken; converged, at_bound, same_data; loglik, aic,
+        and sd_within, how those SDs were taken; expected_bias and expected_bias_mcse, what
+        `bias_diagnosis` simulates for models that are biased in short panels (points; NaN for
+        others); converged, at_bound, same_data; loglik, aic,
         bic, clients. AIC and BIC are NaN where ``same_data`` is False: the model saw other
         variables, sessions, clients or scores than the first, and they cannot be compared.
 
@@ -94,9 +97,19 @@ def _effects_of(fit: Fit, group: str | None) -> list[dict[str, object]]:
                 "standardized_lower": within.lower,
                 "standardized_upper": within.upper,
                 "sd_within": basis,
+                **_expected_bias(fit, source, target),
             }
         )
     return rows
+
+
+def _expected_bias(fit: Fit, source: str, target: str) -> dict[str, object]:
+    """Return the simulated bias of an effect, where it must not be read without."""
+    found = {"bias": float("nan"), "mcse": float("nan")}
+    if needed(fit) and fit.data is not None:
+        row = bias_diagnosis(fit, BESIDE).table.loc[names.label("phi", target, source)]
+        found = {key: float(row[key]) for key in found}
+    return {"expected_bias": found["bias"], "expected_bias_mcse": found["mcse"]}
 
 
 def lag_of(fit: Fit) -> str:

@@ -13,6 +13,7 @@ from math import isfinite
 from typing import Literal
 
 from alliancedyn.causal import wording
+from alliancedyn.causal.bias import BESIDE, BiasDiagnosis, bias_diagnosis, needed
 from alliancedyn.causal.contrast import Contrast, Lead, Place, State, contrast
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.results import Estimate, Fit
@@ -51,6 +52,7 @@ class Directions:
     session: int | None = None
     group: str | None = None
     periods: dict[str, Directions] = field(default_factory=dict)
+    bias: BiasDiagnosis | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -160,11 +162,13 @@ def _verdict(fit: Fit, asked: _Asked, place: Place) -> Directions:
     main = contrasts[shown]
     leads = {contrast.lead for contrast in contrasts.values()}
     lead: Lead = main.lead if len(leads) == 1 else "depends"
+    lead, bias, warning = _unless_made_up(fit, lead)
     assumptions = wording.assumptions(fit, source, target, shown, place)
     reason = why if asked.basis == "both" else None
     lines = [
         *fit.verdicts(),
         *wording.findings(fit, source, target, contrasts, lead, reason),
+        *warning,
         *wording.closing(fit, smallest_effect, assumptions, place),
     ]
     return Directions(
@@ -183,7 +187,25 @@ def _verdict(fit: Fit, asked: _Asked, place: Place) -> Directions:
         by_basis=contrasts,
         session=place.session,
         group=place.group,
+        bias=bias,
     )
+
+
+def _unless_made_up(fit: Fit, lead: Lead) -> tuple[Lead, BiasDiagnosis | None, list[str]]:
+    """Withdraw a lead that the estimator alone could have produced, and say so."""
+    if not needed(fit):
+        return lead, None, []
+    if fit.data is None:
+        said = (
+            "Directions are not ranked: this estimator is biased where sessions are few, and "
+            "without the data it cannot be simulated by how much."
+        )
+        return ("undetermined" if lead in ("forward", "backward") else lead), None, [said]
+    bias = bias_diagnosis(fit, BESIDE)
+    lines = ["", *bias.text.splitlines()]
+    if bias.dominance and lead in ("forward", "backward"):
+        return "undetermined", bias, [*lines, "So no direction is said to lead."]
+    return lead, bias, lines
 
 
 def _both_periods(

@@ -124,6 +124,7 @@ class Regression:
     references: ClassVar[tuple[str, ...]]
     known_errors: ClassVar[tuple[str, ...]] = ("observed", "robust", "cluster:therapist")
     usual_errors: ClassVar[str] = "observed"
+    biased_in_short_panels: ClassVar[bool] = False  # so that no number is read without its bias
 
     def __post_init__(self) -> None:
         for option, values in self.choices().items():

@@ -1,0 +1,221 @@
+"""Multilevel regression of one series on the lagged deviations and the means of the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine import names
+from alliancedyn.errors import SpecificationError
+from alliancedyn.models.equations import Equation
+from alliancedyn.models.multilevel import mixed_equation
+from alliancedyn.models.regression import Question, Regression
+from alliancedyn.models.rows import Terms, client_means, lagged, therapist_means
+from alliancedyn.models.selection import FEWEST_CLIENTS, Needs
+
+Array = NDArray[np.float64]
+
+Mask = NDArray[np.bool_]
+Codes = NDArray[np.int64]
+
+BETWEEN = "between"  # as a moderator: the client's own mean
+
+
+@dataclass(frozen=True, repr=False)
+class WithinBetween(Regression):
+    """Within-between multilevel regression: what a client's deviations, and means, go with.
+
+    For client i at session t, with deviations from the client's mean over all observed sessions::
+
+        y_it = intercept + phi[y,x] (x_i,t-1 - mean_i x) + phi[y,y] (y_i,t-1 - mean_i y)
+               + between[y,x] mean_i x + trend (t - first) + u_i + e_it
+
+    u_i ~ N(0, random_cov), with slopes of lagged terms or of the trend; e_it ~ N(0, residual_var).
+    Person means use later sessions: with few sessions the lagged effects are biased, those of the
+    lagged outcome most, and the two directions unequally. ``bias_diagnosis`` says by how much.
+
+    Parameters
+    ----------
+    process, outcome, direction, sessions
+        As in :class:`~alliancedyn.models.regression.Regression`.
+    lag : {"previous_session", "nearest_earlier"}
+        The score of the previous session number, or the last one before, however long ago.
+    lagged_outcome : {"within", "none"}
+        The lagged outcome as the deviation from the client's mean, or not at all.
+    random_slopes : tuple of str
+        Lagged terms whose effects differ between clients, by the series' name, or "trend".
+    trend : {"linear", "session", None}
+        A straight line over sessions, an effect of every session, or neither.
+    levels : ("client",) or ("therapist", "client")
+        Whether therapists have random intercepts of their own. Clients who changed therapists
+        belong to each of them for the sessions they had there.
+    between : {"client", "therapist"}
+        The effect of the client's mean, or of the therapist's mean (over clients) and of the
+        client's difference from it.
+    residuals : {"independent", "ar1"}
+        Correlated as ``residual_ar`` to the power of the difference between session numbers.
+    moderators : tuple of str
+        Client-level numbers by which phi[y,x] differs, ``moderation[y,x,severity]``; "between" is
+        the client's own mean of x, centered at the mean over clients (trait x state).
+    covariates : tuple of str
+        Client-level numbers with an effect of their own.
+    method : {"reml", "ml"}
+        Restricted or full maximum likelihood.
+    """
+
+    lag: Literal["previous_session", "nearest_earlier"] = "previous_session"
+    lagged_outcome: Literal["within", "none"] = "within"
+    random_slopes: tuple[str, ...] = ()
+    trend: Literal["linear", "session"] | None = "linear"
+    levels: tuple[str, ...] = ("client",)
+    residuals: Literal["independent", "ar1"] = "independent"
+    moderators: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
+    method: Literal["reml", "ml"] = "reml"
+    between: Literal["client", "therapist"] = "client"
+
+    name: ClassVar[str] = "Within-between"
+    biased_in_short_panels: ClassVar[bool] = True
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "The client's mean over all sessions stands for what is stable; later sessions are part "
+        "of it, so that lagged effects are biased where sessions are few.",
+        "Nothing that varies over sessions and is not in the model moves both series.",
+        "A change acts at the next session.",
+        "Random effects and residuals are normally distributed and unrelated to the predictors.",
+        "Scores are free of measurement error; sessions missing at random given those observed.",
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        "Bell, A., & Jones, K. (2015). Explaining fixed effects: Random effects modeling of "
+        "time-series cross-sectional and panel data. Political Science Research and Methods, 3, "
+        "133-153.",
+        "Hamaker, E. L., & Grasman, R. P. P. P. (2015). To center or not to center? Investigating "
+        "inertia with a multilevel autoregressive model. Frontiers in Psychology, 5, 1492.",
+    )
+
+    def __post_init__(self) -> None:
+        if str(self.lagged_outcome) == "raw":
+            raise SpecificationError(
+                "A raw lagged outcome beside a centered process mixes two kinds of effects, and "
+                "can turn the sign of a lagged effect (+.11 at 5 sessions where the truth is "
+                '-.15). Use lagged_outcome="within".'
+            )
+        for option in ("random_slopes", "levels", "moderators", "covariates"):
+            given = getattr(self, option)
+            if isinstance(given, str):
+                raise SpecificationError(f"{option} is {given!r}; give several, as a tuple.")
+            object.__setattr__(self, option, tuple(given))
+        super().__post_init__()
+        if self.between == "therapist" and "therapist" not in self.levels:
+            raise SpecificationError(
+                'between="therapist" needs therapists as a level: levels=("therapist", "client").'
+            )
+
+    @classmethod
+    def choices(cls) -> dict[str, tuple[Any, ...]]:
+        """Return the values that options with a choice can take."""
+        return {
+            **super().choices(),
+            "lag": ("previous_session", "nearest_earlier"),
+            "lagged_outcome": ("within", "none"),
+            "trend": ("linear", "session", None),
+            "levels": (("client",), ("therapist", "client")),
+            "residuals": ("independent", "ar1"),
+            "method": ("reml", "ml"),
+            "between": ("client", "therapist"),
+        }
+
+    def needs(self) -> Needs:
+        """Return what the model needs of a panel beside the two series."""
+        numbers = (*self.covariates, *(name for name in self.moderators if name != BETWEEN))
+        return Needs(covariates=tuple(dict.fromkeys(numbers)))
+
+    def for_simulation(self) -> WithinBetween:
+        """Return the model without therapists, whom simulated scores do not have."""
+        return replace(self, levels=("client",), between="client")
+
+    def equation(self, question: Question) -> Equation:
+        """Estimate one direction by a linear mixed model."""
+        therapist = None
+        if "therapist" in self.levels:
+            therapist = question.therapist_by_session()
+        terms = self.terms(question, therapist)
+        used = terms.used
+        _refuse_nothing(used, question, self)
+        return mixed_equation(self, question, terms, therapist)
+
+    def terms(self, question: Question, therapist: Codes | None = None) -> Terms:
+        """Return all terms of one direction at every client-session."""
+        x, y, nearest = question.x, question.y, self.lag == "nearest_earlier"
+        source, target = question.source, question.target
+        mean_x, mean_y = client_means(x)[:, None], client_means(y)[:, None]
+        before_x, before_y = lagged(x, nearest) - mean_x, lagged(y, nearest) - mean_y
+        columns = {names.label("intercept", target): np.ones((1, 1))}
+        columns[names.label("phi", target, source)] = before_x
+        reasons = {_missing(source, nearest): np.isnan(before_x)}
+        if self.lagged_outcome == "within":
+            columns[names.label("phi", target, target)] = before_y
+            reasons[_missing(target, nearest)] = np.isnan(before_y)
+        if therapist is not None:
+            reasons["no therapist"] = therapist < 0
+        columns |= self._means(question, mean_x, therapist)
+        columns |= self._courses(question, reasons)
+        columns |= self._of_clients(question, before_x, mean_x)
+        return Terms(y, columns, reasons)
+
+    def _means(
+        self, question: Question, mean_x: Array, therapist: Codes | None
+    ) -> dict[str, Array]:
+        """Return the client's mean, or the therapist's and the client's difference from it."""
+        source, target = question.source, question.target
+        between = names.label("between", target, source)
+        if self.between == "client" or therapist is None:
+            return {between: mean_x}
+        shared = therapist_means(mean_x[:, 0], therapist)
+        return {between: mean_x - shared, names.label("between_therapist", target, source): shared}
+
+    def _courses(self, question: Question, reasons: dict[str, Mask]) -> dict[str, Array]:
+        """Return the line over sessions, or an effect of every session but the first used."""
+        sessions = np.array(question.data.sessions, float)[None]
+        if self.trend == "linear":
+            return {names.label("trend", question.target): sessions - sessions[0, 0]}
+        if self.trend is None:
+            return {}
+        used = Terms(question.y, {}, reasons).used.any(axis=0)
+        return {
+            question.session_name(int(number)): (sessions == number).astype(float)
+            for number in sessions[0, used][1:]
+        }
+
+    def _of_clients(self, question: Question, before_x: Array, mean_x: Array) -> dict[str, Array]:
+        """Return covariates, moderators and what moderators change."""
+        known = dict(zip(self.needs().covariates, question.data.covariates.T, strict=True))
+        source, target = question.source, question.target
+        columns = {}
+        for name in dict.fromkeys((*self.covariates, *self.moderators)):
+            if name != BETWEEN:
+                columns[names.label("between", target, name)] = known[name][:, None]
+        for name in self.moderators:
+            moderator = mean_x - np.nanmean(mean_x) if name == BETWEEN else known[name][:, None]
+            columns[names.label("moderation", target, source, name)] = before_x * moderator
+        return columns
+
+
+def _missing(variable: str, nearest: bool) -> str:
+    where = "at any earlier session" if nearest else "at the session before"
+    return f"no score of {variable} {where}"
+
+
+def _refuse_nothing(used: Mask, question: Question, model: WithinBetween) -> None:
+    """Refuse data in which too few client-sessions have all terms."""
+    rows, clients = int(used.sum()), int(used.any(axis=1).sum())
+    if clients >= FEWEST_CLIENTS and rows > clients:
+        return
+    remedy = 'lag="nearest_earlier"' if model.lag == "previous_session" else "more sessions"
+    raise SpecificationError(
+        f"{rows} sessions of {clients} clients have a score of {question.target!r} and all terms "
+        f"of the equation one session before; {FEWEST_CLIENTS} clients, some with two such "
+        f"sessions, are the least. Use {remedy}, or check the session numbers."
+    )
