@@ -84,7 +84,7 @@ def _reduced(around: Array, start: Index, n_columns: Index) -> tuple[Array, Inde
     for k in np.flatnonzero(size > 1):
         part, n = around[start[k] : start[k + 1]], n_columns[k]
         if size[k] > n:
-            part = np.linalg.qr(part[:, :n], mode="r")
+            part = np.asarray(np.linalg.qr(part[:, :n], mode="r"))
         out[new_start[k] : new_start[k + 1], : part.shape[1]] = part
     return out, new_start
 

@@ -142,7 +142,7 @@ class Equations:
     def moments(self, matrices: Mapping[str, Array]) -> Moments:
         """Return the implied moments; leading axes and complex numbers are allowed."""
         B, Omega = self.paths.fill(matrices), self.sources.fill(matrices)
-        passed = np.linalg.inv(np.eye(B.shape[-1]) - B)
+        passed = np.asarray(np.linalg.inv(np.eye(B.shape[-1]) - B), B.dtype)
         reach = passed @ self.entry.fill(matrices)
         cov = reach @ Omega @ np.swapaxes(reach, -1, -2)
         mean = (passed @ self.level.fill(matrices)[..., None])[..., 0]

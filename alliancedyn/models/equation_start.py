@@ -77,7 +77,7 @@ def start(plan: Plan, wide: Array) -> Matrices:
 
 def _lags(plan: Plan, S: Array, y: str) -> Array:
     """Solve the differenced moments of one equation for its lagged effects (m,)."""
-    sd, q, g = np.sqrt(np.diag(S)), len(plan.covariates), len(plan.given)
+    sd, q = np.sqrt(np.diag(S)), len(plan.covariates)
     rows, right = [], []
     for i in range(2, len(plan.sessions)):
         t, before, earlier = (plan.sessions[i - back] for back in (0, 1, 2))

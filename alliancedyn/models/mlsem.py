@@ -22,23 +22,26 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine.assembly import Assembly
 from alliancedyn.engine.kalman import Blocks
-from alliancedyn.engine.likelihood import Share
+from alliancedyn.engine.likelihood import NOTHING, Implied, Share
+from alliancedyn.engine.stacking import joint_covariance
 from alliancedyn.engine.structural import EquationLikelihood
 from alliancedyn.engine.system import Layout
 from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
 from alliancedyn.models import equation_start
+from alliancedyn.models.equation_data import refuse_constant, refuse_thin, select_columns, used
+from alliancedyn.models.equations import within_variances
 from alliancedyn.models.inference import fit_likelihood
 from alliancedyn.models.panel_equations import Plan
-from alliancedyn.models.selection import CLIENTS_PER_SESSION, Needs, Selection, select
+from alliancedyn.models.regression import Regression
+from alliancedyn.models.selection import Selection, cluster_codes
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed
 from alliancedyn.results.model import Params
+from alliancedyn.results.profile import maximum_of
 
 Array = NDArray[np.float64]
 
 FEWEST_SESSIONS = 3
-UNUSED = "no score that the equations use"
-REMEDY = "Restrict the sessions to those that more clients reached: sessions=(first, last)."
 
 
 @dataclass(frozen=True, repr=False)
@@ -164,17 +167,30 @@ class MLSEM:
         ConvergenceError
             If ``strict`` and no maximum was found; the error holds the fit.
         """
-        process, outcome = self._roles(panel)
         known = self._resolved(panel)
         selection = known._select(panel)
-        likelihood = known.likelihood(selection.data)
-        chosen = selection.data.variables[: 2 + len(self.exogenous)]
-        fit = fit_likelihood(
+        data = selection.data
+        likelihood = known.likelihood(data)
+        chosen = data.variables[: 2 if self.direction == "both" else 2 + len(self.exogenous)]
+        found = fit_likelihood(
             known, panel, selection, chosen, likelihood, errors, seed, strict=False
         )
-        fit = replace(fit, process=process, outcome=outcome)
+        process, outcome = Regression(self.process, self.outcome).roles(panel)
+        fit = replace(found, process=process, outcome=outcome)
+        if self.direction == "forward" and fit.converged:
+            by = errors.partition(":")[2]
+            clusters = cluster_codes(panel, selection, by) if by else None
+            fit = _with_spread(fit, data, clusters)
         _report(fit, strict)
         return fit
+
+    def __repr__(self) -> str:
+        given = [
+            f"{entry.name}={getattr(self, entry.name)!r}"
+            for entry in fields(self)
+            if getattr(self, entry.name) != entry.default
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"
 
     def loglik(self, panel: SessionPanel, params: Params) -> float:
         """Return the log-likelihood at any parameters, by canonical name."""
@@ -251,32 +267,26 @@ class MLSEM:
         )
         share = Share(family, Blocks.pack(data.Y), np.arange(len(data.Y)))
         start = layout.theta({b.key: values[b.key].reshape(b.shape) for b in layout.blocks})
-        return EquationLikelihood(layout, (share,), start, equations=plan.equations, wide=wide)
+        return EquationLikelihood(
+            layout, (share,), start, self._spread(data), equations=plan.equations, wide=wide
+        )
 
-    def _roles(self, panel: SessionPanel) -> tuple[str, str]:
-        """Return process and outcome, the panel's where the model names none."""
-        if not isinstance(panel, SessionPanel):
-            raise SpecificationError(
-                f"A model is fitted to a SessionPanel, not to a {type(panel).__name__}. "
-                "Make one with read_sessions() or SessionPanel.from_frame()."
-            )
-        process, outcome = self.process or panel.process, self.outcome or panel.outcome
-        if unknown := [name for name in (process, outcome) if name not in panel.variables]:
-            raise SpecificationError(
-                f"The panel has no variable {listed(unknown)}; it has "
-                f"{listed(panel.variables, 8)}. Name two with process= and outcome=."
-            )
-        used = (process, outcome, *self.exogenous, *self.covariates)
-        if twice := sorted({name for name in used if used.count(name) > 1}):
+    def _spread(self, data: Observed) -> Implied:
+        """Return what standardizes the effects of a single equation: variances within clients."""
+        if self.direction == "both":
+            return NOTHING  # both series have lags and innovations that say it
+        found = within_variances(_series(data, 2 + len(self.exogenous)))
+        return Implied(found.names, lambda matrices: found.estimates)
+
+    def _resolved(self, panel: SessionPanel) -> MLSEM:
+        """Return the same model with roles and feedback as these data have them."""
+        process, outcome = Regression(self.process, self.outcome).roles(panel)
+        named = (process, outcome, *self.exogenous, *self.covariates)
+        if twice := sorted({name for name in named if named.count(name) > 1}):
             raise SpecificationError(
                 f"{listed(twice)} has two roles. Process, outcome, exogenous and covariates are "
                 "different columns."
             )
-        return process, outcome
-
-    def _resolved(self, panel: SessionPanel) -> MLSEM:
-        """Return the same model with roles and feedback as these data have them."""
-        process, outcome = self._roles(panel)
         feedback = self.feedback
         if feedback is None and self._feeds_back:
             timing = (panel.timing.get(outcome), panel.timing.get(process))
@@ -293,130 +303,37 @@ class MLSEM:
                 f"The {self.name} needs {FEWEST_SESSIONS} or more sessions; these data have "
                 f"{len(data.sessions)}."
             )
-        _refuse_thin(self.plan(data), data)
+        refuse_constant(self.plan(data), data)
+        refuse_thin(self.plan(data), data)
         return selection
 
     def _seen(
         self, panel: SessionPanel, sessions: tuple[int, ...] | None, few: bool = False
     ) -> Selection:
         """Pick clients and sessions; scores that the equations do not use count as missing."""
-        roles = (self.process, self.outcome)
-        series = tuple(v for v in panel.variables if v in (*roles, *self.exogenous))
-        found = select(panel, Needs(variables=series), sessions, few)
-        data, numbers = found.data, found.data.sessions
-        pair = tuple(v for v in series if v in roles)
-        columns = [data.Y[:, :, series.index(v)] for v in pair]
-        columns += [_by_session(panel, v, numbers)[data.seen] for v in self.exogenous]
-        for name in self.covariates:
-            column = np.full((len(data.Y), len(numbers)), np.nan)
-            column[:, 0] = _by_client(panel, name)[data.seen]
-            columns.append(column)
-        data = replace(
-            data, variables=(*pair, *self.exogenous, *self.covariates), Y=np.stack(columns, axis=2)
-        )
-        return _used(Selection(data, found.sample), self.plan(data))
+        pair = Regression(self.process, self.outcome).roles(panel)
+        selection = select_columns(panel, pair, self.exogenous, self.covariates, sessions, few)
+        return used(selection, self.plan(selection.data))
 
 
-def _by_session(panel: SessionPanel, name: str, numbers: tuple[int, ...]) -> Array:
-    """Return a column of every client and session (N, T), NaN where it is not known."""
-    frame = panel.frame
-    if name not in (*panel.variables, *panel.covariates):
-        raise SpecificationError(
-            f"The panel has no column {name!r}. Name it when reading, in variables= or covariates=."
-        )
-    out = np.full((panel.n_clients, len(numbers)), np.nan)
-    inside = frame["session"].isin(numbers).to_numpy()
-    client = pd.Index(panel.clients).get_indexer(frame["client"])[inside]
-    session = np.searchsorted(numbers, frame["session"].to_numpy(np.int64)[inside])
-    out[client, session] = _numbers(name, frame[name])[inside]
-    return out
-
-
-def _by_client(panel: SessionPanel, name: str) -> Array:
-    """Return a client-level number (N,), NaN where it is not known."""
-    values = _numbers(name, pd.Series(panel.client_values(name)))
-    if not np.nanmax(values, initial=-np.inf) > np.nanmin(values, initial=np.inf):
-        raise SpecificationError(
-            f"The covariate {name!r} is the same for all clients in the model. Leave it out."
-        )
-    return values
-
-
-def _numbers(name: str, values: pd.Series) -> Array:
-    found: Array = pd.to_numeric(values, errors="coerce").to_numpy(float)
-    strange = values[np.isnan(found) & values.notna().to_numpy()]
-    if len(strange):
-        raise SpecificationError(
-            f"{name!r} holds {listed(sorted({str(v) for v in strange}))}, not numbers. Code it in "
-            "numbers (0 and 1 for two kinds of client), or leave it out."
-        )
-    return found
-
-
-def _used(selection: Selection, plan: Plan) -> Selection:
-    """Keep the scores that have a column, and the clients who have one."""
-    data, sample = selection.data, selection.sample
-    Y = np.full_like(data.Y, np.nan)
-    times, series = plan.cells(data.variables)
-    Y[:, times, series] = data.Y[:, times, series]
-    scored = ~np.isnan(Y[:, :, : len(data.variables) - len(plan.covariates)])
-    at: NDArray[np.bool_] = scored.any(axis=2)
-    kept = at.any(axis=1)
-    seen = data.seen.copy()
-    seen[np.flatnonzero(seen)[~kept]] = False
-    clients, rows = int(kept.sum()), int(at.sum())
-    aside, left = dict(sample.clients_set_aside), dict(sample.rows_set_aside)
-    if clients < len(kept):
-        aside[UNUSED] = len(kept) - clients
-    if rows < sample.rows:
-        left[UNUSED] = sample.rows - rows
-    return Selection(
-        replace(
-            data,
-            Y=Y[kept],
-            clients=data.clients[kept],
-            days=data.days[kept],
-            therapist=data.therapist[kept],
-            covariates=data.covariates[kept],
-            inputs=data.inputs[kept],
-            group=data.group[kept],
-            seen=seen,
-        ),
-        replace(
-            sample,
-            clients=clients,
-            rows=rows,
-            pairs=int((at[:, 1:] & at[:, :-1]).sum()),
-            clients_set_aside=aside,
-            rows_set_aside=left,
-        ),
+def _with_spread(fit: Fit, data: Observed, clusters: NDArray[np.int64] | None) -> Fit:
+    """Fill in the covariance of estimates and variances within clients, by clients' shares."""
+    maximum = maximum_of(fit, data)
+    spread = within_variances(_series(data, len(fit.variables)), clusters)
+    J = maximum.likelihood.jacobian(maximum.theta)
+    shares = maximum.likelihood.scores(maximum.theta) @ maximum.metric @ J.T
+    cov = fit.cov.to_numpy(float, copy=True)
+    own = np.flatnonzero(np.isfinite(np.diag(cov)))[: -len(spread.names)]
+    at = np.r_[own, len(cov) - len(spread.names) : len(cov)]
+    cov[np.ix_(at, at)] = joint_covariance(
+        [cov[np.ix_(own, own)], spread.cov], [shares[:, own], spread.shares], clusters
     )
+    return replace(fit, cov=pd.DataFrame(cov, fit.cov.index, fit.cov.columns))
 
 
-def _refuse_thin(plan: Plan, data: Observed) -> None:
-    """Refuse moments of their own for what too few clients were seen at."""
-    wide = plan.wide(data.Y, data.variables)
-    n, p = wide.shape
-    seen = (~np.isnan(wide)).astype(float)
-    spelled = [v if t is None else f"{v} at session {t}" for v, t in plan.columns]
-    if thin := [spelled[j] for j in np.flatnonzero(seen.sum(axis=0) < CLIENTS_PER_SESSION)]:
-        raise SpecificationError(
-            f"Fewer than {CLIENTS_PER_SESSION} clients have {listed(thin)}, too few for a mean or "
-            f"intercept of its own. {REMEDY}"
-        )
-    if n <= p:
-        raise SpecificationError(
-            f"An ML-SEM of {len(plan.sessions)} sessions leaves the covariances of the predictors "
-            f"free, {p} columns in all; {n} clients cannot carry them. {REMEDY}"
-        )
-    q, g = len(plan.covariates), len(plan.given)
-    together = (seen.T @ seen)[: q + g, : q + g]
-    i, j = np.unravel_index(int(together.argmin()), together.shape)
-    if together[i, j] < CLIENTS_PER_SESSION:
-        raise SpecificationError(
-            f"{spelled[i]} and {spelled[j]} were seen together in {int(together[i, j])} clients, "
-            f"too few for a covariance of their own. {REMEDY}"
-        )
+def _series(data: Observed, n: int) -> Observed:
+    """Return the first n series."""
+    return replace(data, variables=data.variables[:n], Y=data.Y[:, :, :n])
 
 
 def _report(fit: Fit, strict: bool) -> None:

@@ -14,7 +14,7 @@ Otherwise c, g~, alpha and e_t have nothing to do with one another, nor e_t with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -129,9 +129,7 @@ class Plan:
         block = variances("innovation_cov", self.targets, sd, slots)
         (y,) = self.targets
         labels = tuple(names.label("residual_var", y, session=t) for t in slots)
-        return Block(
-            block.family, block.kind, labels, block.shape, block.scale, slots, block.indices
-        )
+        return replace(block, names=labels)
 
     def _given_blocks(self, sd: Mapping[str, float]) -> list[Block]:
         """Return covariances of what is given with client effects, and among itself."""
@@ -142,14 +140,9 @@ class Plan:
         labels = [
             _given_name(one, other, firsts) for i, one in enumerate(given) for other in given[i:]
         ]
-        own = Block(
-            "initial_cov",
-            "covariance",
-            tuple(labels),
-            (1, g, g),
-            tuple(sd[one] for one, _ in given),
-            indices=tuple(_spelled(one) for one in given),
-        )
+        scale = tuple(sd[one] for one, _ in given)
+        spelled = tuple(_spelled(one) for one in given)
+        own = Block("initial_cov", "covariance", tuple(labels), (1, g, g), scale, EVERY, spelled)
         return [shared, own]
 
     def _nuisance(self, sd: Mapping[str, float]) -> list[Block]:
@@ -158,7 +151,7 @@ class Plan:
         if self.feedback:
             (y,) = self.targets
             moved = [(self.given[j], t) for t, j in self.feedback]
-            labels = [names.label(FEEDBACK, _spelled(g), f"{y}.{t}") for g, t in moved]
+            labels = [names.label(FEEDBACK, _spelled(g), y, session=t) for g, t in moved]
             found.append(_plain(FEEDBACK, labels, [sd[g[0]] * sd[y] for g, _ in moved]))
         labels = [names.label("mean", v, session=t) for v, t in self.given]
         labels += [names.label("mean", c) for c in self.covariates]
@@ -166,7 +159,7 @@ class Plan:
         found.append(_plain("mean", labels, scale, linear=True))
         if self.covariates:
             pairs = [(g, c) for g in self.given for c in self.covariates]
-            labels = [names.label(GIVEN_EFFECTS, _spelled(g), c) for g, c in pairs]
+            labels = [names.label(GIVEN_EFFECTS, g[0], c, session=g[1]) for g, c in pairs]
             found.append(_plain(GIVEN_EFFECTS, labels, [sd[g[0]] / sd[c] for g, c in pairs]))
             found.append(covariance("covariate_cov", self.covariates, sd))
         return found
@@ -239,9 +232,7 @@ class Plan:
         if q:
             found.append(_square("covariate_cov", (1, q, q), 0, r))
         if n:
-            moved = [
-                (q + k + j) * r + k + self.place[self.targets[0], t] for t, j in self.feedback
-            ]
+            moved = [(q + k + j) * r + k + self.place[self.targets[0], t] for t, j in self.feedback]
             found.append(_twice(Entry(FEEDBACK, (1, n), np.arange(n), np.array(moved)), r))
         slots = 1 if self.errors_equal else len(self.sessions) - 1
         shape = (slots, k, k) if k > 1 else (slots, 1)
@@ -308,11 +299,11 @@ def _shared_name(one: Column, effect: str, firsts: tuple[Column, ...]) -> str:
     """Name the covariance of a given score with the client effect of a series."""
     if one in firsts:
         return names.label("initial_between_cov", one[0], effect)
-    return names.label("predictor_between_cov", _spelled(one), effect)
+    return names.label("predictor_between_cov", one[0], effect, session=one[1])
 
 
 def _given_name(one: Column, other: Column, firsts: tuple[Column, ...]) -> str:
     """Name the covariance of two given scores."""
     if one in firsts and other in firsts:
         return names.label("initial_cov", one[0], other[0])
-    return names.label("predictor_cov", _spelled(one), _spelled(other))
+    return names.label("predictor_cov", one[0], _spelled(other), session=one[1])
