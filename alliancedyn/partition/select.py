@@ -1,0 +1,151 @@
+"""Which pairs of scores a partition rests on, and who is set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from alliancedyn.engine.nested import ROUNDING
+from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.panel import Issue, SessionPanel
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Pairs of scores with codes of clients 0 .. I - 1 and the therapist (I,) of each."""
+
+    a: Array
+    s: Array
+    client: Codes
+    therapist: Codes
+    issues: list[Issue]
+    flat: bool = False  # one pair per client: clients and sessions are one level
+
+
+def roles(
+    panel: SessionPanel, process: str | None, outcome: str | None, lag: int
+) -> tuple[str, str]:
+    """Return process and outcome; refuse what cannot be asked."""
+    process, outcome = process or panel.process, outcome or panel.outcome
+    unknown = [name for name in (process, outcome) if name not in panel.variables]
+    if unknown:
+        raise SpecificationError(
+            f"Not among the variables of the panel: {listed(unknown)}. "
+            f"It has {', '.join(panel.variables)}."
+        )
+    if process == outcome:
+        raise SpecificationError(f"Process and outcome are both {process!r}. Name two variables.")
+    if lag not in (0, 1) or isinstance(lag, bool):
+        raise SpecificationError(
+            f"lag={lag!r}: use 1 (process one session before the outcome) or 0 (same session)."
+        )
+    return process, outcome
+
+
+def select(panel: SessionPanel, process: str, outcome: str, lag: int) -> Selected:
+    """Return the pairs of the process at t - lag with the outcome at t, both seen."""
+    arrays = panel.arrays()
+    if not arrays.therapists:
+        raise SpecificationError(
+            "The panel has no therapist column, so nothing can be said about therapists. Name it: "
+            'therapist="therapist_id".'
+        )
+    first, second = (panel.variables.index(name) for name in (process, outcome))
+    a, s = arrays.Y[:, : arrays.Y.shape[1] - lag, first], arrays.Y[:, lag:, second]
+    both = np.isfinite(a) & np.isfinite(s)
+    seen, known = both.any(axis=1), arrays.therapist >= 0
+    used = seen & known
+    therapists, therapist = np.unique(arrays.therapist[used], return_inverse=True)
+    _refuse_too_few(len(therapists), int(used.sum()))
+    row, place = np.nonzero(both & used[:, None])
+    client = np.asarray((np.cumsum(used) - 1)[row], dtype=np.int64)
+    pairs = "a session" if lag == 0 else "two neighboring sessions"
+    chosen = Selected(
+        a[row, place],
+        s[row, place],
+        client,
+        therapist.astype(np.int64),
+        [
+            *_about(
+                "missing-therapist",
+                "warning",
+                arrays.clients[seen & ~known],
+                "without a known therapist: set aside",
+            ),
+            *_about(
+                "no-pair-clients",
+                "info",
+                arrays.clients[~seen],
+                f"without {process} and {outcome} at {pairs}: set aside",
+            ),
+            *_switches(panel, used),
+        ],
+    )
+    return _flattened(_refuse_constant(chosen, process, outcome), process, outcome)
+
+
+def _refuse_too_few(therapists: int, clients: int) -> None:
+    if therapists < 2:
+        raise SpecificationError(
+            f"There are scores of {therapists} therapist{'' if therapists == 1 else 's'} only: "
+            "differences between therapists need two at the very least."
+        )
+    if therapists == clients:
+        raise SpecificationError(
+            f"Each of the {therapists} therapists has a single client, so therapist and client "
+            "cannot be told apart. At least one therapist with two clients is needed."
+        )
+
+
+def _refuse_constant(chosen: Selected, process: str, outcome: str) -> Selected:
+    for name, values in ((process, chosen.a), (outcome, chosen.s)):
+        if _flat(values - values.mean(), values):
+            raise SpecificationError(f"{name} is the same in every pair: there is no association.")
+    return chosen
+
+
+def _flat(deviation: Array, values: Array) -> bool:
+    """Return whether deviations are nothing but rounding of the values."""
+    return bool(np.abs(deviation).max() <= ROUNDING * np.abs(values).max())
+
+
+def _flattened(chosen: Selected, process: str, outcome: str) -> Selected:
+    """Reduce to one pair per client where the process never moves within one."""
+    size = np.bincount(chosen.client)
+    a, s = (np.bincount(chosen.client, y) / size for y in (chosen.a, chosen.s))
+    if not _flat(chosen.a - a[chosen.client], chosen.a):
+        return chosen
+    issues = chosen.issues
+    if size.max() > 1:
+        text = (
+            f"{process} never changes within a client: each client counts once, with the mean of "
+            f"{outcome}, and there is no session level."
+        )
+        issues = [*issues, Issue("constant-series", "info", text, len(size))]
+    return Selected(a, s, np.arange(len(size)), chosen.therapist, issues, flat=True)
+
+
+def _switches(panel: SessionPanel, used: NDArray[np.bool_]) -> list[Issue]:
+    frame, clients = panel.frame, panel.clients
+    who = pd.Index(clients).get_indexer(pd.Index(frame["client"]))
+    code = pd.factorize(frame["therapist"])[0]
+    known = code >= 0
+    each = np.unique(np.column_stack([who[known], code[known]]), axis=0)[:, 0]
+    several = (np.bincount(each, minlength=len(clients)) > 1) & used
+    text = "with more than one therapist: counted under the one of most sessions"
+    return _about("therapist-switches", "info", clients[several], text)
+
+
+def _about(code: str, severity: str, clients: Iterable[str], text: str) -> list[Issue]:
+    names = list(clients)
+    if not names:
+        return []
+    word = "client" if len(names) == 1 else "clients"
+    return [Issue(code, severity, f"{len(names)} {word} {text} ({listed(names)}).", len(names))]
