@@ -7,5 +7,7 @@ and judges the maximum. Nothing here knows a data frame, a panel or a therapist.
 
 from alliancedyn.engine.gmm import GMMFit, fit_gmm
 from alliancedyn.engine.maximise import Objective
+from alliancedyn.engine.mixed import fit_mixed
+from alliancedyn.engine.mixed_result import MixedFit
 
-__all__ = ["GMMFit", "Objective", "fit_gmm"]
+__all__ = ["GMMFit", "MixedFit", "Objective", "fit_gmm", "fit_mixed"]

@@ -1,12 +1,15 @@
-"""Exact ML and REML for multilevel scores with nested random intercepts, in one pass over the rows.
+"""Linear mixed models by exact ML and REML, from one pass over the rows.
 
-The model for the scores y (n,) with fixed-effect columns X (n, p) and nested groupings, inner to
-outer (client; client within therapist), is
+For client i with rows y_i (n_i,), fixed-effect columns X_i (n_i, p) and random-effect columns
+Z_i (n_i, q), within an outer unit g (a therapist, a site) where there is one,
 
-    y = X beta + sum_l Z_l u_l + e,    u_l ~ N(0, tau_l^2 I),    e ~ N(0, sigma^2 I).
+    y_i = X_i beta + Z_i u_i + 1 v_g + e_i,
+    u_i ~ N(0, random_cov),  v_g ~ N(0, outer_var),  e_i ~ N(0, residual_var I).
 
-The rows are reduced once to the sizes, means and scatter of the innermost units; the likelihood
-(``alliancedyn.engine.nested``) never sees them again.
+``fit_mixed`` reduces the rows to the statistics of the clients (:mod:`mixed_rows`), puts the
+columns on a scale of their own (:mod:`mixed_design`), writes the likelihood and its derivatives
+down (:mod:`mixed_likelihood`) and maximises it (:mod:`mixed_search`). ``fit_variance_components``
+is the special case of random intercepts at any number of nested levels (:mod:`nested`).
 """
 
 from __future__ import annotations
@@ -18,6 +21,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from alliancedyn.engine.mixed_design import standardize
+from alliancedyn.engine.mixed_result import MixedFit, assemble
+from alliancedyn.engine.mixed_rows import Grouping, group_rows
+from alliancedyn.engine.mixed_search import maximise_mixed
 from alliancedyn.engine.nested import (
     ROUNDING,
     Array,
@@ -28,6 +35,92 @@ from alliancedyn.engine.nested import (
     sum_by,
 )
 from alliancedyn.errors import DataError, SpecificationError
+
+
+def fit_mixed(
+    y: ArrayLike,
+    X: ArrayLike,
+    Z: ArrayLike,
+    group: ArrayLike,
+    *,
+    outer: ArrayLike | None = None,
+    reml: bool = True,
+) -> MixedFit:
+    """Fit a linear mixed model by restricted or full maximum likelihood.
+
+    Parameters
+    ----------
+    y : array (n,)
+        Scores, in score points; no NaN.
+    X : array (n, p)
+        Fixed-effect columns, the intercept among them; no NaN.
+    Z : array (n, q)
+        Random-effect columns, e.g. ones and a predictor; their effects may correlate freely.
+    group : integer array (n,)
+        Client of each row, any codes in any order.
+    outer : integer array (n,), optional
+        Unit of the level above (therapist, site) of each row, for a random intercept there; each
+        client must lie in one.
+    reml : bool
+        Restricted (True) or full maximum likelihood.
+
+    Returns
+    -------
+    MixedFit
+        With the verdict on each variance that ends at zero.
+
+    Raises
+    ------
+    DataError
+        If values are missing or infinite, lengths differ, or codes are no integers.
+    SpecificationError
+        If columns of X or of Z are linearly dependent, if clients or outer units cannot be told
+        from what lies below or above them, if a client has rows in two outer units, or if no
+        spread is left within clients.
+
+    References
+    ----------
+    Bates, Maechler, Bolker & Walker (2015), Fitting linear mixed-effects models using lme4,
+    Journal of Statistical Software 67(1), whose profiled (REML) deviance and constants these are.
+    """
+    rows, codes, above = _checked_rows(y, X, Z, group, outer)
+    _refuse_few_rows(rows)
+    grouping = group_rows(codes, above)
+    _refuse_single_units(grouping)
+    design = standardize(*rows, grouping)
+    peak = maximise_mixed(design.stats, rows[2].shape[1], reml)
+    return assemble(rows, grouping, design, peak, reml)
+
+
+def _checked_rows(
+    y: ArrayLike, X: ArrayLike, Z: ArrayLike, group: ArrayLike, outer: ArrayLike | None
+) -> tuple[tuple[Array, Array, Array], Codes, Codes | None]:
+    scores, fixed, random = (np.asarray(part, dtype=np.float64) for part in (y, X, Z))
+    codes = [np.asarray(code) for code in (group, outer) if code is not None]
+    if scores.ndim != 1 or fixed.ndim != 2 or random.ndim != 2:
+        raise DataError("y must have one dimension, X and Z two. Use Z[:, None] for one column.")
+    if any(len(part) != len(scores) for part in (fixed, random, *codes)):
+        raise DataError("y, X, Z and the group codes need one row per score each.")
+    if any(code.ndim != 1 or code.dtype.kind not in "iu" for code in codes):
+        raise DataError("Group codes must be integers. Use numpy.unique(..., return_inverse=True).")
+    whole = [np.ascontiguousarray(code, dtype=np.int64) for code in codes]
+    return (scores, fixed, random), whole[0], whole[1] if outer is not None else None
+
+
+def _refuse_few_rows(rows: tuple[Array, Array, Array]) -> None:
+    (n, p), q = rows[1].shape, rows[2].shape[1]
+    if not p or not q:
+        raise SpecificationError("X and Z need at least one column each, e.g. a column of ones.")
+    if n <= p:
+        raise SpecificationError(f"{n} rows cannot carry {p} fixed effects.")
+
+
+def _refuse_single_units(grouping: Grouping) -> None:
+    for units, name in zip(grouping.units, ("client", "outer unit"), strict=False):
+        if units < 2:
+            raise SpecificationError(
+                f"There is a single {name}, so there is no variance between them. Leave it out."
+            )
 
 
 def fit_variance_components(

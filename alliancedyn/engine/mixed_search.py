@@ -1,0 +1,310 @@
+"""Maximise the likelihood of a linear mixed model over covariances that may be singular.
+
+The search runs over the lower triangle of Lambda, Omega = Lambda Lambda', and over the root of
+rho: there a bound is an ordinary point, which Newton steps with the exact Hessian reach at their
+usual speed. What these coordinates hide is that every bound looks stationary from inside it. The
+verdict is therefore taken in the variances themselves (Karush, Kuhn and Tucker): where Omega is
+singular the deviance must not fall as the variance rises from zero in any direction that Omega
+leaves out; if it does fall, the search goes on in that direction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine.mixed_likelihood import Slopes, Value, differentiate, evaluate
+from alliancedyn.engine.mixed_rows import ClientStatistics
+
+Array = NDArray[np.float64]
+
+MAX_ITERATIONS = 60
+# Gain in log-likelihood that the next Newton step promises; below this it is rounding.
+CONVERGED_GAIN = 1e-9
+# Fits on this many clients cost a few milliseconds, so many starts can be tried on them.
+FEW_CLIENTS = 1500
+# Variances (relative to the residual, columns of unit size) below which a bound is tried.
+SMALL = 1e-3
+STARTS = ((0.05, 0.02, 0.05), (0.5, 0.1, 0.2), (0.5, 0.5, 0.02), (5.0, 0.5, 0.5), (200.0, 5.0, 5.0))
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Where the search ended.
+
+    Attributes
+    ----------
+    value, slopes : Value, Slopes
+        Deviance and derivatives there.
+    null : array (m, k)
+        Orthonormal directions in which Omega has no variance (k = 0 inside).
+    null_slopes : array (k,)
+        Derivative of the deviance as the variance rises from zero in each of them.
+    gradient : array
+        Derivatives of the deviance with respect to Lambda and the root of rho.
+    gain : float
+        Log-likelihood that the next Newton step promises.
+    iterations : int
+        Steps taken on all clients.
+    """
+
+    value: Value
+    slopes: Slopes
+    null: Array
+    null_slopes: Array
+    gradient: Array
+    gain: float
+    iterations: int
+
+
+@dataclass(frozen=True)
+class _Problem:
+    stats: ClientStatistics
+    q: int  # columns of Z that vary; the statistics may hold one more
+    reml: bool
+
+    @property
+    def nested(self) -> bool:
+        return bool(len(self.stats.blocks))
+
+    def value(self, theta: Array) -> Value:
+        factor, root = self.unpack(theta)
+        return evaluate(self.stats, factor @ factor.T, root**2, self.reml)
+
+    def unpack(self, theta: Array) -> tuple[Array, float]:
+        """Return Lambda (m, q) and the root of rho."""
+        factor = np.zeros((len(self.stats.one), self.q))
+        factor[np.tril_indices(self.q)] = theta[: len(theta) - self.nested]
+        return factor, float(theta[-1]) if self.nested else 0.0
+
+    def pack(self, omega: Array, rho: float) -> Array:
+        """Return coordinates of a covariance, singular or not."""
+        lower = lower_factor(omega[: self.q, : self.q])[np.tril_indices(self.q)]
+        return np.append(lower, math.sqrt(rho)) if self.nested else lower
+
+
+def maximise_mixed(stats: ClientStatistics, q: int, reml: bool) -> Peak:
+    """Find the maximum from several starts; on many clients, the starts are tried on a sample.
+
+    Parameters
+    ----------
+    stats : ClientStatistics
+        With columns of Z and X of unit size, so that starts need no scale.
+    q : int
+        Number of random effects per client.
+    reml : bool
+        Restricted (True) or full maximum likelihood.
+    """
+    problem = _Problem(stats, q, reml)
+    sample = _sample(stats)
+    if sample is None:
+        return _best(problem)
+    rough = _best(_Problem(sample, q, reml))
+    # A bound on the sample need not be one on all: start inside.
+    omega = rough.value.omega.copy()
+    omega[:q, :q] += SMALL * np.eye(q)
+    return _settle(problem, problem.pack(omega, rough.value.rho + SMALL))
+
+
+def _best(problem: _Problem) -> Peak:
+    """Climb from the best of a few starts and from next to the bound; return the higher peak."""
+    starts = []
+    for first, rest, rho in STARTS:
+        omega = np.diag([first] + [rest] * (problem.q - 1))
+        theta = problem.pack(omega, rho)
+        starts.append((problem.value(theta).deviance, theta))
+    best = min(starts, key=lambda start: start[0])[1]
+    low = problem.pack(SMALL * np.eye(problem.q), SMALL)
+    peaks = [_settle(problem, theta) for theta in (best, low)]
+    return min(peaks, key=lambda peak: peak.value.deviance)
+
+
+def _sample(stats: ClientStatistics) -> ClientStatistics | None:
+    """Take every so-many-th client or outer unit, or nothing where all are few."""
+    stride = len(stats.root) // FEW_CLIENTS
+    if stride < 2:
+        return None
+    if not len(stats.blocks):
+        chosen = np.arange(0, len(stats.root), stride)
+        blocks = stats.blocks
+    else:
+        sizes = np.diff(stats.blocks)
+        units = np.arange(0, len(sizes), stride)
+        if len(units) < 30:
+            return None
+        blocks = np.append(0, np.cumsum(sizes[units]))
+        chosen = np.concatenate(
+            [np.arange(stats.blocks[unit], stats.blocks[unit + 1]) for unit in units]
+        )
+    share = len(chosen) / len(stats.root)
+    return replace(
+        stats,
+        root=np.ascontiguousarray(stats.root[chosen]),
+        projected=np.ascontiguousarray(stats.projected[chosen]),
+        scatter=stats.scatter * share,
+        blocks=blocks,
+        rows=round(stats.rows * share),
+    )
+
+
+def _settle(problem: _Problem, theta: Array) -> Peak:
+    """Climb, try the bounds nearby, and leave those where the deviance falls inward."""
+    steps = 0
+    for _ in range(8):
+        theta, value, slopes, gain, taken = _climb(problem, theta)
+        steps += taken
+        value, slopes = _try_bounds(problem, value, slopes)
+        null, falls = _null_slopes(problem, value, slopes)
+        gradient, _ = _in_factors(problem, problem.pack(value.omega, value.rho), slopes)
+        peak = Peak(value, slopes, null, falls, gradient, gain, steps)
+        inward = _leave_bound(problem, peak)
+        if inward is None:
+            break
+        theta = inward
+    return peak
+
+
+def _climb(problem: _Problem, theta: Array) -> tuple[Array, Value, Slopes, float, int]:
+    """Take Newton steps until they promise nothing."""
+    value = problem.value(theta)
+    for taken in range(MAX_ITERATIONS):
+        slopes = differentiate(problem.stats, value, problem.reml)
+        gradient, hessian = _in_factors(problem, theta, slopes)
+        step, gain = _newton(theta, gradient, hessian)
+        moved = _search_line(problem, theta, value, step) if gain > CONVERGED_GAIN else None
+        if moved is None:
+            return theta, value, slopes, gain, taken
+        theta, value = moved
+    return theta, value, differentiate(problem.stats, value, problem.reml), math.inf, taken + 1
+
+
+def _in_factors(problem: _Problem, theta: Array, slopes: Slopes) -> tuple[Array, Array]:
+    """Carry derivatives with respect to (Omega, rho) over to (Lambda, root of rho)."""
+    factor, root = problem.unpack(theta)
+    m, q = factor.shape
+    jacobian = factor_jacobian(factor, np.tril_indices(q))
+    inner = len(jacobian)
+    half = pair_matrix(slopes.gradient[:inner], m)
+    rows, columns = np.tril_indices(q)
+    curved = 2.0 * half[np.ix_(rows, rows)] * (columns[:, None] == columns[None, :])
+    gradient = jacobian.T @ slopes.gradient[:inner]
+    hessian = jacobian.T @ slopes.hessian[:inner, :inner] @ jacobian + curved
+    if not problem.nested:
+        return gradient, hessian
+    along = 2.0 * root
+    mixed = along * (slopes.hessian[:inner, inner] @ jacobian)
+    corner = along**2 * slopes.hessian[inner, inner] + 2.0 * slopes.gradient[inner]
+    return (
+        np.append(gradient, along * slopes.gradient[inner]),
+        np.block([[hessian, mixed[:, None]], [mixed[None, :], np.array([[corner]])]]),
+    )
+
+
+def factor_jacobian(factor: Array, places: tuple[NDArray[np.intp], NDArray[np.intp]]) -> Array:
+    """Return d Omega_pair / d Lambda_place (pairs of m, places), Omega = Lambda Lambda'."""
+    m = len(factor)
+    upper = np.triu_indices(m)
+    jacobian = np.zeros((len(upper[0]), len(places[0])))
+    for k, (a, b) in enumerate(zip(*places, strict=True)):
+        change = np.zeros((m, m))
+        change[a] += factor[:, b]
+        change[:, a] += factor[:, b]
+        jacobian[:, k] = change[upper]
+    return jacobian
+
+
+def pair_matrix(gradient: Array, m: int) -> Array:
+    """Return the symmetric G with d = sum_ab G_ab dOmega_ab, from derivatives by pair."""
+    half = np.zeros((m, m))
+    half[np.triu_indices(m)] = 0.5 * gradient
+    return half + half.T
+
+
+def _newton(theta: Array, gradient: Array, hessian: Array) -> tuple[Array, float]:
+    """Return a descent step and the gain in log-likelihood that it promises."""
+    roots, axes = np.linalg.eigh(hessian)
+    # Where the deviance is not convex the modulus of the curvature still gives a descent step.
+    curvature = np.maximum(np.abs(roots), 1e-9 * max(1.0, float(np.abs(roots).max())))
+    step = -axes @ ((axes.T @ gradient) / curvature)
+    limit = 1.0 + float(np.abs(theta).max())
+    step = step / max(1.0, float(np.abs(step).max()) / limit)
+    return step, 0.25 * abs(float(gradient @ step))
+
+
+def _search_line(
+    problem: _Problem, theta: Array, value: Value, step: Array
+) -> tuple[Array, Value] | None:
+    """Halve the step until the deviance falls; None if rounding leaves nothing to gain."""
+    rounding = 1e-14 * abs(value.deviance)
+    for _ in range(30):
+        reached = problem.value(theta + step)
+        if reached.deviance < value.deviance - rounding:
+            return theta + step, reached
+        step = 0.5 * step
+    return None
+
+
+def _try_bounds(problem: _Problem, value: Value, slopes: Slopes) -> tuple[Value, Slopes]:
+    """Set small variances to zero where the deviance does not rise by it."""
+    candidates = []
+    roots, axes = np.linalg.eigh(value.omega[: problem.q, : problem.q])
+    small = int((roots < SMALL).sum())
+    omegas = [value.omega]
+    for count in range(1, small + 1):
+        kept = np.zeros_like(value.omega)
+        kept[: problem.q, : problem.q] = (axes[:, count:] * roots[count:]) @ axes[:, count:].T
+        omegas.append(kept)
+    rhos = [value.rho, 0.0] if 0.0 < value.rho < SMALL else [value.rho]
+    for omega, rho in list(product(omegas, rhos))[1:]:
+        candidates.append(evaluate(problem.stats, omega, rho, problem.reml))
+    rounding = 1e-13 * abs(value.deviance) + CONVERGED_GAIN
+    allowed = [one for one in candidates if one.deviance <= value.deviance + rounding]
+    if not allowed:
+        return value, slopes
+    # The last one allowed has most zeros; a lower deviance decides before that.
+    chosen = min(reversed(allowed), key=lambda one: round(one.deviance / rounding))
+    return chosen, differentiate(problem.stats, chosen, problem.reml)
+
+
+def _null_slopes(problem: _Problem, value: Value, slopes: Slopes) -> tuple[Array, Array]:
+    """Return the directions that Omega leaves out and the deviance's derivative along each."""
+    m, q = len(value.omega), problem.q
+    roots, axes = np.linalg.eigh(value.omega[:q, :q])
+    flat = axes[:, roots <= 1e-14 * max(1.0, float(roots[-1]))]
+    D = pair_matrix(slopes.gradient[: m * (m + 1) // 2], m)[:q, :q]
+    falls, turn = np.linalg.eigh(flat.T @ D @ flat)
+    null = np.zeros((m, flat.shape[1]))
+    null[:q] = flat @ turn
+    return null, falls
+
+
+def _leave_bound(problem: _Problem, peak: Peak) -> Array | None:
+    """Return coordinates just inside the bound, where the deviance is lower there."""
+    value = peak.value
+    moves = [
+        (np.outer(w, w), 0.0)
+        for w, fall in zip(peak.null.T, peak.null_slopes, strict=True)
+        if fall < 0
+    ]
+    if problem.nested and value.rho == 0.0 and peak.slopes.gradient[-1] < 0.0:
+        moves.append((np.zeros_like(value.omega), 1.0))
+    best: Value | None = None
+    for direction, along in moves:
+        for size in (1e-6, 1e-4, 1e-2, 0.1, 1.0):
+            reached = evaluate(
+                problem.stats, value.omega + size * direction, size * along, problem.reml
+            )
+            if reached.deviance < (best or value).deviance - CONVERGED_GAIN:
+                best = reached
+    return None if best is None else problem.pack(best.omega, best.rho)
+
+
+def lower_factor(omega: Array) -> Array:
+    """Return a lower triangular Lambda with Lambda Lambda' = Omega, singular or not."""
+    roots, axes = np.linalg.eigh(omega)
+    half = axes * np.sqrt(np.maximum(roots, 0.0))
+    return np.asarray(np.linalg.qr(half.T)[1].T, dtype=np.float64)
