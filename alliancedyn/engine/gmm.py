@@ -289,6 +289,12 @@ def _after_two(moments: Moments, one: Step, owners: list[list[int]]) -> _Inferen
     ze = moments.by_client(one.residuals)
     S = ze @ ze.T
     W, rank = weigh(S)
+    if rank < moments.q:
+        raise SpecificationError(
+            f"{moments.n_clients} clients weigh the second step by a matrix of rank {rank}, too "
+            f"few for {moments.q} coefficients. Use steps=1, add clients, or leave session "
+            "effects out."
+        )
     two = solve(moments, W)
     g = moments.total(two)
     hansen = overidentification(float(g @ W @ g), moments.size - moments.q, "Hansen")

@@ -41,14 +41,13 @@ def bracket(y: Array, X: Array, session_effects: bool) -> Bracket:
     session_effects : bool
     """
     used = ~np.isnan(y) & ~np.isnan(X).any(axis=2)
-    none = np.zeros((*y.shape, 0))
-    within = Grid(y, X, none, used, session_effects)
+    (n, T), p = y.shape, X.shape[2]
+    within = Grid(y, X, np.zeros((n, T, 0)), used, session_effects)
     if session_effects:  # deviations from session means
-        pooled = Grid(y.T, X.swapaxes(0, 1), none.swapaxes(0, 1), used.T, False)
-    else:
-        flat = X.reshape(1, -1, X.shape[2])
-        pooled = Grid(y.reshape(1, -1), flat, none.reshape(1, -1, 0), used.reshape(1, -1), False)
-    p = X.shape[2]
+        pooled = Grid(y.T, X.swapaxes(0, 1), np.zeros((T, n, 0)), used.T, False)
+    else:  # from one mean of all rows
+        flat = X.reshape(1, n * T, p)
+        pooled = Grid(y.reshape(1, -1), flat, np.zeros((1, n * T, 0)), used.reshape(1, -1), False)
     return Bracket(_least_squares(pooled.gram, p), _least_squares(within.gram, p))
 
 
