@@ -12,8 +12,9 @@ from alliancedyn.engine import names
 from alliancedyn.engine.blocks import Components, summarise_blocks
 from alliancedyn.engine.clustered import ClusteredCov, clustered_cov
 from alliancedyn.engine.delta import Freedom
-from alliancedyn.engine.mixed import Bound, MixedFit, fit_mixed
+from alliancedyn.engine.mixed import fit_mixed
 from alliancedyn.engine.mixed_inference import Freedom as ModelFreedom
+from alliancedyn.engine.mixed_result import Bound, MixedFit
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.equations import Equation
 from alliancedyn.models.rows import Terms
@@ -45,7 +46,7 @@ class RobustFreedom:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """The rows of an equation, client by client."""
 
     y: Array
@@ -67,10 +68,7 @@ def mixed_equation(
     SpecificationError
         If terms depend on one another, or the rows cannot carry the random effects.
     """
-    rows = _rows(model, question, terms, therapist)
-    fit = fit_mixed(
-        rows.y, rows.X, rows.Z, rows.client, outer=rows.outer, reml=model.method == "reml"
-    )
+    rows, fit = fitted_rows(model, question, terms, therapist)
     cov, shares, freedom = _errors(question, rows, fit, len(question.data.Y))
     return Equation(
         names=tuple(terms.columns),
@@ -90,7 +88,16 @@ def mixed_equation(
     )
 
 
-def _rows(model: WithinBetween, question: Question, terms: Terms, therapist: Codes | None) -> _Rows:
+def fitted_rows(
+    model: WithinBetween, question: Question, terms: Terms, therapist: Codes | None
+) -> tuple[Rows, MixedFit]:
+    """Return the rows of an equation and the mixed model fitted to them."""
+    rows = _rows(model, question, terms, therapist)
+    reml = model.method == "reml"
+    return rows, fit_mixed(rows.y, rows.X, rows.Z, rows.client, outer=rows.outer, reml=reml)
+
+
+def _rows(model: WithinBetween, question: Question, terms: Terms, therapist: Codes | None) -> Rows:
     """Lay the client-sessions that are used out, client by client."""
     used = terms.used
     who, client = np.unique(np.nonzero(used)[0], return_inverse=True)
@@ -98,7 +105,7 @@ def _rows(model: WithinBetween, question: Question, terms: Terms, therapist: Cod
     Z = np.ones((len(X), 1 + len(model.random_slopes)))
     for place, slope in enumerate(model.random_slopes, start=1):
         Z[:, place] = X[:, _column(slope, question, terms)]
-    return _Rows(
+    return Rows(
         y=terms.outcome[used],
         X=X,
         Z=Z,
@@ -132,7 +139,7 @@ def _column(slope: str, question: Question, terms: Terms) -> int:
 
 
 def _errors(
-    question: Question, rows: _Rows, fit: MixedFit, n: int
+    question: Question, rows: Rows, fit: MixedFit, n: int
 ) -> tuple[Array, Array, Freedom | None]:
     """Return covariance, shares by client (n, p) and degrees of freedom, under the errors asked.
 
@@ -154,7 +161,7 @@ def _errors(
     return found.cov, shares, RobustFreedom(found) if found.clusters < MANY else None
 
 
-def _units(rows: _Rows, n: int) -> Codes | None:
+def _units(rows: Rows, n: int) -> Codes | None:
     """Return codes (n,) of the therapists within which clients are not independent."""
     if rows.outer is None:
         return None

@@ -138,13 +138,14 @@ class WithinBetween(Regression):
 
     def equation(self, question: Question) -> Equation:
         """Estimate one direction by a linear mixed model."""
-        therapist = None
-        if "therapist" in self.levels:
-            therapist = question.therapist_by_session()
-        terms = self.terms(question, therapist)
-        used = terms.used
-        _refuse_nothing(used, question, self)
+        terms, therapist = self.terms_and_therapists(question)
+        _refuse_nothing(terms.used, question, self)
         return mixed_equation(self, question, terms, therapist)
+
+    def terms_and_therapists(self, question: Question) -> tuple[Terms, Codes | None]:
+        """Return the terms of one direction, and the therapist of every client-session."""
+        therapist = question.therapist_by_session() if "therapist" in self.levels else None
+        return self.terms(question, therapist), therapist
 
     def terms(self, question: Question, therapist: Codes | None = None) -> Terms:
         """Return all terms of one direction at every client-session."""
