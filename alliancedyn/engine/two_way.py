@@ -3,15 +3,15 @@ r"""Regression with an effect for every client and every session, on grids of cl
 With tildes for deviations from the client's mean over the rows in use, R for what is left of the
 predictors X~ after the nuisance columns N~ (other predictors, session indicators),
 
-    beta = (R'R)^-1 R' y = W' y,    gamma = (N~'N~)^-1 N~' (y - X beta).
+    beta = (R'R)^-1 R'y,    gamma = (N~'N~)^-1 N~' (y - X beta),
 
-Indicators are never laid out: their cross-products are counts. The half-panel jackknife,
+with clients' shares (R'R)^-1 R_i'e_i in beta. Indicators are never laid out: their cross-products
+are counts. The half-panel jackknife,
 
     beta = 2 beta_all - (beta_first + beta_second) / 2,
 
-is again W' y, with weights W = 2 W_all - (W_first + W_second) / 2 that are orthogonal to client and
-session indicators and give W'X = I; so its covariance and the clients' shares in it need no other
-formula than those of the plain estimator.
+has the same combination of shares, each with the residuals of its own fit: the fits differ by
+their biases, so residuals of one would leave out how cross-products of the others vary.
 
 References
 ----------
@@ -23,7 +23,7 @@ linear panels with weakly exogenous regressors. Journal of Applied Econometrics,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -123,11 +123,10 @@ class Grid:
         return np.asarray(inside.sum(axis=1) / self._rows)
 
     def by_session(self, values: Array) -> Array:
-        """Lay values (d, q) of the sessions with an effect out, as client deviations (N, T, q)."""
-        full = np.zeros((self.used.shape[1], values.shape[1]))
+        """Lay values (d,) of the sessions with an effect out, as client deviations (N, T)."""
+        full = np.zeros(self.used.shape[1])
         full[self.dummies] = values
-        own = self.used @ full / self._rows
-        return np.where(self.used[:, :, None], full - own[:, None, :], 0.0)
+        return np.where(self.used, full - (self.used @ full)[:, None] / self._rows, 0.0)
 
 
 @dataclass(frozen=True)
@@ -136,39 +135,40 @@ class Within:
 
     Parameters
     ----------
-    effects, cov : (q,), (q, q)
-        Effects of X, E and the sessions, and their covariance if rows are independent with equal
-        variances.
+    effects : (q,)
+        Effects of X, E and the sessions.
     shares : (N, q)
         Every client's first-order share in them.
     residuals : (N, T)
         As deviations from the client's mean; 0 out of use.
     residual_var : float
-        Squares of the residuals over ``freedom``.
-    uncorrected : (p,)
-        Effects of X before the jackknife.
+        Squares of the residuals over ``freedom`` of the grid; NaN if that is none.
+    inverse : (q, q)
+        Of the cross-products: times the residual variance, the covariance of effects that were
+        not corrected, if errors are independent with equal variances.
     """
 
     effects: Array
-    cov: Array
     shares: Array
     residuals: Array
     residual_var: float
-    uncorrected: Array
+    inverse: Array
+
+    @property
+    def cov(self) -> Array:
+        """Covariance of effects that were not corrected, if errors are independent and alike."""
+        return self.residual_var * self.inverse
 
 
-def estimate_within(grid: Grid, plain: Array | None = None, halve: bool = False) -> Within:
+def estimate_within(grid: Grid, known: Array | None = None) -> Within:
     """Estimate one equation by least squares within clients.
 
     Parameters
     ----------
     grid : Grid
-        No client has fewer than two rows in use, with ``halve`` fewer than four.
-    plain : (p,), optional
-        Effects of X without the jackknife, if they are known already.
-    halve : bool
-        Whether to correct the effects of X by the half-panel jackknife; the others are then
-        estimated given the corrected ones.
+        No client has one row in use.
+    known : (p + c,), optional
+        Effects of X and E, where another program has them already.
 
     Returns
     -------
@@ -177,32 +177,54 @@ def estimate_within(grid: Grid, plain: Array | None = None, halve: bool = False)
     Raises
     ------
     numpy.linalg.LinAlgError
-        If the effects of X are not identified in all rows, or in a half.
+        If the effects of X are not identified.
     """
-    y, p = grid.deviations[:, :, 0], grid.n_effects
-    weights = _weights(grid)
-    uncorrected = _sums(weights, y) if plain is None else plain
-    effects = uncorrected
-    if halve:
-        corrected = 2.0 * weights - _halved(grid)
-        effects = effects + _sums(corrected - weights, y)
-        weights = corrected
-    inverse, slope = _nuisance(grid)
-    others = inverse @ grid.gram[1 + p :, 0] - slope @ effects
-    residuals = _residuals(grid, np.concatenate([effects, others]))
-    variance = float((residuals**2).sum() / grid.freedom)
-    S = np.einsum("ntp,ntq->pq", weights, weights)
-    own = np.einsum("ntp,nt->np", weights, residuals)
-    rest = np.einsum("ntc,nt->nc", grid.deviations[:, :, 1 + p :], residuals)
-    rest = np.concatenate([rest, residuals[:, grid.dummies]], axis=1)
-    return Within(
-        effects=np.concatenate([effects, others]),
-        cov=variance * np.block([[S, -S @ slope.T], [-slope @ S, inverse + slope @ S @ slope.T]]),
-        shares=np.concatenate([own, rest @ inverse - own @ slope.T], axis=1),
-        residuals=residuals,
-        residual_var=variance,
-        uncorrected=uncorrected,
-    )
+    G, p = grid.gram[1:, 1:], grid.n_effects
+    own, others = list(range(p)), list(range(p, len(G)))
+    slope, left = _left(G, own, others)
+    if _smallest(left) < NOTHING_LEFT or not (np.diag(left) > NOTHING_LEFT * np.diag(G)[:p]).all():
+        raise np.linalg.LinAlgError("the effects are not identified")
+    S, A = np.linalg.inv(left), pseudo_inverse(G[p:, p:])
+    inverse = np.block([[S, -S @ slope.T], [-slope @ S, A + slope @ S @ slope.T]])
+    effects = inverse @ grid.gram[1:, 0]
+    if known is not None:
+        k = len(known)
+        B = pseudo_inverse(G[k:, k:])
+        effects = np.concatenate([known, B @ (grid.gram[1 + k :, 0] - G[k:, :k] @ known)])
+    return _finished(grid, effects, inverse)
+
+
+def correct_by_halves(grid: Grid, plain: Within) -> Within:
+    """Correct the effects of X by the half-panel jackknife; estimate the others given them.
+
+    Parameters
+    ----------
+    grid : Grid
+        No client has one to three rows in use.
+    plain : Within
+        Its estimates without the correction.
+
+    Returns
+    -------
+    Within
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the effects of X are not identified in a half.
+    """
+    p, G = grid.n_effects, grid.gram[1:, 1:]
+    firsts = first_halves(grid.used)
+    halves = [half for first in firsts for half in (first, grid.used & ~first)]
+    fits = [estimate_within(grid.only(half)) for half in halves]
+    effects = 2.0 * plain.effects[:p] - sum(fit.effects[:p] for fit in fits) / len(fits)
+    shares = 2.0 * plain.shares[:, :p] - sum(fit.shares[:, :p] for fit in fits) / len(fits)
+    A = pseudo_inverse(G[p:, p:])
+    slope = A @ G[p:, :p]
+    given = A @ grid.gram[1 + p :, 0] - slope @ effects
+    fit = _finished(grid, np.concatenate([effects, given]), plain.inverse)
+    rest = _scores(grid, fit.residuals)[:, p:] @ A - shares @ slope.T
+    return replace(fit, shares=np.concatenate([shares, rest], axis=1))
 
 
 def collinear(grid: Grid) -> tuple[str, int] | None:
@@ -241,46 +263,27 @@ def first_halves(used: Mask) -> list[Mask]:
 # -- pieces --------------------------------------------------------------------------------------
 
 
-def _weights(grid: Grid) -> Array:
-    """Return W (N, T, p) with W'y the effects of X and W orthogonal to everything else."""
-    p = grid.n_effects
-    G = grid.gram[1:, 1:]
-    slope, left = _left(G, list(range(p)), list(range(p, len(G))))
-    if _smallest(left) < NOTHING_LEFT or not (np.diag(left) > NOTHING_LEFT * np.diag(G)[:p]).all():
-        raise np.linalg.LinAlgError("the effects are not identified")
-    Z, c = grid.deviations, grid.E.shape[2]
-    R = Z[:, :, 1 : 1 + p] - Z[:, :, 1 + p :] @ slope[:c] - grid.by_session(slope[c:])
-    return np.asarray(R @ np.linalg.inv(left))
+def _finished(grid: Grid, effects: Array, inverse: Array) -> Within:
+    """Return residuals and shares that go with effects."""
+    k = grid.deviations.shape[2] - 1
+    fitted = grid.deviations[:, :, 1:] @ effects[:k] + grid.by_session(effects[k:])
+    residuals = grid.deviations[:, :, 0] - fitted
+    freedom = grid.freedom
+    variance = float((residuals**2).sum() / freedom) if freedom > 0 else np.nan
+    shares = _scores(grid, residuals) @ inverse
+    return Within(effects, shares, residuals, variance, inverse)
 
 
-def _halved(grid: Grid) -> Array:
-    """Return the mean of the weights of both halves, over the ways to halve."""
-    firsts = first_halves(grid.used)
-    halves = [half for first in firsts for half in (first, grid.used & ~first)]
-    return np.asarray(sum(_weights(grid.only(half)) for half in halves) / len(halves))
-
-
-def _sums(weights: Array, y: Array) -> Array:
-    return np.einsum("ntp,nt->p", weights, y)
-
-
-def _nuisance(grid: Grid) -> tuple[Array, Array]:
-    """Return (N~'N~)^-1, and the slopes of X on the nuisance columns."""
-    p, G = grid.n_effects, grid.gram[1:, 1:]
-    inverse = pseudo_inverse(G[p:, p:])
-    return inverse, inverse @ G[p:, :p]
+def _scores(grid: Grid, residuals: Array) -> Array:
+    """Return Z~_i' e_i of every client, (N, q); residuals add up to 0 in every client."""
+    own = np.matmul(residuals[:, None, :], grid.deviations[:, :, 1:])[:, 0]
+    return np.concatenate([own, residuals[:, grid.dummies]], axis=1)
 
 
 def _left(G: Array, own: list[int], others: list[int]) -> tuple[Array, Array]:
     """Return the slopes of some columns on others, and the cross-products of what is left."""
     slope = pseudo_inverse(G[np.ix_(others, others)]) @ G[np.ix_(others, own)]
     return slope, G[np.ix_(own, own)] - G[np.ix_(own, others)] @ slope
-
-
-def _residuals(grid: Grid, effects: Array) -> Array:
-    k = grid.deviations.shape[2] - 1
-    fitted = grid.deviations[:, :, 1:] @ effects[:k] + grid.by_session(effects[k:, None])[:, :, 0]
-    return np.asarray(grid.deviations[:, :, 0] - fitted)
 
 
 def _spread(grid: Grid) -> Array:
