@@ -109,8 +109,9 @@ def _of_hansen(fit: GMMFit) -> list[str]:
     found, p = [], fit.hansen.pvalue
     if p > TOO_GOOD:
         found.append(
-            f"Hansen's test has a p-value of {p:.3f}, too good to trust: with many instruments "
-            f"({fit.n_instruments} for {fit.n_clients} clients) it loses its power. Use fewer."
+            f"Hansen's test has a p-value of {p:.3f}. Valid instruments give that in one fit of "
+            f"twenty, too many give it as a rule (here {fit.n_instruments} for {fit.n_clients} "
+            "clients). See whether it stays with fewer instrument_lags."
         )
     if p < LEVEL:
         found.append(
