@@ -93,6 +93,8 @@ def therapist_partition(
     Baldwin, Wampold & Imel (2007), Untangling the alliance-outcome correlation: exploring the
     relative importance of therapist and patient variability in the alliance, Journal of Consulting
     and Clinical Psychology 75, 842-852: the question, with observed means.
+    Lüdtke, Marsh, Robitzsch, Trautwein, Asparouhov & Muthén (2008), The multilevel latent covariate
+    model, Psychological Methods 13, 203-229: why observed means of groups attenuate.
     Rao (1971), Estimation of variance and covariance components: MINQUE theory, Journal of
     Multivariate Analysis 1, 257-275: the estimating equations.
     """

@@ -60,13 +60,17 @@ def select(panel: SessionPanel, process: str, outcome: str, lag: int) -> Selecte
     first, second = (panel.variables.index(name) for name in (process, outcome))
     a, s = arrays.Y[:, : arrays.Y.shape[1] - lag, first], arrays.Y[:, lag:, second]
     both = np.isfinite(a) & np.isfinite(s)
+    paired = f"{process} at one session and {outcome} at the {('same', 'next')[lag]}"
     seen, known = both.any(axis=1), arrays.therapist >= 0
     used = seen & known
+    if not seen.any():
+        raise SpecificationError(
+            f"No client has {paired}, so there are no pairs to relate. Check the session numbers."
+        )
     therapists, therapist = np.unique(arrays.therapist[used], return_inverse=True)
     _refuse_too_few(len(therapists), int(used.sum()))
     row, place = np.nonzero(both & used[:, None])
     client = np.asarray((np.cumsum(used) - 1)[row], dtype=np.int64)
-    pairs = "a session" if lag == 0 else "two neighboring sessions"
     chosen = Selected(
         a[row, place],
         s[row, place],
@@ -83,7 +87,7 @@ def select(panel: SessionPanel, process: str, outcome: str, lag: int) -> Selecte
                 "no-pair-clients",
                 "info",
                 arrays.clients[~seen],
-                f"without {process} and {outcome} at {pairs}: set aside",
+                f"without {paired}: set aside",
             ),
             *_switches(panel, used),
         ],
@@ -137,8 +141,10 @@ def _switches(panel: SessionPanel, used: NDArray[np.bool_]) -> list[Issue]:
     who = pd.Index(clients).get_indexer(pd.Index(frame["client"]))
     code = pd.factorize(frame["therapist"])[0]
     known = code >= 0
-    each = np.unique(np.column_stack([who[known], code[known]]), axis=0)[:, 0]
-    several = (np.bincount(each, minlength=len(clients)) > 1) & used
+    lowest, highest = np.full(len(clients), len(code)), np.full(len(clients), -1)
+    np.minimum.at(lowest, who[known], code[known])
+    np.maximum.at(highest, who[known], code[known])
+    several = (lowest < highest) & used
     text = "with more than one therapist: counted under the one of most sessions"
     return _about("therapist-switches", "info", clients[several], text)
 

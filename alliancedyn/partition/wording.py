@@ -117,8 +117,8 @@ def without_interval(table: pd.DataFrame, process: str) -> list[str]:
         if len(bare):
             gone = " and ".join(bare)
             notes.append(
-                f"No interval for the {gone} slope of {version} means: without one group of therapists "
-                f"{process} has no variance left there. Do not use the number."
+                f"No interval for the {gone} slope of {version} means: without one group of "
+                f"therapists {process} has no variance left there. Do not use the number."
             )
     rows = table.loc["observed"].drop(index=["total", "difference"])
     notes.extend(
