@@ -15,13 +15,13 @@ not part of the model.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from alliancedyn.engine.block_likelihood import Height, Slope, components_of, influence, profile
 from alliancedyn.engine.blocks import Array, Blocks, Codes, Components, parents_of, stack_columns
-from alliancedyn.engine.descent import Lowest, minimise
+from alliancedyn.engine.descent import Lowest, minimise, settle_roots
 from alliancedyn.engine.mixed_information import (
     free_directions,
     inverse_within,
@@ -34,8 +34,6 @@ from alliancedyn.errors import DataError, SpecificationError
 # Beyond this an autoregression cannot be told from a stable level at any number of sessions.
 LARGEST_PHI = 0.995
 SMALLEST_PHI = 1e-9  # of CAR(1), at the median gap
-# The root of a variance ratio below this is tried at its bound of zero.
-NEAR_ZERO = 3e-3
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,9 @@ def fit_mixed_ar(
     start, back, problem, unit_time = _prepared(
         np.asarray(y, dtype=np.float64), design, random, group, np.asarray(time), outer, reml
     )
-    lowest = _settled(problem, _searched(problem))
+    places = [*np.flatnonzero(np.equal(*np.tril_indices(problem.effects)))]
+    places += [] if outer is None else [-2]
+    lowest = settle_roots(problem, _searched(problem), places)
     return _reported(problem, lowest, start, back, unit_time)
 
 
@@ -263,27 +263,6 @@ def _searched(problem: _Problem) -> Lowest:
     ]
     heights = [problem(x)[0] for x in starts]
     return minimise(problem, starts[int(np.argmin(heights))])
-
-
-def _settled(problem: _Problem, lowest: Lowest) -> Lowest:
-    """Put variances that the search leaves next to zero onto zero, or search on from above it.
-
-    In the root of a variance zero is always a stationary point: the best place to be, or a saddle.
-    """
-    q = problem.effects
-    on_diagonal = np.equal(*np.tril_indices(q))
-    places = [*np.flatnonzero(on_diagonal), *([] if problem.outer is None else [-2])]
-    for place in places:
-        if abs(lowest.x[place]) > NEAR_ZERO:
-            continue
-        x, above = lowest.x.copy(), lowest.x.copy()
-        x[place], above[place] = 0.0, 10.0 * NEAR_ZERO
-        if problem(above)[0] < lowest.value:
-            lowest = minimise(problem, above)
-        elif problem(x)[0] <= lowest.value + 1e-12 * abs(lowest.value):
-            value, gradient = problem(x)
-            lowest = replace(lowest, x=x, value=value, gradient=gradient)
-    return lowest
 
 
 def _reported(

@@ -6,8 +6,8 @@ and say what is left to gain: that promise is the verdict, not the optimizer's o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ Slope = Callable[[Array], tuple[float, Array]]
 CONVERGED = 1e-8  # deviance that the next Newton step promises to take away
 NEWTON_STEPS = 12
 DIFFERENCE = 1e-5
+# The root of a variance ratio below this is tried at its bound of zero.
+NEAR_ZERO = 3e-3
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,25 @@ def minimise(function: Slope, start: Array) -> Lowest:
             break
         x, value, gradient = moved
     return Lowest(x, value, gradient, left)
+
+
+def settle_roots(function: Slope, lowest: Lowest, places: Iterable[int]) -> Lowest:
+    """Put roots of variances that a search leaves next to zero onto zero, or search on from above.
+
+    In the root of a variance zero is always a stationary point: the best place to be, or a saddle.
+    """
+    for place in places:
+        if abs(lowest.x[place]) > NEAR_ZERO:
+            continue
+        x, above = lowest.x.copy(), lowest.x.copy()
+        x[place], above[place] = 0.0, 10.0 * NEAR_ZERO
+        if function(above)[0] < lowest.value:
+            lowest = minimise(function, above)
+            continue
+        value, gradient = function(x)
+        if value <= lowest.value + 1e-12 * abs(lowest.value):
+            lowest = replace(lowest, x=x, value=value, gradient=gradient)
+    return lowest
 
 
 def curvature(function: Slope, x: Array, step: float = DIFFERENCE) -> Array:
