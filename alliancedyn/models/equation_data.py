@@ -155,7 +155,7 @@ def refuse_thin(plan: Plan, data: Observed) -> None:
             f"Fewer than {CLIENTS_PER_SESSION} clients have {listed(thin)}, too few for a mean or "
             f"intercept of its own. {REMEDY}"
         )
-    known = len(plan.covariates) + len(plan.given)
+    known = len(plan.given)
     free = wide.shape[1] if plan.feedback else known
     if len(wide) <= free:
         raise SpecificationError(

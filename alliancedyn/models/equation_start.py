@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine.starting import make_definite
 from alliancedyn.engine.system import Matrices
-from alliancedyn.models.panel_equations import FEEDBACK, GIVEN_EFFECTS, LAGS, SHARED, Plan
+from alliancedyn.models.panel_equations import FEEDBACK, LAGS, SHARED, Plan
 
 Array = NDArray[np.float64]
 
@@ -43,22 +43,18 @@ def start(plan: Plan, wide: Array) -> Matrices:
     """Return starting values of every matrix."""
     mean, S = column_moments(wide)
     q, k, g, T = len(plan.covariates), len(plan.targets), len(plan.given), len(plan.sessions)
-    given = slice(q, q + g)
     phi = np.stack([_lags(plan, S, y) for y in plan.targets])
-    W = np.eye(len(S))[q + g :] - _paths(plan, phi)  # what is left over, r = W v
-    between = np.zeros((k, q))
-    effects = np.zeros((g, q))
-    if q:
-        average = (W @ S[:, :q]).reshape(T - 1, k, q).mean(axis=0)
-        between, effects = (np.linalg.solve(S[:q, :q], C.T).T for C in (average, S[given, :q]))
-        W[:, :q] -= np.tile(between, (T - 1, 1))
+    W = np.eye(len(S))[g:] - _paths(plan, phi)  # what is left over, r = W v
+    own = slice(g - q, g)
+    average = (W @ S[:, own]).reshape(T - 1, k, q).mean(axis=0)
+    between = np.linalg.solve(S[own, own], average.T).T
+    W[:, own] -= np.tile(between, (T - 1, 1))
     left = W @ S
     stable, passing = _split((left @ W.T).reshape(T - 1, k, T - 1, k))
-    shared, feedback = _with_given(left[:, given].reshape(T - 1, k, g), plan, passing)
-    rest = S[given, given] - effects @ S[:q, given] - passing[0, 0] * feedback.T @ feedback
+    shared, feedback = _with_given(left[:, :g].reshape(T - 1, k, g), plan, passing)
+    rest = S[:g, :g] - passing[0, 0] * feedback.T @ feedback
     joint = np.block([[stable, shared], [shared.T, rest]])
-    joint = _definite(joint, np.r_[np.diag(stable), np.diag(S)[given]])
-    own = joint[k:, k:] + passing[0, 0] * feedback.T @ feedback
+    joint = _definite(joint, np.r_[np.diag(stable), np.diag(S)[:g]])
     errors = np.repeat(passing[None], 1 if plan.errors_equal else T - 1, axis=0)
     return {
         LAGS: phi.reshape(1, -1),
@@ -66,23 +62,21 @@ def start(plan: Plan, wide: Array) -> Matrices:
         "intercept": (W @ mean)[None],
         "innovation_cov": errors if k > 1 else errors[:, :, 0],
         "between_cov": joint[None, :k, :k],
-        SHARED: joint[k:, :k].reshape(1, -1),
-        "initial_cov": own[None],
+        SHARED: joint[k : k + g - q, :k].reshape(1, -1),
+        "initial_cov": joint[None, k:, k:] + passing[0, 0] * feedback.T @ feedback,
         FEEDBACK: passing[0, 0] * feedback[plan.moved][None],
-        "mean": np.r_[mean[given], mean[:q]][None],
-        GIVEN_EFFECTS: effects.reshape(1, -1),
-        "covariate_cov": S[None, :q, :q],
+        "mean": mean[None, :g],
     }
 
 
 def _lags(plan: Plan, S: Array, y: str) -> Array:
     """Solve the differenced moments of one equation for its lagged effects (m,)."""
-    sd, q = np.sqrt(np.diag(S)), len(plan.covariates)
+    sd = np.sqrt(np.diag(S))
     rows, right = [], []
     for i in range(2, len(plan.sessions)):
         t, before, earlier = (plan.sessions[i - back] for back in (0, 1, 2))
         free = ~(plan.moved[i - 1] | plan.moved[i - 2])
-        use = [q + int(j) for j in np.flatnonzero(free)]
+        use = np.flatnonzero(free).tolist()
         use += [plan.place[v, s] for s in plan.sessions[1 : i - 1] for v in plan.targets]
         change = [S[plan.place[x, before]] - S[plan.place[x, earlier]] for x in plan.predictors]
         rows.append((np.stack(change, axis=1) / sd[:, None])[use])

@@ -31,7 +31,7 @@ from alliancedyn.models import equation_start
 from alliancedyn.models.equation_data import refuse_constant, refuse_thin, select_columns, used
 from alliancedyn.models.equations import within_variances
 from alliancedyn.models.inference import fit_likelihood
-from alliancedyn.models.panel_equations import Plan
+from alliancedyn.models.panel_equations import Column, Plan
 from alliancedyn.models.regression import Regression
 from alliancedyn.models.selection import Selection, cluster_codes
 from alliancedyn.panel import SessionPanel
@@ -42,6 +42,11 @@ from alliancedyn.results.profile import maximum_of
 Array = NDArray[np.float64]
 
 FEWEST_SESSIONS = 3
+UNKNOWN_TIMING = (
+    "when {process!r} and {outcome!r} were rated is not known, so what is new in {outcome!r} at a "
+    "session is taken to have nothing to do with {process!r} at the same session. Give timing= "
+    'when reading, or use feedback="same_session", which assumes less.'
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,8 +69,8 @@ class MLSEM:
     errors_equal : bool
         Whether error variances are the same at all sessions.
     feedback : {"same_session", "next_session"}, optional
-        From when on an error moves a predetermined process. By default by timing: from the same
-        session if the process is known to be rated after the outcome, else from the next one.
+        From when on an error of the outcome may go with a predetermined process. By default the
+        same session, which assumes least; the next one, as published, where timing is unknown.
     sessions : (int, int), optional
         First and last session number to use.
     """
@@ -182,6 +187,8 @@ class MLSEM:
             clusters = cluster_codes(panel, selection, by) if by else None
             fit = _with_spread(fit, data, clusters)
         _report(fit, strict)
+        if known.feedback != self.feedback and known.feedback == "next_session":
+            fit.diagnostics["notes"].append(UNKNOWN_TIMING.format(process=process, outcome=outcome))
         return fit
 
     def __repr__(self) -> str:
@@ -231,9 +238,10 @@ class MLSEM:
         both = self.direction == "both"
         targets = pair if both else tuple(v for v in pair if v == self.outcome)
         first, *_ = sessions = data.sessions
-        given = [(v, first) for v in targets]
+        given: list[Column] = [(v, first) for v in targets]
         loose = [*(v for v in pair if v not in targets), *self.exogenous]
         given += [(v, t) for v in loose for t in sessions[:-1]]
+        given += [(c, None) for c in self.covariates]
         moved = []
         if self._feeds_back:
             wait = 0 if self.feedback == "same_session" else 1
@@ -289,8 +297,8 @@ class MLSEM:
             )
         feedback = self.feedback
         if feedback is None and self._feeds_back:
-            timing = (panel.timing.get(outcome), panel.timing.get(process))
-            feedback = "same_session" if timing == ("before", "after") else "next_session"
+            known = outcome in panel.timing and process in panel.timing
+            feedback = "same_session" if known else "next_session"
         return replace(self, process=process, outcome=outcome, feedback=feedback)
 
     # -- data -----------------------------------------------------------------------------------

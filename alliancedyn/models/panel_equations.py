@@ -1,14 +1,14 @@
 """Dynamic panel equations written over the columns of a wide panel: the parts of an ML-SEM.
 
-Columns are client covariates c, what is given g (first scores, and all scores of series without
-an equation), and scores y_t with an equation, t = 2..T::
+Columns are what is given g (first scores, all scores of series without an equation, and client
+covariates c), and scores y_t with an equation, t = 2..T::
 
-    c ~ (mean_c, covariate_cov),   g = mean + effects (c - mean_c) + g~
+    g = mean + g~,   g~ ~ (0, initial_cov)
     y_t = intercept_t + phi x_{t-1} + between c + alpha + e_t
 
-Client effects alpha ~ (0, between_cov) covary freely with g~ ~ (0, initial_cov), and so do
-errors e_t ~ (0, innovation_cov) with those later scores in g that they may move (``feedback``).
-Otherwise c, g~, alpha and e_t have nothing to do with one another, nor e_t with e_s.
+Client effects alpha ~ (0, between_cov) covary freely with given scores, but not with covariates;
+errors e_t ~ (0, innovation_cov) covary with those later given scores that they may move
+(``feedback``). Otherwise g, alpha and e_t have nothing to do with one another, nor e_t with e_s.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +30,7 @@ from alliancedyn.errors import SpecificationError
 Array = NDArray[np.float64]
 Column = tuple[str, int | None]
 
-LAGS, SHARED, FEEDBACK, GIVEN_EFFECTS = (
-    *("lags", "initial_between_cov", "feedback_cov", "predictor_between"),
-)
+LAGS, SHARED, FEEDBACK = "lags", "initial_between_cov", "feedback_cov"
 
 
 class ColumnMoments(StateSpace):
@@ -57,8 +56,8 @@ class Plan:
         Series with an equation, panel order.
     predictors : tuple of str
         Series whose last scores stand in the equations.
-    given : tuple of (str, int)
-        Scores without an equation: (series, session).
+    given : tuple of (str, int or None)
+        Columns without an equation: (series, session), and last (covariate, None).
     covariates : tuple of str
         Client-level numbers.
     sessions : tuple of int
@@ -71,7 +70,7 @@ class Plan:
 
     targets: tuple[str, ...]
     predictors: tuple[str, ...]
-    given: tuple[tuple[str, int], ...]
+    given: tuple[Column, ...]
     covariates: tuple[str, ...]
     sessions: tuple[int, ...]
     feedback: tuple[tuple[int, int], ...]
@@ -79,9 +78,14 @@ class Plan:
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """Every column: (series, session), or (covariate, None)."""
+        """Every column: what is given, then scores with an equation session by session."""
         later = [(v, t) for t in self.sessions[1:] for v in self.targets]
-        return (*((c, None) for c in self.covariates), *self.given, *later)
+        return (*self.given, *later)
+
+    @property
+    def scored(self) -> tuple[Column, ...]:
+        """What is given without the covariates, which client effects have nothing to do with."""
+        return self.given[: len(self.given) - len(self.covariates)]
 
     @cached_property
     def place(self) -> dict[Column, int]:
@@ -135,8 +139,9 @@ class Plan:
         """Return covariances of what is given with client effects, and among itself."""
         v, given, g = self.targets, self.given, len(self.given)
         firsts = given[: len(v)] if len(v) > 1 else ()  # of series explained from then on
-        labels = [_shared_name(one, other, firsts) for one in given for other in v]
-        shared = _plain(SHARED, labels, [sd[one[0]] * sd[other] for one in given for other in v])
+        pairs = [(one, other) for one in self.scored for other in v]
+        labels = [_shared_name(one, other, firsts) for one, other in pairs]
+        shared = _plain(SHARED, labels, [sd[one[0]] * sd[other] for one, other in pairs])
         labels = [
             _given_name(one, other, firsts) for i, one in enumerate(given) for other in given[i:]
         ]
@@ -154,14 +159,7 @@ class Plan:
             labels = [names.label(FEEDBACK, _spelled(g), y, session=t) for g, t in moved]
             found.append(_plain(FEEDBACK, labels, [sd[g[0]] * sd[y] for g, _ in moved]))
         labels = [names.label("mean", v, session=t) for v, t in self.given]
-        labels += [names.label("mean", c) for c in self.covariates]
-        scale = [sd[v] for v, _ in self.given] + [sd[c] for c in self.covariates]
-        found.append(_plain("mean", labels, scale, linear=True))
-        if self.covariates:
-            pairs = [(g, c) for g in self.given for c in self.covariates]
-            labels = [names.label(GIVEN_EFFECTS, g[0], c, session=g[1]) for g, c in pairs]
-            found.append(_plain(GIVEN_EFFECTS, labels, [sd[g[0]] / sd[c] for g, c in pairs]))
-            found.append(covariance("covariate_cov", self.covariates, sd))
+        found.append(_plain("mean", labels, [sd[v] for v, _ in self.given], linear=True))
         return found
 
     # -- moments --------------------------------------------------------------------------------
@@ -172,73 +170,57 @@ class Plan:
         return Equations(self._level(), self._paths(), self._entry(), self._sources())
 
     def _level(self) -> Pattern:
-        """Return nu: means of what is given and of covariates, intercepts of the rest."""
-        g, q, p = len(self.given), len(self.covariates), len(self.columns)
-        mean = Entry("mean", (1, g + q), np.arange(g + q), np.r_[q : q + g, :q])
-        n = p - q - g
-        return Pattern(
-            np.zeros(p), (mean, Entry("intercept", (1, n), np.arange(n), np.arange(q + g, p)))
-        )
+        """Return nu: means of what is given, intercepts of the rest."""
+        g, p = len(self.given), len(self.columns)
+        mean = Entry("mean", (1, g), np.arange(g), np.arange(g))
+        rest = Entry("intercept", (1, p - g), np.arange(p - g), np.arange(g, p))
+        return Pattern(np.zeros(p), (mean, rest))
 
     def _paths(self) -> Pattern:
         """Return B: lagged effects, and effects of covariates."""
-        p, k, m, q = len(self.columns), len(self.targets), len(self.predictors), self._q
-        cells, sources = [], []
-        beside, origins = [], []
-        for before, t in zip(self.sessions[:-1], self.sessions[1:], strict=True):
+        p, q = len(self.columns), len(self.covariates)
+        lags: list[tuple[int, int]] = []
+        beside: list[tuple[int, int]] = []
+        for before, t in pairwise(self.sessions):
             for i, y in enumerate(self.targets):
-                row = self.place[y, t]
+                row = p * self.place[y, t]
                 for j, x in enumerate(self.predictors):
-                    cells.append(row * p + self.place[x, before])
-                    sources.append(i * m + j)
-                for c in range(q):
-                    beside.append(row * p + c)
-                    origins.append(i * q + c)
-        found = [Entry(LAGS, (1, k * m), np.array(sources), np.array(cells))]
+                    lags.append((i * len(self.predictors) + j, row + self.place[x, before]))
+                for j, c in enumerate(self.covariates):
+                    beside.append((i * q + j, row + self.place[c, None]))
+        k = len(self.targets)
+        found = [Entry(LAGS, (1, k * len(self.predictors)), *np.array(lags).T)]
         if q:
-            found.append(Entry("between", (1, k * q), np.array(origins), np.array(beside)))
+            found.append(Entry("between", (1, k * q), *np.array(beside).T))
         return Pattern(np.zeros((p, p)), tuple(found))
 
-    @property
-    def _q(self) -> int:
-        return len(self.covariates)
-
     def _entry(self) -> Pattern:
-        """Return N: what sources (covariates, client effects, given, errors) do to columns."""
-        p, k, g, q = len(self.columns), len(self.targets), len(self.given), self._q
-        r = p + k
-        fixed = np.zeros((p, r))
-        fixed[np.arange(q), np.arange(q)] = 1.0
-        fixed[q + np.arange(g), q + k + np.arange(g)] = 1.0
-        later = q + g + np.arange(p - q - g)
-        fixed[later, q + np.arange(len(later)) % k] = 1.0  # client effects
-        fixed[later, k + later] = 1.0
-        if not q:
-            return Pattern(fixed, ())
-        rows, columns = np.divmod(np.arange(g * q), q)
-        effects = Entry(GIVEN_EFFECTS, (1, g * q), np.arange(g * q), (q + rows) * r + columns)
-        return Pattern(fixed, (effects,))
+        """Return N: what sources (client effects, what is given, errors) do to columns."""
+        p, k, g = len(self.columns), len(self.targets), len(self.given)
+        fixed = np.eye(p, p + k, k)
+        later = np.arange(g, p)
+        fixed[later, (later - g) % k] = 1.0
+        return Pattern(fixed, ())
 
     def _sources(self) -> Pattern:
-        """Return Omega: covariates, client effects, what is given, errors session by session."""
-        p, k, g, q = len(self.columns), len(self.targets), len(self.given), self._q
-        r, n = p + k, len(self.feedback)
-        i, j = np.divmod(np.arange(g * k), k)
+        """Return Omega: client effects, what is given, errors session by session."""
+        p, k, g = len(self.columns), len(self.targets), len(self.given)
+        r, n, s = p + k, len(self.feedback), k * len(self.scored)
+        i, j = np.divmod(np.arange(s), k)
         found = [
-            _square("between_cov", (1, k, k), q, r),
-            _square("initial_cov", (1, g, g), q + k, r),
-            _twice(Entry(SHARED, (1, g * k), np.arange(g * k), (q + k + i) * r + q + j), r),
+            _square("between_cov", (1, k, k), 0, r),
+            _square("initial_cov", (1, g, g), k, r),
+            _twice(Entry(SHARED, (1, s), np.arange(s), (k + i) * r + j), r),
         ]
-        if q:
-            found.append(_square("covariate_cov", (1, q, q), 0, r))
         if n:
-            moved = [(q + k + j) * r + k + self.place[self.targets[0], t] for t, j in self.feedback]
+            (y,) = self.targets
+            moved = [(k + j) * r + k + self.place[y, t] for t, j in self.feedback]
             found.append(_twice(Entry(FEEDBACK, (1, n), np.arange(n), np.array(moved)), r))
         slots = 1 if self.errors_equal else len(self.sessions) - 1
         shape = (slots, k, k) if k > 1 else (slots, 1)
         for t in range(len(self.sessions) - 1):
             slot = 0 if self.errors_equal else t
-            found.append(_square("innovation_cov", shape, q + k + g + t * k, r, slot, k))
+            found.append(_square("innovation_cov", shape, k + g + t * k, r, slot, k))
         return Pattern(np.zeros((r, r)), tuple(found))
 
     def system(self, matrices: Matrices, variables: tuple[str, ...]) -> ColumnMoments:
