@@ -80,7 +80,7 @@ def standardize(y: Array, X: Array, Z: Array, grouping: Grouping) -> StandardDes
     ahead = _reduce(y, fixed, random, grouping)
     if _is_delicate(_gram(ahead)):
         fixed = _turned(X, fixed.one, "X")
-        beta: Array = np.linalg.lstsq(X, y, rcond=None)[0]
+        beta = np.asarray(np.linalg.lstsq(X, y, rcond=None)[0], dtype=np.float64)
         y = y - X @ beta
         design = _standardize(y, fixed, random, grouping, _reduce(y, fixed, random, grouping))
         return replace(design, start=design.start + beta)
@@ -130,7 +130,7 @@ def _reduce(y: Array, fixed: _Columns, random: _Columns, grouping: Grouping) -> 
     shift = (_shift_of_scores(y, fixed), fixed.shift, random.shift)
     ones = bool(len(grouping.blocks)) and random.one is None
     reduced = reduce_rows(y, fixed.values, random.values, grouping, shift, ones)
-    if not all(np.isfinite(part.sum()) for part in reduced):
+    if not np.isfinite(reduced[2].sum()):  # what is missing in a row ends up in the scatter
         refuse_missing(y, fixed.values, random.values)
     return reduced
 
@@ -163,7 +163,8 @@ def _standardize(
         random = _turned(random.values, random.one, "Z")
         reduced = _reduce(y, fixed, random, grouping)
         flat = reduced[0][:, :, :q].reshape(-1, q)
-    turn: Array = np.linalg.inv(np.linalg.cholesky(flat.T @ flat / len(y))).T
+    triangle = np.linalg.cholesky(flat.T @ flat / len(y))
+    turn = _inverse(triangle).T
     start, back, size, mix = _solve_least_squares(_gram(reduced), len(y))
     stats = _turn_statistics(reduced, turn, mix, random, grouping, len(y))
     _refuse_no_spread(stats, q, float(np.abs(y).max()) / size)
@@ -172,13 +173,18 @@ def _standardize(
         start = start + fixed.one * (_shift_of_scores(y, fixed) - fixed.shift @ start)
         back = back - np.outer(fixed.one, fixed.shift @ back)
     if fixed.before is not None:
-        start, back = np.linalg.solve(fixed.before, start), np.linalg.solve(fixed.before, back)
+        inverse = _inverse(fixed.before)
+        start, back = inverse @ start, inverse @ back
         log_volume += float(np.log(np.abs(np.diag(fixed.before))).sum())
     if random.one is not None:
         turn = turn - np.outer(random.one, random.shift @ turn)
     if random.before is not None:
-        turn = np.linalg.solve(random.before, turn)
+        turn = _inverse(random.before) @ turn
     return StandardDesign(stats, start, back, turn, size, log_volume)
+
+
+def _inverse(triangle: Array) -> Array:
+    return np.asarray(np.linalg.inv(triangle), dtype=np.float64)
 
 
 def _solve_least_squares(gram: Array, rows: int) -> tuple[Array, Array, float, Array]:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alliancedyn.engine.mixed_design import StandardDesign
-from alliancedyn.engine.mixed_likelihood import Value, reduce_client
-from alliancedyn.engine.mixed_rows import Grouping, compiled, sum_scores
+from alliancedyn.engine.mixed_kernels import sum_effects
+from alliancedyn.engine.mixed_likelihood import Value, point_of
+from alliancedyn.engine.mixed_rows import Grouping, sum_scores
 from alliancedyn.engine.mixed_search import (
     Peak,
     factor_jacobian,
@@ -54,15 +55,8 @@ def variance_names(q: int, nested: bool) -> tuple[str, ...]:
 def random_effects(design: StandardDesign, value: Value, grouping: Grouping) -> Effects:
     """Return the shrunken effects in the user's columns of Z."""
     stats, q = design.stats, len(design.turn)
-    sums, weights, pulses = _sums(
-        (0,) * len(stats.one),
-        stats.root,
-        stats.projected,
-        stats.one,
-        stats.blocks,
-        value.omega,
-        value.rho,
-        value.gamma,
+    sums, weights, pulses = sum_effects(
+        stats.root, stats.projected, stats.one, stats.blocks, point_of(value, True)
     )
     omega = value.omega[:q, :q]
     scale = design.size**2 * value.squares / value.freedom
@@ -92,55 +86,6 @@ def fixed_influence(
         offset[grouping.sequence[grouping.blocks[g] : grouping.blocks[g + 1]]] = effects.outer[g]
     score = sum_scores(rows, beta, effects.random, offset, grouping.order, grouping.starts)
     return np.asarray(score @ bread)
-
-
-@compiled
-def _sums(
-    dims: tuple[int, ...],
-    root: Array,
-    projected: Array,
-    one: Array,
-    blocks: Codes,
-    omega: Array,
-    rho: float,
-    gamma: Array,
-) -> tuple[Array, Array, Array]:
-    """Return Z_i'V^-1 r (J, m), Z_i'V^-1 Z_i (J, m, m) and, per outer unit, 1'V^-1 [r 1]."""
-    m, p = len(dims), len(gamma)
-    nested = len(blocks) > 0
-    units = len(blocks) - 1 if nested else len(root)
-    work = (np.empty((m, m)), np.empty((m, m)), np.empty((m, p + 1)), np.empty((m, m)))
-    sums, weights = np.empty((len(root), m)), np.empty((len(root), m, m))
-    pulses = np.zeros((units if nested else 0, 2))
-    K, h = np.empty((m, p + 1)), np.empty(m)
-    for g in range(units):
-        first = blocks[g] if nested else g
-        last = blocks[g + 1] if nested else g + 1
-        pulse, weight = 0.0, 0.0
-        for i in range(first, last):
-            reduce_client(dims, root[i], projected[i], omega, work, weights[i], K)
-            for a in range(m):
-                sums[i, a] = K[a, p]
-                for b in range(p):
-                    sums[i, a] -= K[a, b] * gamma[b]
-                pulse += one[a] * sums[i, a]
-                for b in range(m):
-                    weight += one[a] * weights[i, a, b] * one[b]
-        if not nested:
-            continue
-        f = rho / (1.0 + rho * weight)
-        pulses[g, 0] = pulse / (1.0 + rho * weight)
-        pulses[g, 1] = weight / (1.0 + rho * weight)
-        for i in range(first, last):
-            for a in range(m):
-                h[a] = 0.0
-                for b in range(m):
-                    h[a] += weights[i, a, b] * one[b]
-            for a in range(m):
-                sums[i, a] -= f * h[a] * pulse
-                for b in range(m):
-                    weights[i, a, b] -= f * h[a] * h[b]
-    return sums, weights, pulses
 
 
 def variance_uncertainty(design: StandardDesign, peak: Peak) -> Uncertainty:

@@ -242,20 +242,11 @@ def _reduce(
     projected = np.zeros((clients, m, p + 1))
     scatter = np.zeros((p + 1, p + 1))
     D = np.empty((longest, p + 1))
-    E = np.ones((m, longest))
+    E = np.empty((m, longest))
     for place in range(clients):
         first = starts[sequence[place]]
         rows = starts[sequence[place] + 1] - first
-        for r in range(rows):
-            row = order[first + r] if len(order) else first + r
-            for a in range(q):
-                E[a, r] = Z[row, a] - shift_z[a]
-            for b in range(p):
-                D[r, b] = X[row, b] - shift_x[b]
-            D[r, p] = y[row] - shift_y
-        if ones:
-            for r in range(rows):
-                E[q, r] = 1.0
+        _load(y, X, Z, order, first, rows, (shift_y, shift_x, shift_z), E, D)
         R = root[place]
         P = projected[place]
         for k in range(m):
@@ -277,11 +268,39 @@ def _reduce(
 
 
 @compiled
+def _load(
+    y: Array,
+    X: Array,
+    Z: Array,
+    order: Codes,
+    first: int,
+    rows: int,
+    shift: tuple[float, Array, Array],
+    E: Array,
+    D: Array,
+) -> None:
+    """Copy a client's shifted rows into E (columns of Z) and D (rows of [X y])."""
+    q, p = Z.shape[1], X.shape[1]
+    shift_y, shift_x, shift_z = shift
+    for r in range(rows):
+        row = order[first + r] if len(order) else first + r
+        for a in range(q):
+            E[a, r] = Z[row, a] - shift_z[a]
+        for a in range(q, len(E)):
+            E[a, r] = 1.0
+        for b in range(p):
+            D[r, b] = X[row, b] - shift_x[b]
+        D[r, p] = y[row] - shift_y
+
+
+@compiled
 def _orthogonalise(E: Array, R: Array, k: int, rows: int) -> None:
     """Turn column k of E into the next orthonormal one; zero where nothing of it is left."""
     before = 0.0
     for r in range(rows):
         before += E[k, r] * E[k, r]
+    if not np.isfinite(before):  # left in, for the sums to show
+        return
     for _ in range(2):
         for j in range(k):
             dot = 0.0
