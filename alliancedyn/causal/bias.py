@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
+from statistics import NormalDist
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -30,10 +31,11 @@ from alliancedyn.results.estimate import LEVEL
 
 Array = NDArray[np.float64]
 
-MOST_CLIENTS = 1000  # bias depends on sessions, not on clients: more of them only take time
+MOST_CLIENTS = 1000  # simulated: bias depends on sessions, more clients only take time
+FOR_THE_WORLD = 5000  # clients that it is fitted to, so that it is known well enough
 FEWEST = 20  # replications, for a Monte Carlo error to mean something
 SEED = 20_221_122
-BESIDE = 100  # replications where the bias is printed beside an estimate
+BESIDE = 60  # replications where the bias is printed beside an estimate
 
 # A verdict, a table and a report ask the same question of the same fit.
 _known: WeakKeyDictionary[Fit, dict[tuple[int, int], BiasDiagnosis]] = WeakKeyDictionary()
@@ -51,7 +53,8 @@ class BiasDiagnosis:
     difference : float or None
         |forward| - |backward| of the fit, within-client SDs; None with one direction only.
     made_up : tuple of float or None
-        Mean and limits (95 %) of that difference where both directions are equally strong.
+        Mean and limits (95 %, normal) of that difference in panels of as many clients as the data
+        have, where both directions are equally strong.
     dominance : bool or None
         Whether the difference found lies within those limits, so that the estimator alone could
         have produced it.
@@ -125,8 +128,8 @@ def _diagnosed(
     fit: Fit, family: Regression, observed: Observed, replications: int, seed: int
 ) -> BiasDiagnosis:
     rng = np.random.default_rng(seed)
-    data = _some_clients(observed, rng)
-    world = World.of(data)
+    world = World.of(_some_clients(observed, FOR_THE_WORLD, rng))
+    data = _some_clients(observed, MOST_CLIENTS, rng)
     model = family.for_simulation()
     found, failures = _estimates(model, fit, world, data, replications, rng)
     table = _table(fit, world, found)
@@ -137,10 +140,11 @@ def _diagnosed(
         failures += more
         difference = float(_difference(dict(fit.params), fit))
         draws = np.array([_difference(one, fit) for one in twin])
-        tail = (1.0 - LEVEL) / 2.0
-        low, high = np.quantile(draws, [tail, 1.0 - tail])
-        made_up = (float(draws.mean()), float(low), float(high))
-        dominance = bool(low <= difference <= high)
+        center, spread = float(draws.mean()), float(draws.std(ddof=1))
+        reach = NormalDist().inv_cdf((1.0 + LEVEL) / 2.0) * spread
+        reach *= sqrt(len(data.Y) / len(observed.Y))  # that of panels as large as the data
+        made_up = (center, center - reach, center + reach)
+        dominance = bool(abs(difference - center) <= reach)
     worlds = 1 if made_up is None else 2
     return BiasDiagnosis(
         table=table,
@@ -248,11 +252,11 @@ def _root(V: Array) -> Array:
     return np.asarray(axes * np.sqrt(np.maximum(values, 0.0)))
 
 
-def _some_clients(data: Observed, rng: np.random.Generator) -> Observed:
-    """Return at most `MOST_CLIENTS` of the clients."""
-    if len(data.Y) <= MOST_CLIENTS:
+def _some_clients(data: Observed, most: int, rng: np.random.Generator) -> Observed:
+    """Return at most so many of the clients."""
+    if len(data.Y) <= most:
         return data
-    rows = np.sort(rng.choice(len(data.Y), MOST_CLIENTS, replace=False))
+    rows = np.sort(rng.choice(len(data.Y), most, replace=False))
     by_client = ("clients", "Y", "days", "therapist", "covariates", "inputs", "group")
     return replace(data, **{name: getattr(data, name)[rows] for name in by_client})
 
