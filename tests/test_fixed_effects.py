@@ -387,28 +387,19 @@ def test_too_few_clients_for_their_means_have_no_contrast() -> None:
 # -- known biases ----------------------------------------------------------------------------------
 
 
-def limits(sessions: int) -> tuple[Array, Array]:
+def limits(world: Dynamics, sessions: int, y: int = 1) -> tuple[Array, Array]:
     """Return what least squares within clients, and its correction, tend to with many clients.
 
-    From the stationary covariance of alliance and symptoms alone: no data, no code of ours.
+    From the covariance of the scores alone, alliance and symptoms by session; means are the
+    sessions'. ``y`` is the place of the outcome; effects of its own lag come first.
     """
-    Phi = np.array([[0.362, -0.045], [-0.12, 0.45]])
-    innovation = np.array([[1.01, -0.10], [-0.10, 1.0]])
-    G0 = np.linalg.solve(np.eye(4) - np.kron(Phi, Phi), innovation.ravel()).reshape(2, 2)
-    powers = [np.linalg.matrix_power(Phi, k) for k in range(sessions)]
-    S = np.block(
-        [
-            [powers[s - t] @ G0 if s >= t else G0 @ powers[t - s].T for t in range(sessions)]
-            for s in range(sessions)
-        ]
-    )
+    S = world.moments(sessions)[1]
 
     def slope(outcomes: range) -> Array:
         n = len(outcomes)
         M = np.eye(n) - 1.0 / n
-        pick = [np.array([2 * (t - 1) + 1 for t in outcomes])]  # lagged symptoms
-        pick.append(np.array([2 * (t - 1) for t in outcomes]))  # lagged alliance
-        now = np.array([2 * t + 1 for t in outcomes])
+        pick = [np.array([2 * (t - 1) + j for t in outcomes]) for j in (y, 1 - y)]
+        now = np.array([2 * t + y for t in outcomes])
         XX = np.array([[np.trace(M @ S[np.ix_(a, b)]) for b in pick] for a in pick])
         return np.linalg.solve(XX, [np.trace(M @ S[np.ix_(a, now)]) for a in pick])
 
@@ -423,7 +414,7 @@ def limits(sessions: int) -> tuple[Array, Array]:
 def test_the_bias_is_the_known_one_and_the_correction_takes_most_away(
     sessions: int, published: tuple[float, float]
 ) -> None:
-    whole, corrected = limits(sessions)
+    whole, corrected = limits(WORLD, sessions)
     np.testing.assert_allclose(whole, published, atol=MC * TABLE)
     panel = simulate(WORLD, clients=24000 // sessions, sessions=sessions, seed=sessions)
     names = ["phi[symptoms,symptoms]", "phi[symptoms,alliance]"]
@@ -433,6 +424,38 @@ def test_the_bias_is_the_known_one_and_the_correction_takes_most_away(
         assert np.abs(off).max() < MC
     truth = np.array([0.45, -0.12])
     assert np.abs(corrected - truth)[0] < 0.2 * np.abs(whole - truth)[0]
+
+
+SLOPES = Dynamics.time_ordered(
+    0.35,
+    0.45,
+    0.0,
+    0.0,
+    between_cov=[[1.0, -0.3], [-0.3, 1.0]],
+    mean=(3.0, 10.0),
+    trend=ad.GrowthCurve(slope=(0.10, -0.20), slope_cov=[[0.0225, -0.01125], [-0.01125, 0.0225]]),
+)
+ALIKE = Dynamics(  # what happens from session to session, with errors that go together
+    phi=[[0.35, -0.10], [-0.15, 0.40]],
+    innovation_cov=[[1.0, -0.3], [-0.3, 1.0]],
+    between_cov=[[1.0, -0.3], [-0.3, 1.0]],
+    mean=(0.0, 0.0),
+)
+
+
+def test_the_page_shows_the_limits() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "fixed-effects.md").read_text("utf-8")
+
+    def shown(sessions: int, *values: float) -> bool:
+        return " | ".join([f"| {sessions}", *(f"{v:.3f}" for v in values)]) + " |" in page
+
+    for sessions in (5, 6, 8, 12, 20, 40):
+        assert shown(sessions, *np.concatenate(limits(WORLD, sessions)))
+    for sessions in (6, 8, 12):
+        forward, backward = limits(ALIKE, sessions), limits(ALIKE, sessions, y=0)
+        assert shown(sessions, forward[0][1], forward[1][1], backward[0][1], backward[1][1])
+    for sessions in (6, 10, 20):
+        assert shown(sessions, *(limit[1] for limit in limits(SLOPES, sessions)))
 
 
 def test_errors_of_corrected_effects_hold_the_price_of_the_correction() -> None:
@@ -571,6 +594,18 @@ def test_what_cannot_be_estimated_is_refused_by_name() -> None:
     ):
         FixedEffects().fit(as_panel(course))
     assert plain(session_effects=False).fit(as_panel(course), strict=False).converged
+
+
+def test_a_half_without_change_and_too_few_rows_are_refused() -> None:
+    frame = simulate(WORLD, clients=30, sessions=9, seed=22).frame[["client", "session", *V]]
+    late = frame.assign(alliance=frame["alliance"].where(frame["session"] > 5, 1.0))
+    with pytest.raises(SpecificationError, match=r"one half .* bias_correction=None"):
+        FixedEffects().fit(as_panel(late))
+    assert plain().fit(as_panel(late), strict=False).converged
+    place = pd.factorize(frame["client"])[0]
+    few = frame[(place < 5) & (frame["session"] < np.where(place < 3, 4, 2))]
+    with pytest.raises(SpecificationError, match="6 usable sessions of 3 clients cannot carry 3"):
+        plain().fit(as_panel(few))
 
 
 def test_sessions_that_share_no_client_are_refused() -> None:

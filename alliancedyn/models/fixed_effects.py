@@ -82,9 +82,9 @@ class FixedEffects(Regression):
     Notes
     -----
     Standard errors are by default robust to any dependence and unequal variances within clients
-    (Arellano, 1987), without a small-sample factor. They hold the price of the correction, which
-    is high with few sessions: a fifth to a half more with eight. ``errors="observed"``, for effects
-    without correction, takes errors to be independent with equal variances.
+    (Arellano, 1987), without a small-sample factor. They hold the price of the correction: with
+    eight sessions, errors a third to a half larger. ``errors="observed"``, for effects without
+    correction, takes errors to be independent with equal variances.
 
     References
     ----------
