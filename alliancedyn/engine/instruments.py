@@ -27,6 +27,8 @@ Mask = NDArray[np.bool_]
 Lags = tuple[int, int | None]
 Kind = Literal["difference", "orthogonal", "level"]
 
+MOST_SESSIONS = 1_000  # beyond, numbers are dates or counters, and tables would fill the memory
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -84,6 +86,7 @@ class Grid:
         when = _codes(session, "session", len(outcome)).astype(np.int64)
         first = int(when.min()) if len(when) else 0
         n_sessions = int(when.max()) - first + 1 if len(when) else 0
+        _refuse_wide(n_sessions)
         flat = (when - first) * len(clients) + who
         _refuse_duplicates(flat, n_sessions * len(clients), codes)
         shape = (n_sessions, len(clients))
@@ -146,12 +149,15 @@ def _positions(codes: NDArray[np.generic]) -> tuple[NDArray[np.generic], Index]:
     return distinct, place.astype(np.int64)
 
 
-def _refuse_duplicates(flat: Index, size: int, codes: NDArray[np.generic]) -> None:
-    if size > 64 * max(len(flat), 1):
+def _refuse_wide(n_sessions: int) -> None:
+    if n_sessions > MOST_SESSIONS:
         raise DataError(
-            "Session numbers are spread over a range far wider than the data. Number sessions "
-            "1, 2, 3, ... within each client."
+            f"Session numbers span {n_sessions:,}, more than the {MOST_SESSIONS:,} that can be "
+            "laid out. Number sessions 1, 2, 3, ... within each client."
         )
+
+
+def _refuse_duplicates(flat: Index, size: int, codes: NDArray[np.generic]) -> None:
     taken = np.bincount(flat, minlength=size)
     if taken.size and taken.max() > 1:
         twice = np.unique(codes[taken[flat] > 1])
