@@ -112,6 +112,35 @@ def test_shrunken_effects_are_those_of_lme4(panel: SessionPanel) -> None:
         assert ours["alliance"] == pytest.approx(client["alliance_within_lag1"], abs=1e-5)
 
 
+@pytest.mark.parametrize("method", ["ml", "reml"])
+def test_autocorrelated_residuals_are_those_of_nlme(method: str, panel: SessionPanel) -> None:
+    theirs = json.loads((CASE / "fits" / f"a_nlme_ar1_{method}.json").read_text())
+    spec = WithinBetween(method=method, lagged_outcome="none", residuals="ar1")  # type: ignore[arg-type]
+    fit = spec.fit(panel)
+    assert fit.loglik == pytest.approx(theirs["loglik"], abs=LOGLIK)
+    for parameter, value in theirs["params"].items():
+        assert fit.params[parameter] == pytest.approx(value["estimate"], abs=COEFFICIENT)
+    assert fit.params["residual_ar[symptoms]"] == pytest.approx(theirs["ar1"], abs=VARIANCE)
+    assert fit.params["residual_var[symptoms]"] == pytest.approx(
+        theirs["residual_var"], abs=VARIANCE
+    )
+
+
+def test_clients_who_change_therapists_make_a_crossed_model(panel: SessionPanel) -> None:
+    frame = sessions()
+    late = frame["client"].isin(frame["client"].unique()[::9]) & (frame["session"] > 5)
+    frame.loc[late, "therapist"] = frame.loc[late, "therapist"] % 39 + 1
+    moved = as_panel(frame, therapist="therapist")
+    with pytest.warns(InferenceWarning, match="clients changed therapists"):
+        fit = WithinBetween(levels=("therapist", "client")).fit(moved)
+    nested = WithinBetween(levels=("therapist", "client")).fit(panel)
+    name = "phi[symptoms,alliance]"
+    assert fit.params[name] == pytest.approx(nested.params[name], abs=0.1 * nested.se[name])
+    assert fit.loglik != pytest.approx(nested.loglik, abs=1e-3)
+    with pytest.raises(SpecificationError, match="random_slopes need each client to have one"):
+        WithinBetween(levels=("therapist", "client"), random_slopes=("alliance",)).fit(moved)
+
+
 # -- what goes in --------------------------------------------------------------------------------
 
 

@@ -7,8 +7,9 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
+from alliancedyn.engine.mixed_result import MixedFit
 from alliancedyn.errors import DataError, SpecificationError
-from alliancedyn.models.multilevel import fitted_rows
+from alliancedyn.models.multilevel import client_rows, fitted
 from alliancedyn.models.regression import Question
 from alliancedyn.models.within_between import WithinBetween
 from alliancedyn.panel import SessionPanel
@@ -67,7 +68,13 @@ def client_effects(
     for source, target in pairs[: 1 + (model.direction == "both")]:
         question = Question(source, target, data, "observed", panel)
         terms, therapist = model.terms_and_therapists(question)
-        rows, mixed = fitted_rows(model, question, terms, therapist)
+        rows = client_rows(model, question, terms, therapist)
+        mixed = fitted(model, rows)
+        if not isinstance(mixed, MixedFit):
+            raise SpecificationError(
+                f"{rows.switches} clients changed therapists; their effects have no intervals of "
+                "their own. Give each client one therapist."
+            )
         se = np.sqrt(np.einsum("iaa->ia", mixed.blup_cov))
         for place, effect in enumerate(("intercept", *model.random_slopes)):
             value = mixed.blups[:, place]

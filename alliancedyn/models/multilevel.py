@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 from alliancedyn.engine import names
 from alliancedyn.engine.blocks import Components, summarise_blocks
 from alliancedyn.engine.clustered import ClusteredCov, clustered_cov
+from alliancedyn.engine.correlated import CorrelatedFit, SerialLimit, fit_mixed_ar
+from alliancedyn.engine.crossed import CrossedFit, fit_crossed
 from alliancedyn.engine.delta import Freedom
+from alliancedyn.engine.maximise import outer_products
 from alliancedyn.engine.mixed import fit_mixed
 from alliancedyn.engine.mixed_inference import Freedom as ModelFreedom
 from alliancedyn.engine.mixed_result import Bound, MixedFit
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
+
+Fitted = MixedFit | CorrelatedFit | CrossedFit
 
 MANY = 1000  # clusters: from here on a t distribution is a normal one
 
@@ -56,6 +62,16 @@ class Rows:
     who: Codes  # the client of the data that each of them is
     time: Array
     outer: Codes | None
+    of_client: Codes | None  # the (first) outer unit of each client
+
+    @property
+    def switches(self) -> int:
+        """How many clients changed therapists."""
+        if self.outer is None:
+            return 0
+        pairs = np.unique(self.client * (int(self.outer.max()) + 1) + self.outer)
+        of_pair = pairs // (int(self.outer.max()) + 1)
+        return int((np.bincount(of_pair) > 1).sum())
 
 
 def mixed_equation(
@@ -68,7 +84,8 @@ def mixed_equation(
     SpecificationError
         If terms depend on one another, or the rows cannot carry the random effects.
     """
-    rows, fit = fitted_rows(model, question, terms, therapist)
+    rows = client_rows(model, question, terms, therapist)
+    fit = fitted(model, rows)
     cov, shares, freedom = _errors(question, rows, fit, len(question.data.Y))
     return Equation(
         names=tuple(terms.columns),
@@ -83,21 +100,40 @@ def mixed_equation(
         freedom=freedom,
         loglik=fit.loglik,
         failure=None if fit.converged else "the search for the variances did not converge.",
-        boundary=tuple(_sentence(bound, model) for bound in fit.boundary),
-        diagnostics={"iterations": fit.iterations},
+        boundary=_boundary(model, fit),
+        notes=_notes(model, question, fit),
     )
 
 
-def fitted_rows(
-    model: WithinBetween, question: Question, terms: Terms, therapist: Codes | None
-) -> tuple[Rows, MixedFit]:
-    """Return the rows of an equation and the mixed model fitted to them."""
-    rows = _rows(model, question, terms, therapist)
+def fitted(model: WithinBetween, rows: Rows) -> Fitted:
+    """Fit the mixed model of the rows: nested, crossed, or with autocorrelated residuals.
+
+    Raises
+    ------
+    SpecificationError
+        If clients who changed therapists meet an option that has no crossed version.
+    """
     reml = model.method == "reml"
-    return rows, fit_mixed(rows.y, rows.X, rows.Z, rows.client, outer=rows.outer, reml=reml)
+    crossed = rows.switches
+    if crossed and (model.random_slopes or model.residuals == "ar1"):
+        what = "random_slopes" if model.random_slopes else 'residuals="ar1"'
+        raise SpecificationError(
+            f"{crossed} clients changed therapists, so therapists cross clients; {what} need each "
+            "client to have one. Give each client one therapist, or leave "
+            f"{what} out."
+        )
+    if crossed and rows.outer is not None:
+        return fit_crossed(rows.y, rows.X, rows.client, rows.outer, reml=reml)
+    if model.residuals == "ar1":
+        return fit_mixed_ar(
+            rows.y, rows.X, rows.client, rows.time, Z=rows.Z, outer=rows.outer, reml=reml
+        )
+    return fit_mixed(rows.y, rows.X, rows.Z, rows.client, outer=rows.outer, reml=reml)
 
 
-def _rows(model: WithinBetween, question: Question, terms: Terms, therapist: Codes | None) -> Rows:
+def client_rows(
+    model: WithinBetween, question: Question, terms: Terms, therapist: Codes | None
+) -> Rows:
     """Lay the client-sessions that are used out, client by client."""
     used = terms.used
     who, client = np.unique(np.nonzero(used)[0], return_inverse=True)
@@ -105,6 +141,7 @@ def _rows(model: WithinBetween, question: Question, terms: Terms, therapist: Cod
     Z = np.ones((len(X), 1 + len(model.random_slopes)))
     for place, slope in enumerate(model.random_slopes, start=1):
         Z[:, place] = X[:, _column(slope, question, terms)]
+    outer = None if therapist is None else _compact(therapist[used])
     return Rows(
         y=terms.outcome[used],
         X=X,
@@ -112,7 +149,8 @@ def _rows(model: WithinBetween, question: Question, terms: Terms, therapist: Cod
         client=np.asarray(client, np.int64),
         who=np.asarray(who, np.int64),
         time=np.broadcast_to(np.array(question.data.sessions), used.shape)[used],
-        outer=None if therapist is None else _compact(therapist[used]),
+        outer=outer,
+        of_client=None if outer is None else outer[np.unique(client, return_index=True)[1]],
     )
 
 
@@ -139,7 +177,7 @@ def _column(slope: str, question: Question, terms: Terms) -> int:
 
 
 def _errors(
-    question: Question, rows: Rows, fit: MixedFit, n: int
+    question: Question, rows: Rows, fit: Fitted, n: int
 ) -> tuple[Array, Array, Freedom | None]:
     """Return covariance, shares by client (n, p) and degrees of freedom, under the errors asked.
 
@@ -150,49 +188,89 @@ def _errors(
     if question.errors == "observed":
         shares[rows.who] = fit.influence
         return fit.beta_cov, shares, ModelFreedom(fit.beta_cov_slopes, fit.variance_cov)
+    if isinstance(fit, CrossedFit):
+        raise SpecificationError(
+            f"errors={question.errors!r} needs groups of clients that have nothing in common, and "
+            f"{fit.switchers} clients changed therapists. Use errors='observed'."
+        )
+    cluster = None if question.clusters is None else _compact(question.clusters[rows.who])
+    if isinstance(fit, CorrelatedFit):
+        shares[rows.who] = fit.influence
+        groups = rows.of_client if cluster is None else cluster
+        return outer_products(fit.influence, groups), shares, None
     blocks = summarise_blocks(rows.y, rows.X, rows.Z, rows.client, rows.outer)
     components = Components(fit.random_cov, fit.residual_var, fit.outer_var)
-    cluster = None if question.clusters is None else _compact(question.clusters[rows.who])
     found = clustered_cov(blocks, components, cluster, correction="CR2")
-    codes = cluster
+    codes = cluster if cluster is not None else rows.of_client
     if codes is None:
-        codes = np.arange(len(rows.who)) if blocks.outer is None else blocks.outer
+        codes = np.arange(len(rows.who))
     shares[rows.who[np.unique(codes, return_index=True)[1]]] = found.scores
     return found.cov, shares, RobustFreedom(found) if found.clusters < MANY else None
 
 
 def _units(rows: Rows, n: int) -> Codes | None:
     """Return codes (n,) of the therapists within which clients are not independent."""
-    if rows.outer is None:
+    if rows.of_client is None or rows.switches:
         return None
-    codes = np.arange(n) + int(rows.outer.max()) + 1  # who has no row stays alone
-    codes[rows.who] = rows.outer[np.unique(rows.client, return_index=True)[1]]
+    codes = np.arange(n) + int(rows.of_client.max()) + 1  # who has no row stays alone
+    codes[rows.who] = rows.of_client
     return codes
 
 
-def _variances(model: WithinBetween, question: Question, fit: MixedFit) -> dict[str, float]:
-    """Name the variances in the order of `MixedFit.variances`."""
-    effects = ("intercept", *model.random_slopes)
-    labels = [
-        question.random_name("random_cov", first, second)
-        for place, first in enumerate(effects)
-        for second in effects[place:]
-    ]
-    if len(fit.units) > 1:
-        labels.append(question.random_name("therapist_random_cov", "intercept", "intercept"))
-    labels.append(names.label("residual_var", question.target))
-    return dict(zip(labels, fit.variances.tolist(), strict=True))
+_INDEX = re.compile(r"\[(\d+),(\d+)\]")
 
 
-def _sentence(bound: Bound, model: WithinBetween) -> str:
-    """Say which variance is at zero, and what that means."""
+def _variances(model: WithinBetween, question: Question, fit: Fitted) -> dict[str, float]:
+    """Name the variances in the order of their covariance."""
     effects = ("intercept", *model.random_slopes)
-    which = listed([effects[column] for column in bound.columns])
+    labels = []
+    for name in fit.variance_names:
+        places = _INDEX.search(name)
+        if places is not None:
+            first, second = sorted(int(place) for place in places.groups())
+            label = question.random_name("random_cov", effects[first], effects[second])
+        elif name.startswith("outer"):
+            label = question.random_name("therapist_random_cov", "intercept", "intercept")
+        else:
+            family = "residual_ar" if name == "residual_ar" else "residual_var"
+            label = names.label(family, question.target)
+        labels.append(label)
+    return dict(zip(labels, np.asarray(fit.variances).tolist(), strict=True))
+
+
+def _boundary(model: WithinBetween, fit: Fitted) -> tuple[str, ...]:
+    """Say which variances are at zero, and what that means."""
+    effects = ("intercept", *model.random_slopes)
+    return tuple(_sentence(bound, effects) for bound in fit.boundary)
+
+
+def _sentence(bound: Bound | SerialLimit, effects: tuple[str, ...]) -> str:
+    if isinstance(bound, SerialLimit):
+        return f"residual_ar: {bound.sentence}"
     if bound.kind == "outer":
         return f"therapist_random_cov: therapists do not differ: {_AT_ZERO}."
-    if bound.kind == "correlation":
-        return (
-            f"random_cov: the random effects of {which} are perfectly correlated, as happens where "
-            "one of them hardly varies; the fixed effects and their errors take that as given."
+    which = listed([effects[column] for column in bound.columns])
+    if bound.kind == "variance":
+        return f"random_cov: clients do not differ in {which}: {_AT_ZERO}."
+    return (
+        f"random_cov: the random effects of {which} are perfectly correlated, as happens where one "
+        "of them hardly varies; the fixed effects and their errors take that as given."
+    )
+
+
+def _notes(model: WithinBetween, question: Question, fit: Fitted) -> tuple[str, ...]:
+    """Say what options make of the numbers."""
+    said = []
+    if isinstance(fit, CrossedFit):
+        said.append(
+            f"{fit.switchers} clients changed therapists; each session counts for the therapist "
+            "who held it."
         )
-    return f"random_cov: clients do not differ in {which}: {_AT_ZERO}."
+        if not question.alone:
+            said.append("The covariance between directions takes clients as independent.")
+    if model.residuals == "ar1" and model.lagged_outcome == "within":
+        said.append(
+            "A lagged outcome and autocorrelated residuals both carry a score on to the next, and "
+            "the data hardly part them: read neither as the autoregression."
+        )
+    return tuple(said)
