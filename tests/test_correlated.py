@@ -17,8 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alliancedyn.engine.blocks import stack_columns
-from alliancedyn.engine.correlated import LARGEST_PHI, _prepared, fit_mixed_ar
+from alliancedyn.engine.clustered import clustered_cov
+from alliancedyn.engine.correlated import fit_mixed_ar
+from alliancedyn.engine.correlated_search import LARGEST_PHI, prepare
 from alliancedyn.engine.mixed_inference import Freedom
+from alliancedyn.engine.mixed_information import mixed_information
 from alliancedyn.engine.serial import fit_serial
 from alliancedyn.engine.whitening import whiten
 from alliancedyn.errors import DataError, SpecificationError
@@ -174,7 +177,7 @@ def test_uncertainty_is_the_curvature_of_the_dense_likelihood(effects, nested, r
 def test_gradient_is_that_of_the_deviance():
     data = Small(4)
     for x in (np.array([0.9, 0.2, 0.4, 0.3, 0.5]), np.array([0.1, -0.3, 0.05, 1.2, -0.4])):
-        problem = _prepared(data.y, data.X, data.Z, data.group, data.time, data.outer, True)[2]
+        problem = prepare(data.y, data.X, data.Z, data.group, data.time, data.outer, True).problem
         steps = 1e-5 * np.eye(5)
         rise = [(problem(x + s)[0] - problem(x - s)[0]) / 2e-5 for s in steps]
         assert problem(x)[1] == pytest.approx(rise, rel=1e-6, abs=1e-6)
@@ -215,7 +218,8 @@ def test_variances_of_zero_are_named():
     X = np.column_stack([np.ones(360), rng.normal(size=360)])
     fit = fit_mixed_ar(e.ravel(), X, group, time, outer=group % 7)
     assert fit.converged
-    assert fit.boundary == ("random", "outer")
+    assert [bound.kind for bound in fit.boundary] == ["variance", "outer"]
+    assert all(bound.slope <= 0.0 for bound in fit.boundary)
     assert fit.random_cov[0, 0] == 0.0 and fit.outer_var == 0.0
     assert not fit.variance_cov[:2].any() and fit.variance_cov[2, 2] > 0.0
     assert fit.residual_ar == pytest.approx(-0.6, abs=0.1)
@@ -231,7 +235,8 @@ def test_a_drift_without_end_is_named():
     group, time = np.repeat(np.arange(20), 50), np.tile(np.arange(50), 20)
     lines = rng.normal(size=20)[group] * time + 0.01 * rng.normal(size=1000)
     fit = fit_mixed_ar(lines, np.ones((1000, 1)), group, time)
-    assert fit.boundary[-1] == "drift"
+    assert fit.boundary[-1].kind == "drift"
+    assert "upper limit" in fit.boundary[-1].sentence
     assert fit.residual_ar == pytest.approx(LARGEST_PHI, abs=1e-4)
     assert np.isnan(fit.residual_ar_se) and not fit.variance_cov[-1].any()
 
@@ -307,3 +312,22 @@ def test_refusals_name_the_remedy():
         fit_mixed_ar(data.y, data.X[:, [0, 1, 1]], data.group, data.time)
     with pytest.raises(SpecificationError, match="more than one outer unit"):
         fit_mixed_ar(data.y, data.X, data.group, data.time, outer=data.outer[::-1])
+
+
+def test_robust_errors_stand_on_the_whitened_rows():
+    data = Small(15, clients=30)
+    fit = fit_mixed_ar(data.y, data.X, data.group, data.time)
+    V = fit.residual_var * data.same * fit.residual_ar**data.gap + data.same * fit.random_cov[0, 0]
+    W = np.linalg.inv(V)
+    r = W @ (data.y - data.X @ fit.beta)
+    scores = [data.X[data.group == i].T @ r[data.group == i] for i in range(30)]
+    meat = sum(np.outer(s, s) for s in scores)
+    plain = clustered_cov(fit.blocks, fit.components, correction="CR0")
+    assert plain.cov == pytest.approx(fit.beta_cov @ meat @ fit.beta_cov, rel=1e-7)
+    assert plain.beta == pytest.approx(fit.beta, rel=1e-9)
+    assert plain.whole == pytest.approx(fit.beta_cov, rel=1e-8)
+    known = mixed_information(fit.blocks, fit.components)
+    assert known.beta_cov == pytest.approx(fit.beta_cov, rel=1e-8)
+    # CR2 makes the estimate unbiased: its mean under the model is the covariance of the model
+    robust = clustered_cov(fit.blocks, fit.components, correction="CR2")
+    assert robust.own.sum(axis=0) == pytest.approx(fit.beta_cov, rel=1e-8)

@@ -54,7 +54,7 @@ def test_therapists_who_do_not_differ_are_named(method):
     X = np.column_stack([np.ones(len(frame)), frame["x"]])
     peer = PEERS[f"crossed_flat_{method}"]
     fit = fit_crossed(frame["flat"].to_numpy(), X, client, therapist, reml=method == "reml")
-    assert fit.converged and fit.boundary == ("outer",)
+    assert fit.converged and [bound.kind for bound in fit.boundary] == ["outer"]
     assert fit.outer_var == 0.0 and not fit.outer_blups.any()
     assert not fit.variance_cov[1].any()
     assert fit.loglik == pytest.approx(peer["loglik"], abs=LOGLIK)
@@ -202,7 +202,7 @@ def test_units_and_order_do_not_matter(seed, times, stretch):
     two = fit_crossed(
         times * data.y[order],
         (data.X * scale)[order],
-        label[data.client[order]],
+        3 * label[data.client[order]] - 7,
         other[data.outer[order]],
     )
     assert two.beta * scale / times == pytest.approx(one.beta, rel=1e-6)
@@ -220,9 +220,7 @@ def test_refusals_name_the_remedy():
         fit_crossed(np.where(y > 10, np.nan, y), X, client, outer)
     with pytest.raises(DataError, match="one row per score"):
         fit_crossed(y, X[1:], client, outer)
-    with pytest.raises(DataError, match="Outer codes must be integers"):
-        fit_crossed(y, X, client, outer * 2)
-    with pytest.raises(DataError, match="Client codes must be integers"):
+    with pytest.raises(DataError, match="codes must be integers"):
         fit_crossed(y, X, client / 2, outer)
     with pytest.raises(SpecificationError, match="single unit"):
         fit_crossed(y, X, client, np.zeros(n, dtype=int))

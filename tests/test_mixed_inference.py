@@ -21,6 +21,8 @@ from scipy.stats import chi2
 
 from alliancedyn.engine.blocks import Components, summarise_blocks
 from alliancedyn.engine.clustered import _quadrature, clustered_cov
+from alliancedyn.engine.mixed import fit_mixed
+from alliancedyn.engine.mixed_effects import variance_names
 from alliancedyn.engine.mixed_inference import (
     Freedom,
     freedom_of,
@@ -28,7 +30,7 @@ from alliancedyn.engine.mixed_inference import (
     mixture_lrt,
     satterthwaite,
 )
-from alliancedyn.engine.mixed_information import mixed_information, variance_names
+from alliancedyn.engine.mixed_information import mixed_information
 from alliancedyn.errors import ConvergenceError, DataError, SpecificationError
 
 ROUNDING = 1e-9
@@ -428,3 +430,29 @@ def test_refusals_name_the_remedy():
         mixed_information(dense.blocks, Components(WORLD.random_cov, 0.0))
     with pytest.raises(SpecificationError, match="dependent"):
         kenward_roger(dense.blocks, WORLD).wald(np.ones((2, 3)))
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("model", ["a", "b", "d2", "e"])
+def test_follows_a_fit_of_our_own(model):
+    """From rows to degrees of freedom: two routes to the information, and lmerTest's figures."""
+    blocks, components, therapist, peer = practice(f"{model}_lme4_reml")
+    frame = pd.read_csv(SIMULATED / CASE / "sessions.csv")
+    frame = frame[frame[peer["rows"].split()[0]] == 1]
+    names = ["alliance_within_lag1", "alliance_between", "session0", "symptoms_within_lag1"]
+    X = np.column_stack([np.ones(len(frame)), frame[names[: blocks.columns - 1]]])
+    y, Z = frame["symptoms"].to_numpy(), X[:, : blocks.effects]
+    outer = frame["therapist"] if blocks.outer is not None else None
+    fit = fit_mixed(y, X, Z, frame["client"], outer=outer)
+    found = Components(fit.random_cov, fit.residual_var, fit.outer_var)
+    own = mixed_information(summarise_blocks(y, X, Z, frame["client"], outer), found)
+    assert own.names == fit.variance_names
+    assert own.beta == pytest.approx(fit.beta, rel=1e-9)
+    assert own.variance_cov == pytest.approx(fit.variance_cov, rel=1e-5, abs=1e-9)
+    assert own.slopes == pytest.approx(fit.beta_cov_slopes, rel=1e-5, abs=1e-12)
+    df = Freedom(fit.beta_cov_slopes, fit.variance_cov).of(np.eye(len(fit.beta)), fit.beta_cov)
+    published = [value["df_satterthwaite"] for value in peer["params"].values()]
+    assert df == pytest.approx(published, rel=1e-3)
+    robust = clustered_cov(blocks, found, therapist)
+    errors = list(peer["cluster_robust_se_therapist"]["CR2"].values())
+    assert np.sqrt(np.diag(robust.cov)) == pytest.approx(errors, rel=1e-4)

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from alliancedyn.engine.blocks import Array, Blocks, Components, Forms, forms, solve_fixed
+from alliancedyn.engine.mixed_information import still_directions
+from alliancedyn.engine.mixed_result import Bound
 
 
 @dataclass(frozen=True)
@@ -187,3 +189,18 @@ def influence(blocks: Blocks, height: Height, ratio_cov: Array) -> tuple[Array, 
 def components_of(height: Height, ratio_cov: Array, ratio_outer: float) -> Components:
     """Return the components in squared units of y."""
     return Components(ratio_cov * height.sigma2, height.sigma2, ratio_outer * height.sigma2)
+
+
+def bounds(blocks: Blocks, components: Components, height: Height) -> tuple[Bound, ...]:
+    """Name the variances at zero and perfect correlations, with the slope there."""
+    natural, scaled = still_directions(blocks, components)
+    found = []
+    for direction, weights in zip(natural.T, np.abs(scaled).T, strict=True):
+        columns = tuple(int(j) for j in np.flatnonzero(weights > 1e-6 * weights.max()))
+        whole = scaled.shape[1] == blocks.effects
+        kind = "variance" if len(columns) == 1 or whole else "correlation"
+        slope = float(direction @ height.by_random @ direction)
+        found.append(Bound(kind, columns, -0.5 * slope))
+    if blocks.outer is not None and components.outer_var == 0.0:
+        found.append(Bound("outer", (), -0.5 * height.by_outer))
+    return tuple(found)

@@ -65,12 +65,15 @@ class Blocks:
         n.
     outer : integer array (N,) or None
         Outer unit of each client, 0 .. J - 1.
+    start : array (p,) or None
+        Fixed effects that were taken out of y beforehand, so that no digits are lost to its level.
     """
 
     gram: Array
     effects: int
     rows: int
     outer: Codes | None
+    start: Array | None = None
 
     @property
     def columns(self) -> int:
@@ -81,6 +84,10 @@ class Blocks:
     def units(self) -> int:
         """Number of independent blocks: outer units, or clients without an outer level."""
         return len(self.gram) if self.outer is None else int(self.outer.max()) + 1
+
+    def shifted_back(self, beta: Array) -> Array:
+        """Return fixed effects of y itself from those of what is held as y."""
+        return beta if self.start is None else self.start + beta
 
     def by_unit(self, values: Numbers) -> Numbers:
         """Sum values (N, ...) of clients over their independent block, (units, ...)."""
@@ -136,9 +143,9 @@ def summarise_blocks(
     y, X, Z : arrays (n,), (n, p), (n, q)
         Scores, fixed-effect columns and random-effect columns; no NaN.
     group : integer array (n,)
-        Client codes 0 .. N - 1, none empty. Rows in any order.
+        Client of each row, any codes in any order; clients are kept in ascending order of them.
     outer : integer array (n,), optional
-        Codes 0 .. J - 1 of a level that clients nest in.
+        Unit of a level that clients nest in, any codes.
 
     Raises
     ------
@@ -150,9 +157,13 @@ def summarise_blocks(
     U = stack_columns(y, X, Z, np.ones(len(y)))
     if len(group) != len(U) or (outer is not None and len(outer) != len(U)):
         raise DataError("Group codes need one entry per score. Give arrays of one length.")
-    clients = int(group.max(initial=-1)) + 1
-    parent = None if outer is None else parents_of(group, outer, clients)
-    return Blocks(gram_by(U, np.asarray(group, np.int64), clients), Z.shape[1], len(y), parent)
+    labels, client = np.unique(group, return_inverse=True)
+    parent = None if outer is None else parents_of(client, outer, len(labels))
+    # roughly least squares: any start will do
+    start = np.asarray(np.linalg.lstsq(X.T @ X, X.T @ y)[0])
+    U[:, -1] -= X @ start
+    gram = gram_by(U, client.astype(np.int64), len(labels))
+    return Blocks(gram, Z.shape[1], len(y), parent, start)
 
 
 def stack_columns(y: Array, X: Array, Z: Array, w: Array) -> Array:
@@ -166,10 +177,11 @@ def stack_columns(y: Array, X: Array, Z: Array, w: Array) -> Array:
 
 
 def parents_of(group: Codes, outer: Codes, clients: int) -> Codes:
-    """Return the outer unit of each client, refusing clients that lie in several."""
+    """Return the outer unit of each client, 0 .. J - 1, refusing clients that lie in several."""
     parent = np.zeros(clients, dtype=np.int64)
-    parent[group] = outer
-    split = np.unique(group[parent[group] != outer]).size
+    unit = np.unique(outer, return_inverse=True)[1]
+    parent[group] = unit
+    split = np.unique(group[parent[group] != unit]).size
     if split:
         raise SpecificationError(
             f"{split} clients lie in more than one outer unit. Fit crossed random intercepts, or "

@@ -158,7 +158,8 @@ def clustered_cov(
         factor = m / (m - 1)
         factor *= (n - 1) / (n - p) if correction == "CR1S" else 1.0
     scores = math.sqrt(factor) * s @ root.T
-    return ClusteredCov(beta, scores.T @ scores, m, scores, reached, own, M)
+    effects = blocks.shifted_back(beta)
+    return ClusteredCov(effects, scores.T @ scores, m, scores, reached, own, M)
 
 
 def _clusters_of_blocks(blocks: Blocks, components: Components, cluster: Codes | None) -> Codes:

@@ -15,30 +15,58 @@ not part of the model.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
-from alliancedyn.engine.block_likelihood import Height, Slope, components_of, influence, profile
-from alliancedyn.engine.blocks import Array, Blocks, Codes, Components, parents_of, stack_columns
-from alliancedyn.engine.descent import Lowest, minimise, settle_roots
-from alliancedyn.engine.mixed_information import (
-    free_directions,
-    inverse_within,
-    mixed_information,
-    variance_names,
+from alliancedyn.engine.block_likelihood import bounds, components_of, influence, profile
+from alliancedyn.engine.blocks import Array, Blocks, Codes, Components
+from alliancedyn.engine.correlated_search import (
+    LARGEST_PHI,
+    Prepared,
+    SerialProblem,
+    prepare,
+    search,
 )
-from alliancedyn.engine.whitening import whiten
-from alliancedyn.errors import DataError, SpecificationError
+from alliancedyn.engine.descent import Lowest
+from alliancedyn.engine.mixed_effects import variance_names
+from alliancedyn.engine.mixed_information import inverse_within, mixed_information
+from alliancedyn.engine.mixed_result import Bound
 
-# Beyond this an autoregression cannot be told from a stable level at any number of sessions.
-LARGEST_PHI = 0.995
-SMALLEST_PHI = 1e-9  # of CAR(1), at the median gap
+
+@dataclass(frozen=True)
+class SerialLimit:
+    """An autocorrelation that ended at a limit of its range.
+
+    Attributes
+    ----------
+    kind : str
+        "drift" (residuals wander without return), "alternation" (they change sign every session)
+        or "independence" (CAR(1) found none that is positive).
+    columns : tuple
+        Empty: no random effect is concerned.
+    """
+
+    kind: Literal["drift", "alternation", "independence"]
+    columns: tuple[int, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        return {
+            "drift": "The autocorrelation of the residuals ends at its upper limit: they wander "
+            "without return, as under a trend that the model lacks.",
+            "alternation": "The autocorrelation of the residuals ends at its lower limit: they "
+            "change sign from session to session.",
+            "independence": "The autocorrelation of the residuals is zero: the likelihood falls "
+            "as it rises, and at real times it cannot be negative.",
+        }[self.kind]
 
 
 @dataclass(frozen=True)
 class CorrelatedFit:
-    """A mixed model with first-order autocorrelated residuals.
+    """A mixed model with autocorrelated residuals; per-client arrays follow ``clients``.
 
     Attributes
     ----------
@@ -50,26 +78,37 @@ class CorrelatedFit:
         Variance of the outer random intercept (0 without that level) and sigma^2, the variance of
         one residual, in squared units of y.
     residual_ar, residual_ar_se : float
-        phi, the autocorrelation one unit of time apart, and its error; NaN at a bound.
+        phi, the autocorrelation one unit of time apart, and its error; NaN at a limit.
     loglik : float
         Maximized log-likelihood; under REML with lme4's constant.
-    blups, outer_blups : arrays (N, q), (units,) or None
-        Predicted random effects of clients and outer units.
-    influence : array (N, p)
-        Each client's first-order part in beta; parts sum to zero.
+    converged : bool
+        Whether the next Newton step promises less than 1e-8 in the deviance.
+    boundary : tuple of Bound and SerialLimit
+        Variances at zero, perfect correlations, and phi at a limit.
+    reml : bool
+        Restricted (True) or full maximum likelihood.
     variance_names : tuple of str
-        ``"random[0,0]"``, ..., ``"outer"``, ``"residual"``, ``"residual_ar"``.
+        ``"random_cov[0,0]"``, ..., ``"outer_var"``, ``"residual_var"``, ``"residual_ar"``.
     variances, variance_cov : arrays (r,), (r, r)
         These parameters and their covariance by the observed information; 0 at a bound.
     beta_cov_slopes : array (r, p, p)
         Derivative of ``beta_cov`` by each.
-    boundary : tuple of str
-        ``"random"`` where G has lost rank, ``"outer"`` where that variance is zero, ``"drift"``,
-        ``"alternation"`` or ``"independence"`` where phi ends at a limit.
-    converged : bool
-        Whether the next Newton step promises less than 1e-8 in the deviance.
-    rows, units : int, tuple of int
-        Rows, and numbers of clients (and outer units).
+    blups, outer_blups : arrays (J, q), (G,)
+        Shrunken random effects of clients and outer units; the latter empty without such a level.
+    influence : array (J, p)
+        First-order contribution of each client to beta; they sum to zero. With an outer level only
+        sums over the clients of an outer unit are independent of one another.
+    blocks : Blocks
+        Cross-products of the whitened rows in the user's columns: what
+        :func:`~alliancedyn.engine.clustered.clustered_cov` takes.
+    iterations : int
+        Steps of the search.
+    n : int
+        Number of rows.
+    units : tuple of int
+        Number of clients, then of outer units.
+    clients, outer_units : integer arrays (J,), (G,)
+        Codes of the clients and of the outer units, ascending.
     """
 
     beta: Array
@@ -80,78 +119,27 @@ class CorrelatedFit:
     residual_ar: float
     residual_ar_se: float
     loglik: float
-    blups: Array
-    outer_blups: Array | None
-    influence: Array
+    converged: bool
+    boundary: tuple[Bound | SerialLimit, ...]
+    reml: bool
     variance_names: tuple[str, ...]
     variances: Array
     variance_cov: Array
     beta_cov_slopes: Array
-    boundary: tuple[str, ...]
-    converged: bool
-    rows: int
+    blups: Array
+    outer_blups: Array
+    influence: Array
+    iterations: int
+    n: int
     units: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """Sorted rows, and how the search's parameters x become Gamma, rho and phi.
-
-    x holds the lower triangle of a Cholesky factor of Gamma in units of ``unit``, the root of rho
-    where there is an outer level, and z with phi = limit tanh z, or limit (1 + tanh z) / 2.
-    """
-
-    rows: Array  # [Z w X y], (n, k), sorted by client and time
-    group: Codes
-    gap: Array  # time since the client's last row; 0 marks a first row
-    effects: int
-    outer: Codes | None  # of each client
-    unit: Array  # (q,)
-    signed: bool
-    reml: bool
+    clients: Codes
+    outer_units: Codes
+    blocks: Blocks = field(repr=False, compare=False)
 
     @property
-    def clients(self) -> int:
-        return int(self.group[-1]) + 1
-
-    def phi(self, z: float) -> tuple[float, float]:
-        """Return phi and d phi / dz."""
-        t = math.tanh(z)
-        scale = LARGEST_PHI if self.signed else 0.5 * LARGEST_PHI
-        if self.signed:
-            return scale * t, scale * (1.0 - t * t)
-        return max(scale * (1.0 + t), SMALLEST_PHI), scale * (1.0 - t * t)
-
-    def whitened(self, phi: float) -> tuple[Blocks, float, Slope]:
-        gram, gram_slope, log_det, log_det_slope = whiten(
-            self.rows, self.group, self.gap, phi, self.clients
-        )
-        blocks = Blocks(gram, self.effects, len(self.rows), self.outer)
-        return blocks, log_det, Slope(gram_slope, log_det_slope)
-
-    def ratios(self, x: Array) -> tuple[Array, Array, float]:
-        """Return the Cholesky factor, Gamma and rho."""
-        q = self.effects
-        L = np.zeros((q, q))
-        L[np.tril_indices(q)] = x[: q * (q + 1) // 2]
-        L = L / self.unit[:, None]
-        return L, L @ L.T, 0.0 if self.outer is None else float(x[-2] ** 2)
-
-    def height(self, x: Array) -> tuple[Height, Blocks]:
-        _, ratio_cov, ratio_outer = self.ratios(x)
-        blocks, log_det, slope = self.whitened(self.phi(float(x[-1]))[0])
-        at = profile(blocks, ratio_cov, ratio_outer, reml=self.reml, log_det=log_det, slope=slope)
-        return at, blocks
-
-    def __call__(self, x: Array) -> tuple[float, Array]:
-        L, _, _ = self.ratios(x)
-        at, _ = self.height(x)
-        by_factor = 2.0 * (at.by_random @ L) / self.unit[:, None]
-        gradient = list(by_factor[np.tril_indices(self.effects)])
-        if self.outer is not None:
-            gradient.append(2.0 * float(x[-2]) * at.by_outer)
-        gradient.append(at.by_phi * self.phi(float(x[-1]))[1])
-        return at.deviance, np.array(gradient)
+    def components(self) -> Components:
+        """The covariance of the whitened rows."""
+        return Components(self.random_cov, self.residual_var, self.outer_var)
 
 
 def fit_mixed_ar(
@@ -171,14 +159,14 @@ def fit_mixed_ar(
     y, X : arrays (n,), (n, p)
         Scores and fixed-effect columns; no NaN. Rows in any order.
     group : integer array (n,)
-        Client codes 0 .. N - 1, none empty.
+        Client of each row, any codes.
     time : array (n,)
         Session numbers, or times in any unit; each once per client. With whole numbers phi may be
         negative (AR(1)); with others it lies between 0 and 1 (CAR(1)).
     Z : array (n, q), optional
         Random-effect columns. Without it: a random intercept.
     outer : integer array (n,), optional
-        Codes 0 .. J - 1 of a level that clients nest in, with a random intercept.
+        Unit of a level that clients nest in, with a random intercept; any codes.
     reml : bool
         Restricted or full maximum likelihood.
 
@@ -196,97 +184,35 @@ def fit_mixed_ar(
     """
     design = np.asarray(X, dtype=np.float64)
     random = np.ones((len(y), 1)) if Z is None else np.asarray(Z, dtype=np.float64)
-    start, back, problem, unit_time = _prepared(
-        np.asarray(y, dtype=np.float64), design, random, group, np.asarray(time), outer, reml
+    above = None if outer is None else np.asarray(outer)
+    prepared = prepare(
+        np.asarray(y, np.float64), design, random, np.asarray(group), np.asarray(time), above, reml
     )
-    places = [*np.flatnonzero(np.equal(*np.tril_indices(problem.effects)))]
-    places += [] if outer is None else [-2]
-    lowest = settle_roots(problem, _searched(problem), places)
-    return _reported(problem, lowest, start, back, unit_time)
+    outer_units = np.zeros(0, np.int64) if above is None else np.unique(above)
+    return _reported(prepared, search(prepared.problem), outer_units)
 
 
-def _prepared(
-    y: Array,
-    X: Array,
-    Z: Array,
-    group: Codes,
-    time: Array,
-    outer: Codes | None,
-    reml: bool,
-) -> tuple[Array, Array, _Problem, float]:
-    """Sort the rows; take X to an orthogonal basis and y to its least-squares residuals."""
-    stack_columns(y, X, Z, np.ones(len(y)))
-    if len(group) != len(y) or len(time) != len(y) or not np.isfinite(time).all():
-        raise DataError("Client codes and times need one finite entry per score.")
-    order = np.lexsort((time, group))
-    codes, moments = np.asarray(group, np.int64)[order], time[order].astype(np.float64)
-    same = codes[1:] == codes[:-1]
-    gap = np.concatenate([[0.0], np.where(same, np.diff(moments), 0.0)])
-    if np.any(gap[1:][same] <= 0.0):
-        raise DataError("A client has two scores at one time. Keep one of them.")
-    if not same.any():
-        raise SpecificationError("Autocorrelation needs clients with repeated scores.")
-    basis, triangle = np.linalg.qr(X[order])
-    size = np.linalg.norm(X, axis=0)
-    if len(X) <= X.shape[1] or np.any(np.abs(np.diag(triangle)) <= 1e-10 * size):
-        raise SpecificationError(
-            "The columns of the design are linearly dependent. Drop the redundant ones."
-        )
-    # in units of which every basis column has a mean square of one
-    basis, triangle = basis * math.sqrt(len(y)), triangle / math.sqrt(len(y))
-    start = np.asarray(np.linalg.solve(triangle, basis.T @ y[order] / len(y)))
-    signed = bool(np.all(moments == np.round(moments)))
-    unit_time = 1.0 if signed else float(np.median(gap[1:][same]))
-    clients = int(codes[-1]) + 1
-    problem = _Problem(
-        rows=stack_columns(y[order] - X[order] @ start, basis, Z[order], np.ones(len(y))),
-        group=codes,
-        gap=gap / unit_time,
-        effects=Z.shape[1],
-        outer=None if outer is None else parents_of(codes, np.asarray(outer)[order], clients),
-        unit=np.sqrt(np.mean(Z**2, axis=0)),
-        signed=signed,
-        reml=reml,
-    )
-    return start, np.asarray(np.linalg.inv(triangle)), problem, unit_time
-
-
-def _searched(problem: _Problem) -> Lowest:
-    """Search from the best of a few values of phi: a stable level and slow drift look alike."""
-    q = problem.effects
-    factor = np.eye(q)[np.tril_indices(q)] * np.where(np.arange(q * (q + 1) // 2) == 0, 0.8, 0.3)
-    tail = [] if problem.outer is None else [0.3]
-    starts = [
-        np.concatenate([share * factor, tail, [z]])
-        for share in (1.0, 0.3)
-        for z in ((-0.5, 0.0, 0.3, 0.7, 1.4) if problem.signed else (-1.5, -0.5, 0.3, 1.2))
-    ]
-    heights = [problem(x)[0] for x in starts]
-    return minimise(problem, starts[int(np.argmin(heights))])
-
-
-def _reported(
-    problem: _Problem, lowest: Lowest, start: Array, back: Array, unit_time: float
-) -> CorrelatedFit:
-    x, q = lowest.x, problem.effects
-    _, ratio_cov, ratio_outer = problem.ratios(x)
-    phi, _ = problem.phi(float(x[-1]))
-    height, blocks = problem.height(x)
+def _reported(prepared: Prepared, lowest: Lowest, outer_units: Codes) -> CorrelatedFit:
+    """Carry the maximum back to the user's columns and unit of time."""
+    problem, back, q = prepared.problem, prepared.back, prepared.problem.effects
+    _, ratio_cov, ratio_outer = problem.ratios(lowest.x)
+    phi = problem.phi(float(lowest.x[-1]))[0]
+    height, blocks = problem.height(lowest.x)
     components = components_of(height, ratio_cov, ratio_outer)
     limits = _limits(problem, phi)
     cov, slopes = _uncertainty(problem, components, phi, held=bool(limits))
     parts, effects = influence(blocks, height, ratio_cov)
-    # phi was per median gap; per unit of time it is phi^(1 / gap)
-    residual_ar = float(np.sign(phi) * abs(phi) ** (1.0 / unit_time))
+    # phi is per unit of time of the problem; per unit of the user's it is phi^(1 / unit)
+    residual_ar = float(np.sign(phi) * abs(phi) ** (1.0 / prepared.unit_time))
     stretch = np.ones(len(cov))
-    stretch[-1] = 1.0 if unit_time == 1.0 else residual_ar / (unit_time * phi)
+    stretch[-1] = 1.0 if problem.signed else residual_ar / (prepared.unit_time * phi)
     cov = cov * np.outer(stretch, stretch)
-    bounds = _bounds(problem, blocks, components)
-    volume = -float(np.linalg.slogdet(back)[1]) if problem.reml else 0.0
-    units = (blocks.units,) if problem.outer is not None else ()
-    outer = [components.outer_var] if problem.outer is not None else []
+    nested = problem.outer is not None
+    upper = components.random_cov[np.triu_indices(q)]
+    outer = [components.outer_var] if nested else []
+    volume = float(np.log(np.abs(np.diag(prepared.triangle))).sum()) if problem.reml else 0.0
     return CorrelatedFit(
-        beta=start + back @ height.beta,
+        beta=prepared.start + back @ height.beta,
         beta_cov=back @ (height.sigma2 * height.cov) @ back.T,
         random_cov=components.random_cov,
         outer_var=components.outer_var,
@@ -294,53 +220,52 @@ def _reported(
         residual_ar=residual_ar,
         residual_ar_se=math.nan if limits else math.sqrt(cov[-1, -1]),
         loglik=-0.5 * lowest.value - volume,
-        blups=effects[:, :q],
-        outer_blups=None if problem.outer is None else _of_units(problem.outer, effects[:, q]),
-        influence=parts @ back.T,
-        variance_names=(*variance_names(q, problem.outer is not None), "residual_ar"),
-        variances=np.array(
-            [
-                *components.random_cov[np.triu_indices(q)],
-                *outer,
-                components.residual_var,
-                residual_ar,
-            ]
-        ),
+        converged=lowest.converged,
+        boundary=(*bounds(blocks, components, height), *limits),
+        reml=problem.reml,
+        variance_names=(*variance_names(q, nested), "residual_ar"),
+        variances=np.array([*upper, *outer, components.residual_var, residual_ar]),
         variance_cov=cov,
         beta_cov_slopes=back @ (slopes / stretch[:, None, None]) @ back.T,
-        boundary=tuple(bounds + limits),
-        converged=lowest.converged,
-        rows=len(problem.rows),
-        units=(problem.clients, *units),
+        blups=effects[:, :q],
+        outer_blups=_of_units(problem.outer, effects[:, q]),
+        influence=parts @ back.T,
+        iterations=lowest.steps,
+        n=len(problem.rows),
+        units=(problem.clients, *([len(outer_units)] if nested else [])),
+        clients=prepared.labels,
+        outer_units=outer_units,
+        blocks=_in_columns_of_user(blocks, prepared),
     )
 
 
-def _bounds(problem: _Problem, blocks: Blocks, components: Components) -> list[str]:
-    """Name the variances at their bound of zero."""
-    nested = problem.outer is not None
-    at_zero = nested and components.outer_var == 0.0
-    full = len(variance_names(problem.effects, nested)) - int(at_zero)
-    lost = free_directions(blocks, components).shape[1] < full
-    return [*(["random"] if lost else []), *(["outer"] if at_zero else [])]
+def _in_columns_of_user(blocks: Blocks, prepared: Prepared) -> Blocks:
+    """Return the cross-products with X = basis triangle in the place of the basis."""
+    first = blocks.effects + 1
+    turn = np.eye(blocks.gram.shape[1])
+    turn[first:-1, first:-1] = prepared.triangle
+    return replace(blocks, gram=turn.T @ blocks.gram @ turn, start=prepared.start)
 
 
-def _limits(problem: _Problem, phi: float) -> list[str]:
+def _limits(problem: SerialProblem, phi: float) -> tuple[SerialLimit, ...]:
     limit = LARGEST_PHI - 1e-4
     if phi > limit:
-        return ["drift"]
+        return (SerialLimit("drift"),)
     if problem.signed:
-        return ["alternation"] if phi < -limit else []
-    return ["independence"] if phi < 1e-4 else []
+        return (SerialLimit("alternation"),) if phi < -limit else ()
+    return (SerialLimit("independence"),) if phi < 1e-4 else ()
 
 
-def _of_units(outer: Codes, values: Array) -> Array:
+def _of_units(outer: Codes | None, values: Array) -> Array:
+    if outer is None:
+        return np.zeros(0)
     of_unit = np.zeros(int(outer.max()) + 1)
     of_unit[outer] = values
     return of_unit
 
 
 def _uncertainty(
-    problem: _Problem, components: Components, phi: float, held: bool
+    problem: SerialProblem, components: Components, phi: float, held: bool
 ) -> tuple[Array, Array]:
     """Return the covariance of (G, omega, sigma^2, phi) and the slopes of that of beta.
 
@@ -372,7 +297,7 @@ def _relative(components: Components) -> tuple[Array, float]:
     return components.random_cov / sigma2, components.outer_var / sigma2
 
 
-def _score(problem: _Problem, components: Components, phi: float) -> Array:
+def _score(problem: SerialProblem, components: Components, phi: float) -> Array:
     """Return the derivatives of the log-likelihood by G, omega, sigma^2 and phi."""
     sigma2, (gamma, rho) = components.residual_var, _relative(components)
     blocks, log_det, slope = problem.whitened(phi)

@@ -19,7 +19,7 @@ outer level, whose likelihood is exact however clients and outer units are cross
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -28,6 +28,7 @@ from scipy.sparse import csr_array
 from alliancedyn.engine.blocks import Array, Codes, solve_fixed, sum_over
 from alliancedyn.engine.descent import minimise, settle_roots
 from alliancedyn.engine.mixed_information import inverse_within
+from alliancedyn.engine.mixed_result import Bound
 from alliancedyn.errors import DataError, SpecificationError
 
 LARGEST_OUTER = 2000
@@ -54,19 +55,27 @@ class CrossedFit:
         Each client's first-order part in beta. Parts sum to zero; clients that share an outer unit
         are dependent, so their squares alone are no covariance.
     variance_names : tuple of str
-        ``("random[0,0]", "outer", "residual")``.
+        ``("random_cov[0,0]", "outer_var", "residual_var")``.
     variances, variance_cov : arrays (3,), (3, 3)
         These and their covariance by the observed information; 0 at a bound.
     beta_cov_slopes : array (3, p, p)
         Derivative of ``beta_cov`` by each.
-    boundary : tuple of str
-        ``"random"``, ``"outer"``: variances that are zero because the likelihood falls from there.
+    boundary : tuple of Bound
+        Variances that are zero because the likelihood falls as they rise from there.
     converged : bool
         Whether the next Newton step promises less than 1e-8 in the deviance.
+    reml : bool
+        Restricted (True) or full maximum likelihood.
     switchers : int
         Clients with more than one outer unit. Without any the model is the nested one.
-    rows, units : int, tuple of int
-        Rows, and numbers of clients and outer units.
+    iterations : int
+        Steps of the search.
+    n : int
+        Number of rows.
+    units : tuple of int
+        Number of clients, then of outer units.
+    clients, outer_units : integer arrays (N,), (J,)
+        Codes of the clients and of the outer units, ascending.
     """
 
     beta: Array
@@ -82,11 +91,15 @@ class CrossedFit:
     variances: Array
     variance_cov: Array
     beta_cov_slopes: Array
-    boundary: tuple[str, ...]
+    boundary: tuple[Bound, ...]
     converged: bool
+    reml: bool
     switchers: int
-    rows: int
+    iterations: int
+    n: int
     units: tuple[int, int]
+    clients: Codes
+    outer_units: Codes
 
 
 @dataclass(frozen=True)
@@ -132,16 +145,16 @@ def fit_crossed(y: Array, X: Array, group: Codes, outer: Codes, *, reml: bool = 
     y, X : arrays (n,), (n, p)
         Scores and fixed-effect columns; no NaN. Rows in any order.
     group : integer array (n,)
-        Client codes 0 .. N - 1, none empty.
+        Client of each row, any codes.
     outer : integer array (n,)
-        Codes 0 .. J - 1 of the outer unit of each row, none empty. J at most 2,000.
+        Outer unit of each row, any codes; at most 2,000 units.
     reml : bool
         Restricted or full maximum likelihood.
 
     Raises
     ------
     DataError
-        If values are missing, lengths differ or codes have gaps.
+        If values are missing, lengths differ or codes are no integers.
     SpecificationError
         If the outer level has one unit or more than 2,000, if clients or outer units have one row
         each or are the same units, if the columns of X are dependent, or if no spread is left.
@@ -168,7 +181,8 @@ def fit_crossed(y: Array, X: Array, group: Codes, outer: Codes, *, reml: bool = 
             "No spread is left within clients, so the residual variance is zero and the likelihood "
             "has no maximum. Leave this variable out."
         )
-    return _fitted(table, D, client, unit, start, np.asarray(np.linalg.inv(triangle)))
+    fit = _fitted(table, D, client, unit, start, np.asarray(np.linalg.inv(triangle)))
+    return replace(fit, clients=np.unique(group), outer_units=np.unique(outer))
 
 
 def _fitted(
@@ -187,7 +201,7 @@ def _fitted(
     parts = sum_over(client, D[:, :-1] * left[:, None], len(u)) @ at.cov
     variances = sigma2 * np.array([rho, kappa, 1.0])
     volume = -float(np.linalg.slogdet(back)[1]) if table.reml else 0.0
-    named = [name for name, ratio in (("random", rho), ("outer", kappa)) if ratio == 0.0]
+    bounds = (Bound("variance", (0,), -0.5 * at.slopes[0]), Bound("outer", (), -0.5 * at.slopes[1]))
     return CrossedFit(
         beta=start + back @ at.beta,
         beta_cov=back @ (sigma2 * at.cov) @ back.T,
@@ -198,15 +212,19 @@ def _fitted(
         blups=u[:, None],
         outer_blups=v,
         influence=parts @ back.T,
-        variance_names=("random[0,0]", "outer", "residual"),
+        variance_names=("random_cov[0,0]", "outer_var", "residual_var"),
         variances=variances,
         variance_cov=_variance_cov(table, variances),
         beta_cov_slopes=back @ _cov_slopes(at, variances) @ back.T,
-        boundary=tuple(named),
+        boundary=tuple(b for b, ratio in zip(bounds, (rho, kappa), strict=True) if ratio == 0.0),
         converged=lowest.converged,
+        reml=table.reml,
         switchers=len(table.crosses),
-        rows=table.rows,
+        iterations=lowest.steps,
+        n=table.rows,
         units=(len(u), len(v)),
+        clients=np.arange(len(u)),
+        outer_units=np.arange(len(v)),
     )
 
 
@@ -215,12 +233,10 @@ def _checked(y: Array, X: Array, group: Codes, outer: Codes) -> tuple[Codes, Cod
         raise DataError("Scores, design and codes need one row per score each.")
     if not (np.isfinite(y).all() and np.isfinite(X).all()):
         raise DataError("Scores and design must be finite. Drop rows with missing values first.")
-    for name, codes in (("Client", group), ("Outer", outer)):
-        if codes.dtype.kind not in "iu" or codes.min() < 0 or np.bincount(codes).min() == 0:
-            raise DataError(
-                f"{name} codes must be integers from 0 without gaps. Use numpy.unique(...)[1]."
-            )
-    clients, outers = int(group.max()) + 1, int(outer.max()) + 1
+    if any(codes.dtype.kind not in "iu" for codes in (group, outer)):
+        raise DataError("Group codes must be integers. Use numpy.unique(..., return_inverse=True).")
+    client, unit = (np.unique(codes, return_inverse=True)[1] for codes in (group, outer))
+    clients, outers = int(client.max()) + 1, int(unit.max()) + 1
     if outers < 2:
         raise SpecificationError(
             "The outer level has a single unit, so it has no variance. Leave it out."
@@ -235,12 +251,12 @@ def _checked(y: Array, X: Array, group: Codes, outer: Codes) -> tuple[Codes, Cod
             "Every client or every outer unit has a single score, so its variance cannot be told "
             "from that of single scores. Use repeated scores."
         )
-    if clients == outers == len(np.unique(group.astype(np.int64) * outers + outer)):
+    if clients == outers == len(np.unique(client * outers + unit)):
         raise SpecificationError(
             "Clients and outer units are the same units, so their variances cannot be told apart. "
             "Leave one of them out."
         )
-    return group.astype(np.int64), outer.astype(np.int64)
+    return client.astype(np.int64), unit.astype(np.int64)
 
 
 def _tabulate(D: Array, client: Codes, unit: Codes, reml: bool) -> _Table:

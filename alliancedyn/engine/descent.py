@@ -31,14 +31,16 @@ class Lowest:
     x, value, gradient : array (n,), float, array (n,)
         The point, the function there and its gradient.
     left : float
-        What the next Newton step promises to take away; infinite where the curvature is not
-        positive.
+        What the next Newton step promises to take away.
+    steps : int
+        Steps taken.
     """
 
     x: Array
     value: float
     gradient: Array
     left: float
+    steps: int
 
     @property
     def converged(self) -> bool:
@@ -60,7 +62,7 @@ def minimise(function: Slope, start: Array) -> Lowest:
     )
     x = np.asarray(found.x)
     value, gradient = function(x)
-    left = np.inf
+    left, steps = np.inf, int(found.nit)
     for _ in range(NEWTON_STEPS):
         step, left = newton_step(function, x, gradient)
         if left < 1e-4 * CONVERGED:
@@ -69,7 +71,8 @@ def minimise(function: Slope, start: Array) -> Lowest:
         if moved is None:
             break
         x, value, gradient = moved
-    return Lowest(x, value, gradient, left)
+        steps += 1
+    return Lowest(x, value, gradient, left, steps)
 
 
 def settle_roots(function: Slope, lowest: Lowest, places: Iterable[int]) -> Lowest:

@@ -19,6 +19,7 @@ import numpy as np
 from scipy.linalg import null_space
 
 from alliancedyn.engine.blocks import Array, Blocks, Components, Forms, forms_at, solve_fixed
+from alliancedyn.engine.mixed_effects import variance_names
 
 # A variance below this share of the residual's effect on an average client counts as zero.
 AT_BOUND = 1e-9
@@ -38,7 +39,7 @@ class MixedInformation:
     beta, beta_cov : arrays (p,), (p, p)
         Generalised least squares at the components, and C.
     names : tuple of str
-        ``"random[0,1]"``, ..., ``"outer"``, ``"residual"``.
+        ``"random_cov[0,1]"``, ..., ``"outer_var"``, ``"residual_var"``.
     observed, expected : arrays (r, r)
         Information about theta from the profiled (restricted) log-likelihood, and its mean.
     slopes : array (r, p, p)
@@ -125,7 +126,7 @@ def mixed_information(
     toward = products[:, p, :p]
     squares = pairs[:, :, p, p] - toward @ C @ toward.T
     return MixedInformation(
-        beta=beta,
+        beta=blocks.shifted_back(beta),
         beta_cov=C,
         names=variance_names(blocks.effects, blocks.outer is not None),
         observed=0.5 * (squares + squares.T) - 0.5 * traces,
@@ -137,10 +138,18 @@ def mixed_information(
     )
 
 
-def variance_names(effects: int, outer: bool) -> tuple[str, ...]:
-    """Name the variance parameters in the order of :class:`MixedInformation`."""
-    pairs = [f"random[{a},{b}]" for a in range(effects) for b in range(a, effects)]
-    return (*pairs, *(["outer"] if outer else []), "residual")
+def still_directions(blocks: Blocks, components: Components) -> tuple[Array, Array]:
+    """Return N (q, d), u'N being combinations of random effects that do not vary.
+
+    Also N with each row in units of its own column of Z, which tells the columns concerned.
+    """
+    q = blocks.effects
+    mean = blocks.gram[:, :q, :q].mean(axis=0)
+    unit = np.sqrt(np.maximum(np.diag(mean), np.finfo(float).tiny))
+    scaled = components.random_cov * np.outer(unit, unit) / components.residual_var
+    roots, axes = np.linalg.eigh(scaled)
+    still = axes[:, roots <= AT_BOUND * max(1.0, float(roots.max()))]
+    return unit[:, None] * still, still
 
 
 def free_directions(blocks: Blocks, components: Components) -> Array:
@@ -150,11 +159,7 @@ def free_directions(blocks: Blocks, components: Components) -> Array:
     only directions E with N'E N = 0 stay on it.
     """
     q = blocks.effects
-    mean = blocks.gram[:, :q, :q].mean(axis=0)
-    unit = np.sqrt(np.maximum(np.diag(mean), np.finfo(float).tiny))
-    scaled = components.random_cov * np.outer(unit, unit) / components.residual_var
-    roots, axes = np.linalg.eigh(scaled)
-    null = unit[:, None] * axes[:, roots <= AT_BOUND * max(1.0, float(roots.max()))]
+    null = still_directions(blocks, components)[0]
     corner = np.tril_indices(null.shape[1])
     parts = _elements(q)
     held = np.array([(null.T @ part @ null)[corner] for part in parts])

@@ -1,0 +1,185 @@
+"""The search for the covariance of a mixed model with autocorrelated residuals.
+
+All parameters are searched at once: a Cholesky factor of Gamma = G / sigma^2, the root of
+omega / sigma^2 and phi, which a hyperbolic tangent keeps inside its limits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from alliancedyn.engine.block_likelihood import Height, Slope, profile
+from alliancedyn.engine.blocks import Array, Blocks, Codes, parents_of, stack_columns
+from alliancedyn.engine.descent import Lowest, minimise, settle_roots
+from alliancedyn.engine.whitening import whiten
+from alliancedyn.errors import DataError, SpecificationError
+
+# Beyond this an autoregression cannot be told from a stable level at any number of sessions.
+LARGEST_PHI = 0.995
+SMALLEST_PHI = 1e-9  # of CAR(1), at the median gap
+
+
+@dataclass(frozen=True)
+class SerialProblem:
+    """Sorted rows, and how the search's parameters x become Gamma, rho and phi.
+
+    x holds the lower triangle of a Cholesky factor of Gamma in units of ``unit``, the root of rho
+    where there is an outer level, and z with phi = limit tanh z, or limit (1 + tanh z) / 2.
+    """
+
+    rows: Array  # [Z w X y], (n, k), sorted by client and time
+    group: Codes
+    gap: Array  # time since the client's last row; 0 marks a first row
+    effects: int
+    outer: Codes | None  # of each client
+    unit: Array  # (q,)
+    signed: bool
+    reml: bool
+
+    @property
+    def clients(self) -> int:
+        """Number of clients."""
+        return int(self.group[-1]) + 1
+
+    def phi(self, z: float) -> tuple[float, float]:
+        """Return phi and d phi / dz."""
+        t = math.tanh(z)
+        scale = LARGEST_PHI if self.signed else 0.5 * LARGEST_PHI
+        if self.signed:
+            return scale * t, scale * (1.0 - t * t)
+        return max(scale * (1.0 + t), SMALLEST_PHI), scale * (1.0 - t * t)
+
+    def whitened(self, phi: float) -> tuple[Blocks, float, Slope]:
+        """Return the whitened rows' cross-products, log|R|, and how they move with phi."""
+        gram, gram_slope, log_det, log_det_slope = whiten(
+            self.rows, self.group, self.gap, phi, self.clients
+        )
+        blocks = Blocks(gram, self.effects, len(self.rows), self.outer)
+        return blocks, log_det, Slope(gram_slope, log_det_slope)
+
+    def ratios(self, x: Array) -> tuple[Array, Array, float]:
+        """Return the Cholesky factor, Gamma and rho."""
+        q = self.effects
+        L = np.zeros((q, q))
+        L[np.tril_indices(q)] = x[: q * (q + 1) // 2]
+        L = L / self.unit[:, None]
+        return L, L @ L.T, 0.0 if self.outer is None else float(x[-2] ** 2)
+
+    def height(self, x: Array) -> tuple[Height, Blocks]:
+        """Return the profiled deviance at x with all that comes with it."""
+        _, ratio_cov, ratio_outer = self.ratios(x)
+        blocks, log_det, slope = self.whitened(self.phi(float(x[-1]))[0])
+        at = profile(blocks, ratio_cov, ratio_outer, reml=self.reml, log_det=log_det, slope=slope)
+        return at, blocks
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        """Return the profiled deviance and its gradient by x."""
+        L, _, _ = self.ratios(x)
+        at, _ = self.height(x)
+        by_factor = 2.0 * (at.by_random @ L) / self.unit[:, None]
+        gradient = list(by_factor[np.tril_indices(self.effects)])
+        if self.outer is not None:
+            gradient.append(2.0 * float(x[-2]) * at.by_outer)
+        gradient.append(at.by_phi * self.phi(float(x[-1]))[1])
+        return at.deviance, np.array(gradient)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A problem in standardized columns, and the way back to the user's.
+
+    beta = start + back gamma, where X = basis triangle and back its inverse; one unit of time of
+    the problem is ``unit_time`` of the user's. ``labels`` are the clients' codes.
+    """
+
+    problem: SerialProblem
+    start: Array
+    triangle: Array
+    unit_time: float
+    labels: Codes
+
+    @property
+    def back(self) -> Array:
+        """Inverse of ``triangle``."""
+        return np.asarray(np.linalg.inv(self.triangle))
+
+
+def prepare(
+    y: Array,
+    X: Array,
+    Z: Array,
+    group: Codes,
+    time: Array,
+    outer: Codes | None,
+    reml: bool,
+) -> Prepared:
+    """Sort the rows; take X to an orthogonal basis and y to its least-squares residuals.
+
+    Raises
+    ------
+    DataError
+        If values are missing, lengths differ or a client has two rows at one time.
+    SpecificationError
+        If no client has repeated rows, the columns of X are dependent, or a client lies in
+        several outer units.
+    """
+    stack_columns(y, X, Z, np.ones(len(y)))
+    if len(group) != len(y) or len(time) != len(y) or not np.isfinite(time).all():
+        raise DataError("Client codes and times need one finite entry per score.")
+    labels, codes = np.unique(group, return_inverse=True)
+    order = np.lexsort((time, codes))
+    codes, moments = codes[order].astype(np.int64), time[order].astype(np.float64)
+    gap = _gaps(codes, moments)
+    basis, triangle = np.linalg.qr(X[order])
+    size = np.linalg.norm(X, axis=0)
+    if len(X) <= X.shape[1] or np.any(np.abs(np.diag(triangle)) <= 1e-10 * size):
+        raise SpecificationError(
+            "The columns of the design are linearly dependent. Drop the redundant ones."
+        )
+    # in units of which every basis column has a mean square of one
+    basis, triangle = basis * math.sqrt(len(y)), triangle / math.sqrt(len(y))
+    start = np.asarray(np.linalg.solve(triangle, basis.T @ y[order] / len(y)))
+    signed = bool(np.all(moments == np.round(moments)))
+    unit_time = 1.0 if signed else float(np.median(gap[gap > 0.0]))
+    problem = SerialProblem(
+        rows=stack_columns(y[order] - X[order] @ start, basis, Z[order], np.ones(len(y))),
+        group=codes,
+        gap=gap / unit_time,
+        effects=Z.shape[1],
+        outer=None if outer is None else parents_of(codes, np.asarray(outer)[order], len(labels)),
+        unit=np.sqrt(np.mean(Z**2, axis=0)),
+        signed=signed,
+        reml=reml,
+    )
+    return Prepared(problem, start, triangle, unit_time, labels)
+
+
+def _gaps(client: Codes, time: Array) -> Array:
+    """Return the time since a client's last row; 0 for its first."""
+    same = client[1:] == client[:-1]
+    gap = np.concatenate([[0.0], np.where(same, np.diff(time), 0.0)])
+    if np.any(gap[1:][same] <= 0.0):
+        raise DataError("A client has two scores at one time. Keep one of them.")
+    if not same.any():
+        raise SpecificationError("Autocorrelation needs clients with repeated scores.")
+    return gap
+
+
+def search(problem: SerialProblem) -> Lowest:
+    """Search from the best of a few values of phi: a stable level and slow drift look alike."""
+    q = problem.effects
+    factor = np.eye(q)[np.tril_indices(q)] * np.where(np.arange(q * (q + 1) // 2) == 0, 0.8, 0.3)
+    tail = [] if problem.outer is None else [0.3]
+    starts = [
+        np.concatenate([share * factor, tail, [z]])
+        for share in (1.0, 0.3)
+        for z in ((-0.5, 0.0, 0.3, 0.7, 1.4) if problem.signed else (-1.5, -0.5, 0.3, 1.2))
+    ]
+    heights = [problem(x)[0] for x in starts]
+    places = [*np.flatnonzero(np.equal(*np.tril_indices(q)))]
+    places += [] if problem.outer is None else [-2]
+    lowest = minimise(problem, starts[int(np.argmin(heights))])
+    return settle_roots(problem, lowest, places)
