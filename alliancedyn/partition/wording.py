@@ -32,10 +32,10 @@ def paragraphs(part: TherapistPartition) -> list[str]:
         _question(part),
         "\n".join(_grid(part)),
         _answer(part),
+        *part.notes,
         _spread(part),
         "\n".join(identities(part)),
         _attenuation(part),
-        *part.notes,
         _modesty(part),
         *(issue.message for issue in part.issues),
     ]
@@ -52,11 +52,13 @@ def identities(part: TherapistPartition) -> list[str]:
         used = levels[levels["share"] > 0.0]
         if used.empty:
             continue
+        slopes = [float(value) for value in used["estimate"]]
+        total, *texts = rounded((float(rows.loc["total", "estimate"]), *slopes))
         terms = " + ".join(
-            f"{share:.3f} x {_number(slope)} ({level})"
-            for level, share, slope in zip(used.index, used["share"], used["estimate"], strict=True)
+            f"{share:.3f} x {slope} ({level})"
+            for level, share, slope in zip(used.index, used["share"], texts, strict=True)
         )
-        lines.append(f"{version} means: {_number(rows.loc['total', 'estimate'])} = {terms}")
+        lines.append(f"{version} means: {total} = {terms}")
     return lines
 
 
@@ -148,8 +150,10 @@ def _grid(part: TherapistPartition) -> list[str]:
         lines.append(f"{ROWS[level]:24}{cells}".rstrip())
     return [
         *lines,
-        f"(share of the variance of {part.process}; slopes in points of {part.outcome} per point "
-        f"of {part.process})",
+        f"Share of the variance of {part.process}; slopes in points of {part.outcome} per point of "
+        f"{part.process}.",
+        "Observed means: averages of the scores seen. Latent means: what these would be with many",
+        "clients of each therapist and many sessions of each client.",
     ]
 
 
@@ -170,11 +174,6 @@ def _answer(part: TherapistPartition) -> str:
         )
     therapist, client = part.slope("therapist"), part.slope("client")
     difference = part.slope("difference")
-    if not np.isfinite(therapist.lower):
-        return (
-            f"Therapist: these data cannot say what the therapist's average {part.process} goes "
-            f"with. {_reading(part, 'client', client)}"
-        )
     sentences = [_reading(part, "therapist", therapist), _reading(part, "client", client)]
     if np.isfinite(difference.lower):
         sentences.append(_contrast(difference, _told(therapist), _told(client)))
@@ -183,20 +182,20 @@ def _answer(part: TherapistPartition) -> str:
 
 def _reading(part: TherapistPartition, level: str, slope: Estimate) -> str:
     """Read one latent slope aloud."""
-    what = {
-        "therapist": f"the therapist's average {part.process}",
-        "client": f"the client's {part.process} among clients of the same therapist",
+    start, what = {
+        "therapist": ("Therapist: ", f"the therapist's average {part.process}"),
+        "client": ("Client: among clients of the same therapist, ", f"average {part.process}"),
     }[level]
     if not np.isfinite(slope.lower):
-        return f"{level.capitalize()}: these data cannot say what {what} goes with."
+        return f"{start}these data cannot say what {what} goes with."
     if not _told(slope):
         return (
-            f"{level.capitalize()}: no association of {what} with {part.outcome} is shown (latent "
-            f"slope {slope}, which contains zero)."
+            f"{start}no association of {what} with {part.outcome} is shown (latent slope {slope}; "
+            "the interval contains zero)."
         )
     side = "higher" if slope.value > 0 else "lower"
     return (
-        f"{level.capitalize()}: one point more on {what} goes with {part.outcome} "
+        f"{start}one point more of {what} goes with {part.outcome} "
         f"{rounded((abs(slope.value),))[0]} points {side} (latent slope {slope})."
     )
 
@@ -241,16 +240,18 @@ def _attenuation(part: TherapistPartition) -> str:
     row = part.reliability.loc["therapist"]
     if not np.isfinite(row["reliability"]):
         return ""
+    levels = [level for level in part.components.index if row[f"from_{level}"] > 0.0]
+    slopes = [part.slope(level).value for level in levels]
+    predicted, found, *texts = rounded((row["predicted"], row["observed"], *slopes))
     parts = " + ".join(
-        f"{row[f'from_{level}']:.2f} x {_number(part.slope(level).value)} ({level})"
-        for level in part.components.index
-        if row[f"from_{level}"] > 0.0
+        f"{row[f'from_{level}']:.2f} x {slope} ({level})"
+        for level, slope in zip(levels, texts, strict=True)
     )
     return (
         f"Why two versions: the observed average of a therapist is made of the few clients and "
-        f"sessions seen. Its reliability (lambda) is {row['reliability']:.2f}; the rest is chance "
-        f"in who came. The observed therapist slope is therefore a mixture, about {parts} = "
-        f"{_number(row['predicted'])} (found: {_number(row['observed'])}). Latent means undo the "
+        f"sessions seen. Its reliability (lambda) is {row['reliability']:.2f}; the rest is which "
+        "clients happened to come, and how their sessions went. The observed therapist slope is "
+        f"therefore a mixture, about {parts} = {predicted} (found: {found}). Latent means undo the "
         "mixture, at the price of wider intervals."
     )
 
@@ -265,13 +266,10 @@ def _modesty(part: TherapistPartition) -> str:
         "These are associations, not effects. Clients are not assigned to therapists at random: "
         "severity, setting and length of treatment come with the caseload, and the earlier level "
         f"of {part.outcome} is not held constant. Sessions count as independent around a client's "
-        "level, so carry-over from one to the next passes partly for level. Slopes describe "
+        "level, so carry-over from one to the next passes partly for the client's level (the "
+        "therapist's row is not touched by it). Slopes describe "
         f"levels, not persons: do not rank therapists by them.{few}"
     )
-
-
-def _number(value: float) -> str:
-    return rounded((float(value),))[0]
 
 
 def _wrapped(block: str) -> str:
