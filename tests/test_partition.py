@@ -569,6 +569,7 @@ def refuse(match, frame=None, therapist="therapist", **options):
 def test_what_cannot_be_asked_is_refused_by_name():
     frame = draw(0, 3, 3, 3)
     refuse("no therapist column", therapist=None)
+    refuse("therapist column is empty", frame.assign(therapist=None))
     refuse("scores of 1 therapist only", frame[frame["therapist"] == "T0000"])
     refuse("Each of the 3 therapists has a single client", draw(0, 3, 1, 4))
     refuse("'mood'", process="mood")

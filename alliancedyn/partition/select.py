@@ -52,7 +52,7 @@ def roles(
 def select(panel: SessionPanel, process: str, outcome: str, lag: int) -> Selected:
     """Return the pairs of the process at t - lag with the outcome at t, both seen."""
     arrays = panel.arrays()
-    if not arrays.therapists:
+    if not panel.roles["therapist"]:
         raise SpecificationError(
             "The panel has no therapist column, so nothing can be said about therapists. Name it: "
             'therapist="therapist_id".'
@@ -63,6 +63,8 @@ def select(panel: SessionPanel, process: str, outcome: str, lag: int) -> Selecte
     paired = f"{process} at one session and {outcome} at the {('same', 'next')[lag]}"
     seen, known = both.any(axis=1), arrays.therapist >= 0
     used = seen & known
+    if not known.any():
+        raise SpecificationError("The therapist column is empty: no client has a known therapist.")
     if not seen.any():
         raise SpecificationError(
             f"No client has {paired}, so there are no pairs to relate. Check the session numbers."
