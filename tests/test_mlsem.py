@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from reference_files import SIMULATED, published_dir, simulated
 
 import alliancedyn as ad
+from alliancedyn import MLSEM
 from alliancedyn.engine.covariance import Sufficient, slopes_by_client, value_and_slopes
 from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.engine.moments import loglik_by_client
 from alliancedyn.errors import SpecificationError
-from alliancedyn.models.mlsem import MLSEM
 
 Array = NDArray[np.float64]
 
@@ -430,26 +430,17 @@ def test_both_directions_as_a_process() -> None:
                                                "depends", "neither")  # fmt: skip
 
 
-def test_covariance_with_what_standardizes() -> None:
-    """Robust: the products of clients' shares in an effect and in the variance within clients."""
-    data = panel("balanced")
-    fit, robust = MLSEM().fit(data), MLSEM().fit(data, errors="robust")
-    likelihood = MLSEM().objective(data)
-    theta = likelihood.layout.theta(likelihood.layout.from_params(fit.params))
-    free = list(likelihood.names)
-    by_natural = np.linalg.solve(likelihood.layout.jacobian(theta).T, likelihood.scores(theta).T)
-    shares = fit.cov.loc[free, free].to_numpy() @ by_natural
-    scores = fit.data.Y[:, :, 0]  # alliance, complete but for the last session
-    squares = (scores.shape[1] - 2) * np.nanvar(scores, axis=1, ddof=1)
-    variance = squares.mean() / (scores.shape[1] - 2)
-    own = (squares - squares.mean()) / (len(scores) * (scores.shape[1] - 2))
-    assert fit.params["within_var[alliance]"] == pytest.approx(variance, rel=1e-12)
-    effect = shares[free.index("phi[symptoms,alliance]")]
-    expected = pytest.approx(effect @ own, rel=1e-5)
-    assert robust.cov.loc["phi[symptoms,alliance]", "within_var[alliance]"] == expected
-    assert robust.cov.loc["within_var[alliance]", "within_var[alliance]"] == pytest.approx(
-        own @ own
-    )
+def test_variances_within_clients() -> None:
+    """Implied by the model; of an exogenous process, which is left free, those of the data."""
+    data, spec = panel("balanced"), MLSEM(process_role="exogenous")
+    fit, robust = spec.fit(data), spec.fit(data, errors="robust")
+    process, outcome = fit.data.Y[:, :6, 0], fit.data.Y[:, :, 1]
+    squares = process.var(axis=1, ddof=1)
+    assert fit.params["within_var[alliance]"] == pytest.approx(squares.mean(), rel=1e-6)
+    expected = squares.std() / np.sqrt(len(squares))
+    assert robust.se["within_var[alliance]"] == pytest.approx(expected, rel=1e-5)
+    squares = outcome.var(axis=1, ddof=1)
+    assert fit.params["within_var[symptoms]"] == pytest.approx(squares.mean(), rel=0.05)
 
 
 def test_clustered_errors() -> None:
@@ -462,6 +453,18 @@ def test_clustered_errors() -> None:
     therapists = MLSEM().fit(data, errors="cluster:therapist", strict=False)
     assert np.isfinite(therapists.se).all()
     assert not np.allclose(therapists.se, robust.se, rtol=1e-3)
+
+
+def test_bootstrap() -> None:
+    """Clients drawn again: spread like the robust errors, within the noise of 100 resamples."""
+    fit = MLSEM().fit(panel("balanced"), errors="robust")
+    again = ad.bootstrap(fit, resamples=100, seed=1)
+    assert again.table().loc["phi[symptoms,alliance]", "se"] == pytest.approx(
+        fit.se["phi[symptoms,alliance]"], rel=0.25
+    )
+    assert again.table().loc["within_var[symptoms]", "se"] == pytest.approx(
+        fit.se["within_var[symptoms]"], rel=0.25
+    )
 
 
 # -- invariance ----------------------------------------------------------------------------------

@@ -187,18 +187,26 @@ class EquationLikelihood(Likelihood):
     """The log-likelihood of linear equations among the columns of a wide panel.
 
     A :class:`~alliancedyn.engine.likelihood.Likelihood` of one group whose value and score come
-    from means and covariances, not from a filter; ``shares`` hold the same scores for the filter.
+    from means and covariances; a filter would find the same.
 
     Parameters
     ----------
     equations : Equations
         How matrices make moments.
-    wide : (N, p)
-        Scores, NaN = missing.
+    cells : ((p,), (p,)) int
+        Session and score of every column among those in ``shares``.
     """
 
     equations: Equations = field(kw_only=True)
-    wide: Array = field(kw_only=True)
+    cells: tuple[Index, Index] = field(kw_only=True)
+
+    @cached_property
+    def wide(self) -> Array:
+        """Scores (N, p), NaN = missing."""
+        (share,) = self.shares
+        seen = share.blocks.gather(share.blocks.seen) > 0.0
+        scores = np.where(seen, share.blocks.gather(share.blocks.y), np.nan)
+        return np.ascontiguousarray(scores[:, *self.cells])
 
     @cached_property
     def _sufficient(self) -> Sufficient:

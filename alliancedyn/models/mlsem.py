@@ -17,27 +17,23 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.engine.assembly import Assembly
 from alliancedyn.engine.kalman import Blocks
 from alliancedyn.engine.likelihood import NOTHING, Implied, Share
-from alliancedyn.engine.stacking import joint_covariance
 from alliancedyn.engine.structural import EquationLikelihood
 from alliancedyn.engine.system import Layout
 from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
 from alliancedyn.models import equation_start
 from alliancedyn.models.equation_data import refuse_constant, refuse_thin, select_columns, used
-from alliancedyn.models.equations import within_variances
 from alliancedyn.models.inference import fit_likelihood
 from alliancedyn.models.panel_equations import Column, Plan
 from alliancedyn.models.regression import Regression
-from alliancedyn.models.selection import Selection, cluster_codes
+from alliancedyn.models.selection import Selection
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed
 from alliancedyn.results.model import Params
-from alliancedyn.results.profile import maximum_of
 
 Array = NDArray[np.float64]
 
@@ -182,10 +178,6 @@ class MLSEM:
         )
         process, outcome = Regression(self.process, self.outcome).roles(panel)
         fit = replace(found, process=process, outcome=outcome)
-        if self.direction == "forward" and fit.converged:
-            by = errors.partition(":")[2]
-            clusters = cluster_codes(panel, selection, by) if by else None
-            fit = _with_spread(fit, data, clusters)
         _report(fit, strict)
         if known.feedback != self.feedback and known.feedback == "next_session":
             fit.diagnostics["notes"].append(UNKNOWN_TIMING.format(process=process, outcome=outcome))
@@ -275,16 +267,11 @@ class MLSEM:
         )
         share = Share(family, Blocks.pack(data.Y), np.arange(len(data.Y)))
         start = layout.theta({b.key: values[b.key].reshape(b.shape) for b in layout.blocks})
+        cells, own = plan.cells(data.variables), plan.within
+        implied = NOTHING if self.direction == "both" else Implied(plan.within_names, own)
         return EquationLikelihood(
-            layout, (share,), start, self._spread(data), equations=plan.equations, wide=wide
+            layout, (share,), start, implied, equations=plan.equations, cells=cells
         )
-
-    def _spread(self, data: Observed) -> Implied:
-        """Return what standardizes the effects of a single equation: variances within clients."""
-        if self.direction == "both":
-            return NOTHING  # both series have lags and innovations that say it
-        found = within_variances(_series(data, 2 + len(self.exogenous)))
-        return Implied(found.names, lambda matrices: found.estimates)
 
     def _resolved(self, panel: SessionPanel) -> MLSEM:
         """Return the same model with roles and feedback as these data have them."""
@@ -322,26 +309,6 @@ class MLSEM:
         pair = Regression(self.process, self.outcome).roles(panel)
         selection = select_columns(panel, pair, self.exogenous, self.covariates, sessions, few)
         return used(selection, self.plan(selection.data))
-
-
-def _with_spread(fit: Fit, data: Observed, clusters: NDArray[np.int64] | None) -> Fit:
-    """Fill in the covariance of estimates and variances within clients, by clients' shares."""
-    maximum = maximum_of(fit, data)
-    spread = within_variances(_series(data, len(fit.variables)), clusters)
-    J = maximum.likelihood.jacobian(maximum.theta)
-    shares = maximum.likelihood.scores(maximum.theta) @ maximum.metric @ J.T
-    cov = fit.cov.to_numpy(float, copy=True)
-    own = np.flatnonzero(np.isfinite(np.diag(cov)))[: -len(spread.names)]
-    at = np.r_[own, len(cov) - len(spread.names) : len(cov)]
-    cov[np.ix_(at, at)] = joint_covariance(
-        [cov[np.ix_(own, own)], spread.cov], [shares[:, own], spread.shares], clusters
-    )
-    return replace(fit, cov=pd.DataFrame(cov, fit.cov.index, fit.cov.columns))
-
-
-def _series(data: Observed, n: int) -> Observed:
-    """Return the first n series."""
-    return replace(data, variables=data.variables[:n], Y=data.Y[:, :, :n])
 
 
 def _report(fit: Fit, strict: bool) -> None:

@@ -223,6 +223,29 @@ class Plan:
             found.append(_square("innovation_cov", shape, k + g + t * k, r, slot, k))
         return Pattern(np.zeros((r, r)), tuple(found))
 
+    @property
+    def within_names(self) -> tuple[str, ...]:
+        """Names of the variances within clients that standardize effects."""
+        return tuple(names.label("within_var", v) for v in self.predictors)
+
+    def within(self, matrices: Matrices) -> Array:
+        """Return the variances of series around clients' own means, (..., m), squared points.
+
+        What a client's T_v scores of a series vary around their mean, divisor T_v - 1, is
+        expected to be (tr(C Sigma_v) + mu_v' C mu_v) / (T_v - 1), C taking off the mean.
+        """
+        moments = self.equations.moments(matrices)
+        found = []
+        for v in self.predictors:
+            at = np.array(
+                [j for j, (name, t) in enumerate(self.columns) if name == v and t is not None]
+            )
+            around = (np.eye(len(at)) - 1.0 / len(at)) / (len(at) - 1)
+            mean, cov = moments.mean[..., at], moments.cov[..., at[:, None], at]
+            squares = cov + mean[..., :, None] * mean[..., None, :]
+            found.append((around * squares).sum(axis=(-2, -1)))
+        return np.stack(found, axis=-1)
+
     def system(self, matrices: Matrices, variables: tuple[str, ...]) -> ColumnMoments:
         """Return the moments as a system whose states are the columns, each seen once."""
         moments = self.equations.moments(matrices)
