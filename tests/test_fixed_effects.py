@@ -623,10 +623,23 @@ def test_options_and_errors_that_do_not_go_are_refused() -> None:
     with pytest.raises(SpecificationError, match="session_effects"):
         FixedEffects(session_effects="yes")  # type: ignore[arg-type]
     panel = simulate(WORLD, clients=30, sessions=9, seed=18)
-    with pytest.raises(SpecificationError, match=r'errors="robust", or bias_correction=None'):
-        FixedEffects().fit(panel, errors="observed")
     with pytest.raises(SpecificationError, match="a series and exogenous too"):
         FixedEffects(exogenous=("alliance",)).fit(panel)
+
+
+def test_corrected_effects_have_robust_errors_only_and_say_so() -> None:
+    panel = simulate(WORLD, clients=50, sessions=10, seed=23)
+    fit = FixedEffects().fit(panel)
+    with pytest.warns(InferenceWarning, match="so these errors are robust"):
+        same = FixedEffects().fit(panel, errors="observed")
+    assert same.diagnostics["errors"] == "robust"
+    np.testing.assert_allclose(same.se, fit.se, rtol=1e-12)
+    assert plain().fit(panel, errors="observed", strict=False).diagnostics["errors"] == "observed"
+    study = ad.recover(
+        FixedEffects(), WORLD, clients=50, sessions=10, replications=4, seed=1, jobs=1
+    )
+    assert not study.failures
+    assert study.table()["coverage"].notna().any()
 
 
 def test_what_is_left_of_the_bias_is_said() -> None:

@@ -50,6 +50,10 @@ NO_ROW = "no session with all terms of the equation"
 ONE_ROW = "one usable session, from which nothing is known of change"
 TOO_SHORT = f"fewer than {ROWS_TO_HALVE} usable sessions, which cannot be halved"
 
+ROBUST_ONLY = (
+    'Effects corrected by halves vary more than errors="observed" would say, so these errors are '
+    'robust. Use errors="robust", or bias_correction=None.'
+)
 NO_LICENSE = (
     "Lagged outcomes contain the client's effect, so random effects are inconsistent here whatever "
     "the sample says: a test that finds no difference is no license for them."
@@ -83,8 +87,9 @@ class FixedEffects(Regression):
     -----
     Standard errors are by default robust to any dependence and unequal variances within clients
     (Arellano, 1987), without a small-sample factor. They hold the price of the correction: with
-    eight sessions, errors a third to a half larger. ``errors="observed"``, for effects without
-    correction, takes errors to be independent with equal variances.
+    eight sessions, errors a third to a half larger. ``errors="observed"`` takes errors to be
+    independent with equal variances; for corrected effects there is no such formula, and errors
+    are robust, which the fit says.
 
     References
     ----------
@@ -154,11 +159,6 @@ class FixedEffects(Regression):
     def equation(self, question: Question) -> Equation:
         """Estimate one direction."""
         halve = self.bias_correction == "half-panel"
-        if halve and question.errors == "observed":
-            raise SpecificationError(
-                'errors="observed" is not known for effects corrected by halves: they vary more '
-                'than the model\'s formula says. Use errors="robust", or bias_correction=None.'
-            )
         used, aside, clients_aside = _usable(question, halve)
         X = np.full((*question.y.shape, 2), np.nan)
         X[:, 1:, 0], X[:, 1:, 1] = question.y[:, :-1], question.x[:, :-1]
@@ -168,7 +168,8 @@ class FixedEffects(Regression):
         known, r2 = _panel_ols(grid)
         plain = estimate_within(grid, known)
         within = _corrected(grid, plain) if halve else plain
-        observed = question.errors == "observed"
+        observed = question.errors == "observed" and not halve
+        spoken_for = {"errors": "robust"} if question.errors == "observed" and halve else {}
         return Equation(
             names=labels,
             estimates=within.effects,
@@ -177,9 +178,10 @@ class FixedEffects(Regression):
             used=used,
             rows_set_aside=aside,
             variances={names.label("residual_var", question.target): within.residual_var},
-            variance_cov=_variance_cov(grid, within, question),
-            notes=_notes(grid, halve),
+            variance_cov=_variance_cov(grid, within, observed, question.clusters),
+            notes=(*_notes(grid, halve), *((ROBUST_ONLY,) if spoken_for else ())),
             diagnostics={
+                **spoken_for,
                 "clients_without": clients_aside,
                 "sessions_per_client": float(grid.counts[grid.counts > 0].mean()),
                 "r2_within": r2,
@@ -300,14 +302,16 @@ def _corrected(grid: Grid, plain: Within) -> Within:
         ) from error
 
 
-def _variance_cov(grid: Grid, within: Within, question: Question) -> Array:
+def _variance_cov(
+    grid: Grid, within: Within, observed: bool, clusters: NDArray[np.int64] | None
+) -> Array:
     """Return the variance of the residual variance: normal, or by the clients' shares in it."""
-    if question.errors == "observed":
+    if observed:
         return np.array([[2.0 * within.residual_var**2 / grid.freedom]])
     squares = (within.residuals**2).sum(axis=1)
     weight = np.maximum(grid.counts - 1.0, 0.0)
     shares = (squares - squares.sum() * weight / weight.sum()) / grid.freedom
-    return outer_products(shares[:, None], question.clusters)
+    return outer_products(shares[:, None], clusters)
 
 
 def _notes(grid: Grid, halve: bool) -> tuple[str, ...]:
