@@ -436,7 +436,7 @@ def test_refusals_name_the_remedy():
 @pytest.mark.parametrize("model", ["a", "b", "d2", "e"])
 def test_follows_a_fit_of_our_own(model):
     """From rows to degrees of freedom: two routes to the information, and lmerTest's figures."""
-    blocks, components, therapist, peer = practice(f"{model}_lme4_reml")
+    blocks, _, therapist, peer = practice(f"{model}_lme4_reml")
     frame = pd.read_csv(SIMULATED / CASE / "sessions.csv")
     frame = frame[frame[peer["rows"].split()[0]] == 1]
     names = ["alliance_within_lag1", "alliance_between", "session0", "symptoms_within_lag1"]

@@ -20,6 +20,10 @@ from alliancedyn.errors import DataError, SpecificationError
 # Beyond this an autoregression cannot be told from a stable level at any number of sessions.
 LARGEST_PHI = 0.995
 SMALLEST_PHI = 1e-9  # of CAR(1), at the median gap
+SIGNED_STARTS = ((-0.9, -0.4), (0.0, 0.3, 0.7, 1.4))  # z of phi = limit tanh z
+UNSIGNED_STARTS = (-1.5, -0.5, 0.3, 1.2)  # z of phi = limit (1 + tanh z) / 2
+FEW_ROWS = 5000
+FAR_OUT = 10.0  # z from which on phi has arrived at its limit
 
 
 @dataclass(frozen=True)
@@ -169,17 +173,36 @@ def _gaps(client: Codes, time: Array) -> Array:
 
 
 def search(problem: SerialProblem) -> Lowest:
-    """Search from the best of a few values of phi: a stable level and slow drift look alike."""
+    """Search from the best of a few values of phi: a stable level and slow drift look alike.
+
+    With few rows the likelihood may have a peak on either side of phi = 0; both are climbed.
+    """
     q = problem.effects
     factor = np.eye(q)[np.tril_indices(q)] * np.where(np.arange(q * (q + 1) // 2) == 0, 0.8, 0.3)
     tail = [] if problem.outer is None else [0.3]
-    starts = [
-        np.concatenate([share * factor, tail, [z]])
-        for share in (1.0, 0.3)
-        for z in ((-0.5, 0.0, 0.3, 0.7, 1.4) if problem.signed else (-1.5, -0.5, 0.3, 1.2))
-    ]
-    heights = [problem(x)[0] for x in starts]
+    sides = SIGNED_STARTS if problem.signed else (UNSIGNED_STARTS,)
+    found = []
+    for side in sides:
+        starts = [np.concatenate([share * factor, tail, [z]]) for share in (1.0, 0.3) for z in side]
+        found.append(min(starts, key=lambda x: problem(x)[0]))
+    if len(problem.rows) > FEW_ROWS:
+        found = [min(found, key=lambda x: problem(x)[0])]
+    lowest = min((minimise(problem, x) for x in found), key=lambda place: place.value)
     places = [*np.flatnonzero(np.equal(*np.tril_indices(q)))]
     places += [] if problem.outer is None else [-2]
-    lowest = minimise(problem, starts[int(np.argmin(heights))])
-    return settle_roots(problem, lowest, places)
+    return at_limit(problem, settle_roots(problem, lowest, places))
+
+
+def at_limit(problem: SerialProblem, lowest: Lowest) -> Lowest:
+    """Judge a search that ran into a limit of phi by the other parameters: there z has no end."""
+    if abs(float(lowest.x[-1])) < FAR_OUT:
+        return lowest
+    z = np.sign(lowest.x[-1]) * FAR_OUT
+
+    def held(x: Array) -> tuple[float, Array]:
+        value, gradient = problem(np.append(x, z))
+        return value, gradient[:-1]
+
+    rest = minimise(held, lowest.x[:-1])
+    value, gradient = problem(np.append(rest.x, z))
+    return Lowest(np.append(rest.x, z), value, gradient, rest.left, lowest.steps + rest.steps)
