@@ -368,7 +368,7 @@ def _at_rows(grid: Grid, moments: Moments, step: Step) -> Array:
     table = np.full(grid.shape, np.nan)
     for row, own in zip(moments.rows, step.residuals, strict=True):
         if row.kind != "level":
-            table[row.session] = np.where(row.ok, own, np.nan)
+            table[row.session, row.who] = np.where(row.ok[row.who], own, np.nan)
     return grid.at_rows(table)
 
 

@@ -184,10 +184,12 @@ class Rows:
         Position of the level row that comes first in it (the later one of a difference).
     ok : (N,) bool
         Where the row is used; y and X are zero elsewhere.
-    y : (N,)
-    X : list of (r, N)
+    who : slice or (m,) int
+        The clients that are kept: all, or those who use the row if they are a minority.
+    y : (m,)
+    X : list of (r, m)
         Regressors that are not zero everywhere, of the coefficients ``into``.
-    Z : list of (z, N)
+    Z : list of (z, m)
         Likewise instruments, of the columns ``columns`` of the instrument matrix; a missing
         instrument is 0.
     """
@@ -195,6 +197,7 @@ class Rows:
     kind: Kind
     session: int
     ok: Mask
+    who: Index | slice
     y: Array
     X: list[Array]
     into: list[int]
@@ -208,12 +211,12 @@ class Rows:
 
     def regress(self, values: Array, place: int) -> None:
         """Add a regressor (N,)."""
-        self.X.append(values[None])
+        self.X.append(values[None, self.who])
         self.into.append(place)
 
     def instrument(self, values: Array, columns: list[int]) -> None:
         """Add instruments (z, N)."""
-        self.Z.append(values)
+        self.Z.append(values[:, self.who])
         self.columns += columns
 
 
@@ -265,7 +268,8 @@ def make_rows(grid: Grid, kind: Kind) -> list[Rows]:
             continue
         y = transformed(grid, kind, t, ok, grid.y)
         X = transformed(grid, kind, t, ok, grid.X)
-        rows.append(Rows(kind, t, ok, y, [X], list(range(p))))
+        who = np.flatnonzero(ok) if 2 * ok.sum() < len(ok) else slice(None)
+        rows.append(Rows(kind, t, ok, who, y[who], [X[:, who]], list(range(p))))
     return rows
 
 

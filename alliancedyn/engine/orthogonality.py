@@ -13,6 +13,7 @@ from alliancedyn.engine.instruments import Rows
 from alliancedyn.engine.weighting import Moments, invert_information, weigh
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,13 @@ def autocorrelation(
 
     psi_i the client's ``share`` (N, q) in beta and V its covariance (Arellano & Bond, 1991, eq. 8).
     """
+    n = len(share)
     d, X = {}, {}
     for row in differenced:
-        X[row.session] = (np.concatenate(row.X), np.array(row.into, np.int64))
-        values, into = X[row.session]
-        d[row.session] = np.where(row.ok, row.y - beta[into] @ values, 0.0)
+        values, into = np.concatenate(row.X), np.array(row.into, np.int64)
+        d[row.session] = np.zeros(n)
+        d[row.session][row.who] = row.y - beta[into] @ values
+        X[row.session] = (values, into, row.who)
     found = [_one_order(order, d, X, share, cov) for order in (1, 2)]
     return found[0], found[1]
 
@@ -95,7 +98,7 @@ def autocorrelation(
 def _one_order(
     order: int,
     d: dict[int, Array],
-    X: dict[int, tuple[Array, NDArray[np.int64]]],
+    X: dict[int, tuple[Array, Index, Index | slice]],
     share: Array,
     cov: Array,
 ) -> NullTest:
@@ -105,9 +108,9 @@ def _one_order(
         if session - order not in d:
             continue
         lagged = d[session - order]
-        values, into = X[session]
+        values, into, who = X[session]
         w += own * lagged
-        x[into] += values @ lagged
+        x[into] += values @ lagged[who]
     variance = float(w @ w - 2.0 * x @ (share.T @ w) + x @ cov @ x)
     if not variance > 0.0 or not w.any():
         return no_test(name)

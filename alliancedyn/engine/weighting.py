@@ -24,13 +24,14 @@ ROUNDING = 1e-12
 class Stack:
     """One row position of all clients, complete.
 
-    ``y`` (N,), ``X`` (r, N) of the coefficients ``into`` (r,), ``Z`` (z, N) of the columns ``at``
-    (z,); all zero where the row is not used.
+    ``y`` (m,), ``X`` (r, m) of the coefficients ``into`` (r,), ``Z`` (z, m) of the columns ``at``
+    (z,), for the m clients ``who``; all zero where the row is not used.
     """
 
     kind: Kind
     session: int
     ok: Mask
+    who: Index | slice
     y: Array
     X: Array
     into: Index
@@ -42,7 +43,7 @@ class Stack:
         """Put the columns of a row together."""
         X = row.X[0] if len(row.X) == 1 else np.concatenate(row.X)
         into = np.array(row.into, np.int64)
-        return cls(row.kind, row.session, row.ok, row.y, X, into, Z, at)
+        return cls(row.kind, row.session, row.ok, row.who, row.y, X, into, Z, at)
 
     @property
     def which(self) -> tuple[Kind, int, Mask]:
@@ -50,8 +51,21 @@ class Stack:
         return self.kind, self.session, self.ok
 
     def residuals(self, beta: Array) -> Array:
-        """Return y - X' beta, (N,)."""
+        """Return y - X' beta, (m,)."""
         return np.asarray(self.y - beta[self.into] @ self.X)
+
+    def beside(self, other: Stack) -> tuple[Array, Array]:
+        """Return the instruments of both rows for the clients that are kept in both."""
+        if isinstance(self.who, slice) and isinstance(other.who, slice):
+            return self.Z, other.Z
+        if isinstance(self.who, slice):
+            return self.Z[:, other.who], other.Z
+        if isinstance(other.who, slice):
+            return self.Z, other.Z[:, self.who]
+        _, mine, theirs = np.intersect1d(
+            self.who, other.who, assume_unique=True, return_indices=True
+        )
+        return self.Z[:, mine], other.Z[:, theirs]
 
 
 @dataclass(frozen=True)
@@ -69,13 +83,14 @@ class Step:
 class Moments:
     """Sums over clients: ``zx`` = Z'X (K, q), ``zy`` = Z'y (K,), of columns that are ever used.
 
-    ``used`` (K,) are the columns by the number under which they were handed out.
+    ``used`` (K,) are the columns by the number under which they were handed out, ``clients`` N.
     """
 
     rows: list[Stack]
     zx: Array
     zy: Array
     used: Index
+    clients: int
 
     @classmethod
     def of(cls, rows: list[Rows], grid: Grid, q: int) -> Moments:
@@ -86,7 +101,7 @@ class Moments:
         SpecificationError
             If there are fewer instruments than coefficients.
         """
-        blocks = [_block(row, grid.shape[1]) for row in rows]
+        blocks = [_block(row) for row in rows]
         seen = [block.any(axis=1) for block in blocks]
         columns = [np.array(row.columns, np.int64)[s] for row, s in zip(rows, seen, strict=True)]
         used = np.unique(np.concatenate(columns))
@@ -102,7 +117,7 @@ class Moments:
             _add(zx, at, stack.into, stack.Z @ stack.X.T)
             zy[at] += stack.Z @ stack.y
             stacks.append(stack)
-        return cls(stacks, zx, zy, used)
+        return cls(stacks, zx, zy, used, grid.shape[1])
 
     @property
     def size(self) -> int:
@@ -130,12 +145,13 @@ class Moments:
         for r, one in enumerate(self.rows):
             for other in self.rows[r:]:
                 weight = noise_covariance(grid, one.which, other.which)
+                if isinstance(weight, float) and not weight:
+                    continue
+                mine, theirs = one.beside(other)
                 if isinstance(weight, float):
-                    if not weight:
-                        continue
-                    both = weight * (one.Z @ other.Z.T)
+                    both = weight * (mine @ theirs.T)
                 else:
-                    both = (one.Z * weight) @ other.Z.T
+                    both = (mine * weight[_common(one, other)]) @ theirs.T
                 _add(A, one.at, other.at, both)
                 if other is not one:
                     _add(A, other.at, one.at, both.T)
@@ -147,30 +163,30 @@ class Moments:
 
     def by_client(self, e: list[Array]) -> Array:
         """Return Z_i' e_i of every client, (K, N)."""
-        out = np.zeros((self.size, len(e[0])))
+        out = np.zeros((self.size, self.clients))
         for row, own in zip(self.rows, e, strict=True):
-            out[row.at] += row.Z * own
+            _add(out, row.at, row.who, row.Z * own)
         return out
 
     def shares(self, step: Step) -> Array:
         """Return each client's share in the solution, B X'Z W Z_i'e_i, (N, q)."""
-        found = np.zeros((self.q, len(step.residuals[0])))
+        found = np.zeros((self.q, self.clients))
         for row, own in zip(self.rows, step.residuals, strict=True):
-            found += (step.onto[:, row.at] @ row.Z) * own
+            found[:, row.who] += (step.onto[:, row.at] @ row.Z) * own
         return found.T
 
     def regressors_onto(self, w: Array) -> Array:
         """Return w' Z_i' X_i of every client, (q, N)."""
-        found = np.zeros((self.q, len(self.rows[0].y)))
+        found = np.zeros((self.q, self.clients))
         for row in self.rows:
-            found[row.into] += row.X * (w[row.at] @ row.Z)
+            _add(found, row.into, row.who, row.X * (w[row.at] @ row.Z))
         return found
 
     def weighted_zx(self, weight: Array) -> Array:
         """Return sum_i weight_i Z_i'X_i, (K, q)."""
         found = np.zeros_like(self.zx)
         for row in self.rows:
-            _add(found, row.at, row.into, row.Z @ (row.X * weight).T)
+            _add(found, row.at, row.into, row.Z @ (row.X * weight[row.who]).T)
         return found
 
     def noise_variance(self, e: list[Array]) -> float:
@@ -180,13 +196,20 @@ class Moments:
         return float(sum(d @ d for _, d in own) / twice / sum(row.ok.sum() for row, _ in own))
 
 
-def _block(row: Rows, n: int) -> Array:
+def _block(row: Rows) -> Array:
     if not row.Z:
-        return np.zeros((0, n))
+        return np.zeros((0, len(row.y)))
     Z = np.concatenate(row.Z)
-    if not row.ok.all():
-        Z *= row.ok
+    if not row.ok[row.who].all():
+        Z *= row.ok[row.who]
     return Z
+
+
+def _common(one: Stack, other: Stack) -> Index | slice:
+    """Return the clients that are kept in both rows."""
+    if isinstance(one.who, slice):
+        return other.who
+    return one.who if isinstance(other.who, slice) else np.intersect1d(one.who, other.who)
 
 
 def _run(at: Index) -> Index | slice:
