@@ -97,7 +97,7 @@ class MLSEM:
     )
     references: ClassVar[tuple[str, ...]] = (
         "Allison, P. D., Williams, R., & Moral-Benito, E. (2017). Maximum likelihood for "
-        "cross-lagged panel models with fixed effects. Socius, 3, 1-17.",
+        "cross-lagged panel models with fixed effects. Socius, 3.",
     )
 
     def __post_init__(self) -> None:
