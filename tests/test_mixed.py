@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_files import published_dir
+from reference_files import SIMULATED, published_dir, simulated
 
 from alliancedyn.engine.mixed import fit_variance_components
 from alliancedyn.engine.nested import ClusterStatistics, _ascend, _descend, maximise_components
@@ -96,8 +96,8 @@ def test_the_same_variance_is_inside_under_reml_and_at_its_bound_under_ml():
 @pytest.mark.parametrize("model", ["a", "c", "d", "d2"])
 @pytest.mark.parametrize("method", ["reml", "ml"])
 def test_agrees_with_lme4_with_fixed_effects(model, method):
-    frame = pd.read_csv(HERE / "sessions.csv")
-    peer = json.loads((HERE / "fits" / f"{model}_lme4_{method}.json").read_text(encoding="utf-8"))
+    frame = pd.read_csv(SIMULATED / "multilevel" / "sessions.csv")
+    peer = simulated("multilevel", f"{model}_lme4_{method}")
     lagged = model in ("c", "d2")
     frame = frame[frame["use_lagged" if lagged else "use"] == 1]
     columns = ["alliance_within_lag1", "alliance_between", "session0"]

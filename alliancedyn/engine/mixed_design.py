@@ -10,6 +10,7 @@ dependent that their cross-products have lost the digits are turned row by row.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +168,7 @@ def _standardize(
     turn = _inverse(triangle).T
     start, back, size, mix = _solve_least_squares(_gram(reduced), len(y))
     stats = _turn_statistics(reduced, turn, mix, random, grouping, len(y))
-    _refuse_no_spread(stats, q, float(np.abs(y).max()) / size)
+    _refuse_no_spread(stats, q, float(max(y.max(), -y.min())) / size)
     log_volume = -float(np.linalg.slogdet(back)[1])
     if fixed.one is not None:  # undo the shifts: 1 = X one
         start = start + fixed.one * (_shift_of_scores(y, fixed) - fixed.shift @ start)
@@ -183,7 +184,7 @@ def _standardize(
     return StandardDesign(stats, start, back, turn, size, log_volume)
 
 
-def _inverse(triangle: Array) -> Array:
+def _inverse(triangle: NDArray[np.floating[Any]]) -> Array:
     return np.asarray(np.linalg.inv(triangle), dtype=np.float64)
 
 
