@@ -45,6 +45,8 @@ class Equation:
         Client-sessions that entered as outcomes.
     rows_set_aside : dict
         Reason -> how many client-sessions with a score of the outcome did not.
+    clients_set_aside : dict
+        Reason -> how many clients did not; those not counted here have no usable session.
     variances : dict
         Variance parameters by canonical name.
     variance_cov : (r, r), optional
@@ -68,6 +70,7 @@ class Equation:
     shares: Array
     used: Mask
     rows_set_aside: dict[str, int] = field(default_factory=dict)
+    clients_set_aside: dict[str, int] = field(default_factory=dict)
     variances: dict[str, float] = field(default_factory=dict)
     variance_cov: Array | None = None
     units: NDArray[np.int64] | None = None
@@ -206,8 +209,12 @@ def _sample(selected: Sample, equations: list[Equation]) -> Sample:
     """Count what entered: clients and client-sessions of either equation."""
     used: Mask = np.any([e.used for e in equations], axis=0)
     clients = int(used.any(axis=1).sum())
-    without = selected.clients - clients
-    aside = {**selected.clients_set_aside, **({NO_PAIR: without} if without else {})}
+    aside = {**selected.clients_set_aside}
+    if (without := selected.clients - clients) and len(equations) == 1:
+        aside |= equations[0].clients_set_aside
+        without -= sum(equations[0].clients_set_aside.values())
+    if without:
+        aside[NO_PAIR] = aside.get(NO_PAIR, 0) + without
     rows = int(equations[0].used.sum())
     return replace(
         selected,

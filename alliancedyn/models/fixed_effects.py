@@ -177,6 +177,7 @@ class FixedEffects(Regression):
             shares=within.shares,
             used=used,
             rows_set_aside=aside,
+            clients_set_aside=clients_aside,
             variances={names.label("residual_var", question.target): within.residual_var},
             variance_cov=_variance_cov(grid, within, observed, question.clusters),
             notes=(*_notes(grid, halve), *((ROBUST_ONLY,) if spoken_for else ())),

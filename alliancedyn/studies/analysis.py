@@ -23,11 +23,19 @@ from alliancedyn.errors import (
     SpecificationError,
     listed,
 )
-from alliancedyn.models import Specification
+from alliancedyn.models import Regression, Specification
 from alliancedyn.models.selection import CLIENTS_PER_SESSION, Needs, select
 from alliancedyn.panel import QualityReport, SessionPanel, check
 from alliancedyn.results import Fit
-from alliancedyn.studies.families import DEFAULT, FAMILIES, Family, Window, chosen, pair_of
+from alliancedyn.studies.families import (
+    DEFAULT,
+    FAMILIES,
+    Equations,
+    Family,
+    Window,
+    chosen,
+    pair_of,
+)
 from alliancedyn.studies.grouped import GroupComparison, compare_groups
 from alliancedyn.studies.headline import choose
 from alliancedyn.studies.steps import Step, steps_between
@@ -294,7 +302,10 @@ def refusals(
     for family in chosen(families):
         try:
             spec, seen = family.given(panel, window, tuple(covariates))
-            spec.objective(seen)
+            if isinstance(spec, Regression):
+                spec.fit(seen, strict=False)  # nothing is searched for: this is as quick
+            else:
+                spec.objective(seen)
         except AllianceDynError as refusal:
             found[family.label] = str(refusal)
         else:
@@ -330,9 +341,13 @@ def _climb(
     return _Climbed(fits, failures)
 
 
-def _fitted(spec: Specification, panel: SessionPanel, asked: _Asked) -> Fit:
+def _fitted(spec: Specification | Equations, panel: SessionPanel, asked: _Asked) -> Fit:
     """Fit, and let a fit that did not converge be an error like any other."""
-    fit = spec.fit(panel, errors=asked.errors, seed=asked.seed, strict=False)
+    if isinstance(spec, Regression):
+        errors = None if asked.errors == "observed" else asked.errors  # those of the family
+        fit = spec.fit(panel, errors=errors, strict=False)
+    else:
+        fit = spec.fit(panel, errors=asked.errors, seed=asked.seed, strict=False)
     if not fit.converged:
         reason = fit.diagnostics.get("failure", "the estimates are not a maximum.")
         raise ConvergenceError(f"Did not converge: {reason}", fit)
@@ -344,6 +359,8 @@ def _by_group(
 ) -> tuple[GroupComparison | None, list[str]]:
     """Fit a model by groups, or say why that is not possible."""
     spec, seen = family.given(panel, asked.sessions, asked.covariates)
+    if not isinstance(spec, Specification):
+        return None, [f"{family.label} was not fitted by {column}: it has no version by groups."]
     try:
         found = compare_groups(
             family.label, spec, seen, column, lambda one, data: _fitted(one, data, asked)

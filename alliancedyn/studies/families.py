@@ -17,11 +17,15 @@ from alliancedyn.models import (
     CLPM,
     GCLM,
     LCMSR,
+    MLSEM,
     RICLPM,
     STARTS,
     ContinuousTime,
+    DynamicPanelGMM,
+    FixedEffects,
     LatentChange,
     Specification,
+    WithinBetween,
 )
 from alliancedyn.models.selection import CLIENTS_PER_SESSION
 from alliancedyn.panel import Issue, SessionPanel
@@ -32,6 +36,7 @@ EVERY = "all"
 STEP = "ri-clpm-step"
 
 Window = tuple[int, int]
+Equations = WithinBetween | FixedEffects | DynamicPanelGMM | MLSEM
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Family:
         Short name, as the command line takes it.
     label : str
         Name in tables and figures.
-    spec : Specification
+    spec : Specification or Equations
         The model, without its variables.
     detrended : bool
         Whether each client's own straight line is taken from the scores first.
@@ -56,7 +61,7 @@ class Family:
 
     key: str
     label: str
-    spec: Specification
+    spec: Specification | Equations
     detrended: bool = False
     rung: bool = False
     within: bool = True
@@ -66,7 +71,7 @@ class Family:
         panel: SessionPanel,
         sessions: Window | None,
         covariates: tuple[str, ...] = (),
-    ) -> tuple[Specification, SessionPanel]:
+    ) -> tuple[Specification | Equations, SessionPanel]:
         """Return the model of process and outcome in some sessions, and the scores it sees.
 
         Raises
@@ -80,6 +85,8 @@ class Family:
                 f"A model of how clients change needs {CLIENTS_PER_SESSION} or more clients; "
                 f"these data have {panel.n_clients}."
             )
+        if not isinstance(self.spec, Specification):
+            return _both_ways(self.spec, panel, sessions, covariates), panel
         spec = replace(
             self.spec, variables=pair_of(panel), sessions=sessions, covariates=covariates
         )
@@ -122,6 +129,10 @@ _BESIDE = (
         "ct-session", "Continuous time (sessions)", ContinuousTime(time="session", means="free")
     ),
     Family("ct-days", "Continuous time (days)", ContinuousTime(means="free")),
+    Family("ml-sem", "ML-SEM", MLSEM()),
+    Family("gmm", "Dynamic-panel GMM", DynamicPanelGMM()),
+    Family("fixed-effects", "Fixed effects (half-panel)", FixedEffects()),
+    Family("within-between", "Within-between", WithinBetween(trend="session")),
 )
 DEFAULT = ("clpm-equal-means", "clpm", "ri-clpm", "lcm-sr", "ri-clpm-detrended")
 FAMILIES = {
@@ -169,6 +180,18 @@ def _stepped(key: str) -> Family | None:
         return None
     session = int(said[1])
     return Family(key, f"RI-CLPM (change at session {session})", RICLPM(step=session))
+
+
+def _both_ways(
+    spec: Equations, panel: SessionPanel, sessions: Window | None, covariates: tuple[str, ...]
+) -> Equations:
+    """Return a model of equations for these roles; covariates where what does not vary counts."""
+    known = replace(
+        spec, process=panel.process, outcome=panel.outcome, direction="both", sessions=sessions
+    )
+    if isinstance(known, WithinBetween | MLSEM):
+        return replace(known, covariates=covariates)
+    return known
 
 
 def _detrend(panel: SessionPanel) -> SessionPanel:
