@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliancedyn.errors import SpecificationError
 from alliancedyn.panel import Issue
-from alliancedyn.partition.wording import identities, paragraphs
+from alliancedyn.partition.wording import identities, paragraphs, verdict
 from alliancedyn.results.estimate import Estimate
 
 
@@ -67,6 +67,11 @@ class TherapistPartition:
     def text(self) -> str:
         """The table and its reading, in words."""
         return "\n".join(paragraphs(self))
+
+    @cached_property
+    def verdict(self) -> tuple[str, ...]:
+        """What can be said of therapists and clients and what cannot, in paragraphs."""
+        return verdict(self)
 
     def __repr__(self) -> str:
         return (

@@ -43,6 +43,12 @@ def paragraphs(part: TherapistPartition) -> list[str]:
     return text.split("\n")
 
 
+def verdict(part: TherapistPartition) -> tuple[str, ...]:
+    """Return what can be said and what cannot, without the numbers of the table."""
+    said = (_answer(part), *part.notes, _attenuation(part), _modesty(part))
+    return tuple(sentence for sentence in said if sentence)
+
+
 def identities(part: TherapistPartition) -> list[str]:
     """Return, by version, total slope = sum of share * slope, with its numbers."""
     lines = []

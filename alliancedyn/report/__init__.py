@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from alliancedyn.causal import Directions
     from alliancedyn.decompose import Decomposition
     from alliancedyn.panel import QualityReport, SessionPanel
+    from alliancedyn.partition import TherapistPartition
     from alliancedyn.results import Fit
     from alliancedyn.studies import Analysis, GroupComparison, Step
 
@@ -57,6 +58,7 @@ def report_analysis(path: str | Path, analysis: Analysis, *, title: str | None =
         rungs=analysis.rungs,
         steps=analysis.steps,
         groups=analysis.groups,
+        partition=analysis.partition,
     )
 
 
@@ -78,6 +80,7 @@ def write_report(
     rungs: Sequence[str] | None = None,
     steps: Sequence[Step] = (),
     groups: GroupComparison | None = None,
+    partition: TherapistPartition | None = None,
 ) -> Path:
     """Write a report of fits as one HTML file.
 
@@ -118,6 +121,8 @@ def write_report(
         Tests between models of the ladder, as in :class:`alliancedyn.studies.Analysis`.
     groups : GroupComparison, optional
         The headline model by groups.
+    partition : TherapistPartition, optional
+        From :func:`alliancedyn.therapist_partition`.
 
     Returns
     -------
@@ -147,6 +152,7 @@ def write_report(
         rungs=None if rungs is None else tuple(rungs),
         steps=tuple(steps),
         groups=groups,
+        partition=partition,
     )
     target = Path(path)
     text = render(material)

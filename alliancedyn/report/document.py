@@ -81,13 +81,15 @@ def _data(material: Material) -> dict[str, object]:
 def _parts(material: Material) -> dict[str, object]:
     decomposition = material.decomposition
     if decomposition is None:
-        return {"decomposition": None}
+        return {"decomposition": None, "therapists": None}
     return {
         "decomposition": decomposition,
         "split": figures.split(material),
         "variance": tables.variance(decomposition),
         "correlations": tables.correlations(decomposition),
         "reliability": tables.reliability(decomposition),
+        "therapists": tables.therapists(material),
+        "therapist_words": () if material.partition is None else material.partition.verdict,
     }
 
 

@@ -11,6 +11,7 @@ from alliancedyn.causal import describe_drift
 from alliancedyn.errors import AllianceDynError
 from alliancedyn.plot.numerals import number
 from alliancedyn.report import figures, ladder, tables
+from alliancedyn.report.checks import checks
 from alliancedyn.report.figures import Picture
 from alliancedyn.report.material import Material, is_detrended
 from alliancedyn.report.parameters import Parameters, describe_parameters
@@ -33,6 +34,7 @@ class Each:
     speaks: bool
     fit: str
     bounds: tuple[str, ...]
+    checks: tuple[str, ...]
     parameters: Parameters
     fading: Table | None
     by_lag: Picture | None
@@ -57,6 +59,7 @@ def _each(material: Material, place: int, label: str, fit: Fit) -> Each:
         speaks=label == material.speaker,
         fit=_fit(fit),
         bounds=tuple(str(one) for one in fit.diagnostics.get("boundary", ())),
+        checks=checks(fit, material.directions.get(label)),
         parameters=describe_parameters(fit),
         fading=_fading(fit, place) if continuous else None,
         by_lag=figures.by_lag(fit, place) if continuous else None,

@@ -50,6 +50,22 @@ FAMILIES = {
         "random intercepts hold what is stable in each client; the deviations from them run on "
         "between sessions, and every gap is as long as it was"
     ),
+    "WithinBetween": (
+        "a multilevel regression on the deviations from each client’s own mean and on that mean; "
+        "the mean holds later sessions, which biases lagged effects where sessions are few"
+    ),
+    "FixedEffects": (
+        "a regression in which every client has a level that is estimated, so that change within "
+        "clients alone speaks"
+    ),
+    "DynamicPanelGMM": (
+        "differences between sessions, explained by scores from earlier sessions as instruments; "
+        "stable differences drop out, whatever they are related to"
+    ),
+    "MLSEM": (
+        "equations with a stable effect of every client, free to go with all scores of the other "
+        "series and with the first of its own"
+    ),
 }
 _OPTIONS = {
     ("means", "free"): "a mean for every session",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from alliancedyn.causal import Directions
     from alliancedyn.decompose import Decomposition
     from alliancedyn.panel import QualityReport, SessionPanel
+    from alliancedyn.partition import TherapistPartition
     from alliancedyn.results import Fit
     from alliancedyn.studies import GroupComparison, Step
 
@@ -41,6 +42,7 @@ class Material:
     rungs: tuple[str, ...] | None = None
     steps: tuple[Step, ...] = ()
     groups: GroupComparison | None = None
+    partition: TherapistPartition | None = None
 
     def __post_init__(self) -> None:
         if not self.fits:

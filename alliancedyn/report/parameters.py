@@ -200,6 +200,12 @@ def _covariance(indices: tuple[str, ...]) -> str:
     return f"{_series(first)} with {_series(second)}"
 
 
+def _random(indices: tuple[str, ...]) -> str:
+    """Name a (co)variance of random effects; of two equations with their targets."""
+    first, second = (index.replace(".", ": ") for index in indices)
+    return f"{first}, variance" if first == second else f"{first} with {second}"
+
+
 def _first(indices: tuple[str, ...]) -> str:
     return f"first {indices[0]} with {_series(indices[1])}"
 
@@ -226,14 +232,21 @@ _KINDS: tuple[tuple[str, tuple[str, ...], Words], ...] = (
     ("Passed on once: moving-average effects of what was new", ("ma",), _path),
     ("What the present scores do to change", ("self", "coupling"), _feedback),
     ("Drift: what a level does to the rate of change, per {unit}", ("drift",), _path),
-    ("Growth factors: intercept, mean", ("intercept",), _alone),
-    ("Growth factors: trend, mean per session", ("trend",), _alone),
+    ("Level: intercept, or mean of the factor", ("intercept",), _alone),
+    ("Trend per session, or its mean", ("trend",), _alone),
     ("Growth factors: later trend, mean per session", ("trend2",), _alone),
     ("Growth factors: shape of the course", ("basis",), _alone),
     ("Differences between clients", ("between_cov",), _covariance),
     ("The first session with those differences", ("initial_between_cov",), _first),
     ("Unit effects: weight", ("unit_loading",), _alone),
-    ("What covariates do", ("between",), _onto),
+    ("What clients’ means and covariates do", ("between",), _onto),
+    ("What therapists’ means do", ("between_therapist",), _onto),
+    ("Effects of sessions", ("session",), _alone),
+    ("Random effects of clients", ("random_cov",), _random),
+    ("Random effects of therapists", ("therapist_random_cov",), _random),
+    ("What the equation leaves unexplained: variance", ("residual_var",), _alone),
+    ("How residuals one session apart are alike", ("residual_ar",), _alone),
+    ("Within clients: observed variance", ("within_var",), _alone),
     ("What inputs do at their session", ("input",), _onto),
     ("Measurement: loadings", ("loading",), _alone),
     ("Measurement: intercepts", ("item_intercept",), _alone),

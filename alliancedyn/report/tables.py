@@ -168,6 +168,46 @@ def reliability(decomposition: Decomposition) -> Table:
     )
 
 
+def therapists(material: Material) -> Table | None:
+    """Show the association of process and outcome by therapist, client and session."""
+    part = material.partition
+    if part is None:
+        return None
+    rows = []
+    for level, words in _LEVELS.items():
+        if level not in part.table.loc["observed"].index:
+            continue
+        cells = [words]
+        for version in ("observed", "latent"):
+            slope = part.slope(level, version)
+            share = float(part.table.loc[(version, level), "share"])
+            said = "–"
+            if np.isfinite(slope.value):
+                said = number(slope.value, 3)
+            if np.isfinite(slope.lower):
+                said = interval(slope.value, slope.lower, slope.upper)
+            cells += [_share(share), said]
+        rows.append(tuple(cells))
+    head = ("", "Share, observed", "Slope, observed", "Share, latent", "Slope, latent")
+    notes = (
+        f"{part.process.capitalize()} at one session and {part.outcome} at the next: "
+        f"{part.therapists:,} therapists, {part.clients:,} clients, {part.pairs:,} pairs. Share of "
+        f"the variance of {part.process}; points of {part.outcome} per point of {part.process}.",
+        "Latent means: what the averages would be with many clients and many sessions.",
+    )
+    title = "Whose average goes with the outcome: the therapist’s or the client’s?"
+    return Table("therapists", title, head, tuple(rows), notes)
+
+
+_LEVELS = {
+    "therapist": "Therapist’s average",
+    "client": "Client within caseload",
+    "session": "Session within client",
+    "total": "All levels together",
+    "difference": "Therapist minus client",
+}
+
+
 # -- models -------------------------------------------------------------------------------------
 
 

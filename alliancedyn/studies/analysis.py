@@ -26,6 +26,7 @@ from alliancedyn.errors import (
 from alliancedyn.models import Regression, Specification
 from alliancedyn.models.selection import CLIENTS_PER_SESSION, Needs, select
 from alliancedyn.panel import QualityReport, SessionPanel, check
+from alliancedyn.partition import TherapistPartition, therapist_partition
 from alliancedyn.results import Fit
 from alliancedyn.studies.families import (
     DEFAULT,
@@ -84,6 +85,8 @@ class Analysis:
         Tests of each rung of the ladder against the one it contains.
     groups : GroupComparison or None
         The headline model by groups, if groups were asked for.
+    partition : TherapistPartition or None
+        The association by therapist, client and session, where therapists are known.
     """
 
     panel: SessionPanel
@@ -101,6 +104,7 @@ class Analysis:
     rungs: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     groups: GroupComparison | None = None
+    partition: TherapistPartition | None = None
 
     @property
     def fit(self) -> Fit:
@@ -173,6 +177,7 @@ def analyze(
     quality = check(panel)
     steps.begin("between and within")
     decomposition, notes = _decompose(panel)
+    partition = _partition(panel)
     if sessions is None:
         window, remarks = well_seen(panel)
         asked = replace(asked, sessions=window)
@@ -209,6 +214,7 @@ def analyze(
         rungs=_rungs(ladder, families),
         steps=between,
         groups=groups,
+        partition=partition,
     )
 
 
@@ -321,6 +327,16 @@ def _decompose(panel: SessionPanel) -> tuple[Decomposition, list[str]]:
         return decompose(panel, levels=("therapist", "client")), []
     except SpecificationError as refusal:
         return decompose(panel), [f"Therapists are no level of the variance split. {refusal}"]
+
+
+def _partition(panel: SessionPanel) -> TherapistPartition | None:
+    """Split the association by therapist where that can be done; `_decompose` says where not."""
+    if not panel.roles.get("therapist"):
+        return None
+    try:
+        return therapist_partition(panel)
+    except (SpecificationError, DataError):
+        return None
 
 
 def _climb(
