@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine.mixed_design import StandardDesign
 from alliancedyn.engine.mixed_kernels import sum_effects
-from alliancedyn.engine.mixed_likelihood import Value, point_of
+from alliancedyn.engine.mixed_likelihood import Value, lower_places, point_of, upper_pairs
 from alliancedyn.engine.mixed_rows import Grouping, sum_scores
 from alliancedyn.engine.mixed_search import (
     Peak,
@@ -101,7 +101,7 @@ def variance_uncertainty(design: StandardDesign, peak: Peak) -> Uncertainty:
     keep = np.append(
         kept, np.arange(len(value.omega) * (len(value.omega) + 1) // 2, len(slopes.gradient))
     )
-    relative = np.append(value.omega[:q, :q][np.triu_indices(q)], [value.rho] * (len(keep) - inner))
+    relative = np.append(value.omega[:q, :q][upper_pairs(q)], [value.rho] * (len(keep) - inner))
     gradient, information = _absolute(peak, keep, relative)
     tangent, curved = _tangent(design, value, gradient, inner)
     hessian = tangent.T @ information @ tangent + curved
@@ -117,7 +117,7 @@ def variance_uncertainty(design: StandardDesign, peak: Peak) -> Uncertainty:
 
 def _kept_pairs(m: int, q: int) -> Codes:
     """Return the places, among the pairs of m columns, of those of the first q."""
-    a, b = np.triu_indices(m)
+    a, b = upper_pairs(m)
     return np.flatnonzero((a < q) & (b < q))
 
 
@@ -150,7 +150,7 @@ def _tangent(
     residual = value.squares / value.freedom
     factor = lower_factor(residual * value.omega[:q, :q])
     lengths = np.sqrt((factor**2).sum(axis=0))
-    rows, columns = np.tril_indices(q)
+    rows, columns = lower_places(q)
     free = lengths[columns] > 1e-8 * max(float(lengths.max()), 1e-300)
     rows, columns = rows[free], columns[free]
     outer = [True] * (len(gradient) - inner - 1)
@@ -171,7 +171,7 @@ def _tangent(
 def _carry(design: StandardDesign, outer: int) -> Array:
     """Return the linear map from standardised variances to the user's."""
     q = len(design.turn)
-    upper = np.triu_indices(q)
+    upper = upper_pairs(q)
     inner = len(upper[0])
     carry = np.eye(inner + outer + 1)
     for k, (a, b) in enumerate(zip(*upper, strict=True)):

@@ -22,6 +22,7 @@ g_k = X'V^-1 V_k V^-1 r: exact, at the cost of one more pass over the clients.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -105,7 +106,7 @@ def point_of(value: Value, reml: bool) -> Point:
 def _assemble(sums: Sums, value: Value, scale: float, reml: bool) -> Slopes:
     """Put the derivatives together from their sums."""
     m, count = len(sums.trace), len(sums.cross)
-    a, b = np.triu_indices(m)
+    a, b = upper_pairs(m)
     inner = len(a)
     twice = np.where(a == b, 1.0, 2.0)
     trace, squares = np.empty(count), np.empty(count)
@@ -139,16 +140,39 @@ def _symmetrized(information: Array, a: Codes, b: Codes) -> Array:
 
 def _quartic(spread: Array) -> Array:
     """Return sum_i tr(E_k H_i E_l B_i) from sum_i H_ab B_cd, kept for a <= b and c <= d."""
-    m = len(spread)
-    a, b = np.triu_indices(m)
-    full = np.zeros_like(spread)
+    a, b = upper_pairs(len(spread))
     kept = spread[a, b][:, a, b]
-    for rows, columns in ((a, b), (b, a)):
-        for second, third in ((a, b), (b, a)):
-            full[rows[:, None], columns[:, None], second[None, :], third[None, :]] = kept
-    basis = np.zeros((len(a), m, m))
-    basis[np.arange(len(a)), a, b] = basis[np.arange(len(a)), b, a] = 1.0
-    flat = basis.reshape(len(a), -1)
-    # tr(E_k H E_l B) = sum E_k[d, a] H[a, b] E_l[b, c] B[c, d]
-    middle = full.transpose(3, 0, 1, 2).reshape(m * m, m * m)
-    return np.asarray(flat @ middle @ flat.T)
+    weight, left, right = _quartic_places(len(spread))
+    return np.asarray((weight * kept[left, right]).sum(axis=0))
+
+
+@functools.cache
+def _quartic_places(m: int) -> tuple[Array, Codes, Codes]:
+    """Return where tr(E_k H E_l B) = sum E_k[d, a] H[a, b] E_l[b, c] B[c, d] finds its terms.
+
+    One term per way round of pair k and of pair l: weights and places of H_ab and B_cd among the
+    pairs, each (4, K, K).
+    """
+    first, second = upper_pairs(m)
+    pair = np.zeros((m, m), dtype=np.intp)
+    pair[first, second] = pair[second, first] = np.arange(len(first))
+    ways = [(first, second, 1.0), (second, first, (first != second).astype(np.float64))]
+    weights, left, right = [], [], []
+    for d, a, once in ways:
+        for b, c, twice in ways:
+            weights.append(np.outer(once * np.ones(len(a)), twice * np.ones(len(b))))
+            left.append(pair[a[:, None], b[None, :]])
+            right.append(pair[d[:, None], c[None, :]])
+    return np.array(weights), np.array(left), np.array(right)
+
+
+@functools.cache
+def upper_pairs(m: int) -> tuple[Codes, Codes]:
+    """Return the pairs a <= b of m columns, row by row."""
+    return np.triu_indices(m)
+
+
+@functools.cache
+def lower_places(q: int) -> tuple[Codes, Codes]:
+    """Return the places of a lower triangle, row by row."""
+    return np.tril_indices(q)

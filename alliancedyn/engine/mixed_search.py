@@ -17,7 +17,14 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from alliancedyn.engine.mixed_likelihood import Slopes, Value, differentiate, evaluate
+from alliancedyn.engine.mixed_likelihood import (
+    Slopes,
+    Value,
+    differentiate,
+    evaluate,
+    lower_places,
+    upper_pairs,
+)
 from alliancedyn.engine.mixed_rows import ClientStatistics
 
 Array = NDArray[np.float64]
@@ -83,12 +90,12 @@ class _Problem:
     def unpack(self, theta: Array) -> tuple[Array, float]:
         """Return Lambda (m, q) and the root of rho."""
         factor = np.zeros((len(self.stats.one), self.q))
-        factor[np.tril_indices(self.q)] = theta[: len(theta) - self.nested]
+        factor[lower_places(self.q)] = theta[: len(theta) - self.nested]
         return factor, float(theta[-1]) if self.nested else 0.0
 
     def pack(self, omega: Array, rho: float) -> Array:
         """Return coordinates of a covariance, singular or not."""
-        lower = lower_factor(omega[: self.q, : self.q])[np.tril_indices(self.q)]
+        lower = lower_factor(omega[: self.q, : self.q])[lower_places(self.q)]
         return np.append(lower, math.sqrt(rho)) if self.nested else lower
 
 
@@ -199,10 +206,10 @@ def _in_factors(problem: _Problem, theta: Array, slopes: Slopes) -> tuple[Array,
     """Carry derivatives with respect to (Omega, rho) over to (Lambda, root of rho)."""
     factor, root = problem.unpack(theta)
     m, q = factor.shape
-    jacobian = factor_jacobian(factor, np.tril_indices(q))
+    jacobian = factor_jacobian(factor, lower_places(q))
     inner = len(jacobian)
     half = pair_matrix(slopes.gradient[:inner], m)
-    rows, columns = np.tril_indices(q)
+    rows, columns = lower_places(q)
     curved = 2.0 * half[np.ix_(rows, rows)] * (columns[:, None] == columns[None, :])
     gradient = jacobian.T @ slopes.gradient[:inner]
     hessian = jacobian.T @ slopes.hessian[:inner, :inner] @ jacobian + curved
@@ -211,29 +218,22 @@ def _in_factors(problem: _Problem, theta: Array, slopes: Slopes) -> tuple[Array,
     along = 2.0 * root
     mixed = along * (slopes.hessian[:inner, inner] @ jacobian)
     corner = along**2 * slopes.hessian[inner, inner] + 2.0 * slopes.gradient[inner]
-    return (
-        np.append(gradient, along * slopes.gradient[inner]),
-        np.block([[hessian, mixed[:, None]], [mixed[None, :], np.array([[corner]])]]),
-    )
+    whole = np.empty((len(hessian) + 1,) * 2)
+    whole[:-1, :-1], whole[:-1, -1], whole[-1, :-1], whole[-1, -1] = hessian, mixed, mixed, corner
+    return np.append(gradient, along * slopes.gradient[inner]), whole
 
 
 def factor_jacobian(factor: Array, places: tuple[NDArray[np.intp], NDArray[np.intp]]) -> Array:
     """Return d Omega_pair / d Lambda_place (pairs of m, places), Omega = Lambda Lambda'."""
-    m = len(factor)
-    upper = np.triu_indices(m)
-    jacobian = np.zeros((len(upper[0]), len(places[0])))
-    for k, (a, b) in enumerate(zip(*places, strict=True)):
-        change = np.zeros((m, m))
-        change[a] += factor[:, b]
-        change[:, a] += factor[:, b]
-        jacobian[:, k] = change[upper]
-    return jacobian
+    i, j = (pair[:, None] for pair in upper_pairs(len(factor)))
+    a, b = (place[None, :] for place in places)
+    return np.asarray((i == a) * factor[j, b] + (j == a) * factor[i, b])
 
 
 def pair_matrix(gradient: Array, m: int) -> Array:
     """Return the symmetric G with d = sum_ab G_ab dOmega_ab, from derivatives by pair."""
     half = np.zeros((m, m))
-    half[np.triu_indices(m)] = 0.5 * gradient
+    half[upper_pairs(m)] = 0.5 * gradient
     return half + half.T
 
 
