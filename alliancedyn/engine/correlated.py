@@ -23,7 +23,7 @@ import numpy as np
 from alliancedyn.engine.block_likelihood import bounds, components_of, influence, profile
 from alliancedyn.engine.blocks import Array, Blocks, Codes, Components
 from alliancedyn.engine.correlated_search import (
-    LARGEST_PHI,
+    FAR_OUT,
     Prepared,
     SerialProblem,
     prepare,
@@ -199,7 +199,7 @@ def _reported(prepared: Prepared, lowest: Lowest, outer_units: Codes) -> Correla
     phi = problem.phi(float(lowest.x[-1]))[0]
     height, blocks = problem.height(lowest.x)
     components = components_of(height, ratio_cov, ratio_outer)
-    limits = _limits(problem, phi)
+    limits = _limits(problem, float(lowest.x[-1]))
     cov, slopes = _uncertainty(problem, components, phi, held=bool(limits))
     parts, effects = influence(blocks, height, ratio_cov)
     # phi is per unit of time of the problem; per unit of the user's it is phi^(1 / unit)
@@ -247,13 +247,12 @@ def _in_columns_of_user(blocks: Blocks, prepared: Prepared) -> Blocks:
     return replace(blocks, gram=turn.T @ blocks.gram @ turn, start=prepared.start)
 
 
-def _limits(problem: SerialProblem, phi: float) -> tuple[SerialLimit, ...]:
-    limit = LARGEST_PHI - 1e-4
-    if phi > limit:
+def _limits(problem: SerialProblem, z: float) -> tuple[SerialLimit, ...]:
+    if abs(z) < FAR_OUT:
+        return ()
+    if z > 0.0:
         return (SerialLimit("drift"),)
-    if problem.signed:
-        return (SerialLimit("alternation"),) if phi < -limit else ()
-    return (SerialLimit("independence"),) if phi < 1e-4 else ()
+    return (SerialLimit("alternation" if problem.signed else "independence"),)
 
 
 def _of_units(outer: Codes | None, values: Array) -> Array:

@@ -7,7 +7,7 @@ omega / sigma^2 and phi, which a hyperbolic tangent keeps inside its limits.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,8 @@ SMALLEST_PHI = 1e-9  # of CAR(1), at the median gap
 SIGNED_STARTS = ((-0.9, -0.4), (0.0, 0.3, 0.7, 1.4))  # z of phi = limit tanh z
 UNSIGNED_STARTS = (-1.5, -0.5, 0.3, 1.2)  # z of phi = limit (1 + tanh z) / 2
 FEW_ROWS = 5000
-FAR_OUT = 10.0  # z from which on phi has arrived at its limit
+FAR_OUT = 12.0  # z at which phi has arrived at its limit ..
+OUTWARD = 4.5  # .. and from which on it is tried there
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,21 @@ def _gaps(client: Codes, time: Array) -> Array:
 def search(problem: SerialProblem) -> Lowest:
     """Search from the best of a few values of phi: a stable level and slow drift look alike.
 
-    With few rows the likelihood may have a peak on either side of phi = 0; both are climbed.
+    With few rows the likelihood may have a peak on either side of phi = 0; both are climbed. With
+    many, the search starts from where one on part of the clients ends.
     """
+    few = len(problem.rows) <= FEW_ROWS
+    begin = _starts(problem) if few else [_start_of_part(problem)]
+    lowest = min(
+        (minimise(problem, x, close=not few) for x in begin), key=lambda place: place.value
+    )
+    places = [*np.flatnonzero(np.equal(*np.tril_indices(problem.effects)))]
+    places += [] if problem.outer is None else [-2]
+    return at_limit(problem, settle_roots(problem, lowest, places))
+
+
+def _starts(problem: SerialProblem) -> list[Array]:
+    """Return the best start with phi below zero and the best one above it."""
     q = problem.effects
     factor = np.eye(q)[np.tril_indices(q)] * np.where(np.arange(q * (q + 1) // 2) == 0, 0.8, 0.3)
     tail = [] if problem.outer is None else [0.3]
@@ -185,17 +199,32 @@ def search(problem: SerialProblem) -> Lowest:
     for side in sides:
         starts = [np.concatenate([share * factor, tail, [z]]) for share in (1.0, 0.3) for z in side]
         found.append(min(starts, key=lambda x: problem(x)[0]))
-    if len(problem.rows) > FEW_ROWS:
-        found = [min(found, key=lambda x: problem(x)[0])]
-    lowest = min((minimise(problem, x) for x in found), key=lambda place: place.value)
-    places = [*np.flatnonzero(np.equal(*np.tril_indices(q)))]
-    places += [] if problem.outer is None else [-2]
-    return at_limit(problem, settle_roots(problem, lowest, places))
+    return found
+
+
+def _start_of_part(problem: SerialProblem) -> Array:
+    """Return where the search ends on every so-manieth client, kept off the bounds."""
+    every = math.ceil(len(problem.rows) / FEW_ROWS)
+    kept = problem.group % every == 0
+    clients = np.arange(problem.clients) % every == 0
+    part = replace(
+        problem,
+        rows=problem.rows[kept],
+        group=np.unique(problem.group[kept], return_inverse=True)[1].astype(np.int64),
+        gap=problem.gap[kept],
+        outer=None if problem.outer is None else problem.outer[clients],
+    )
+    try:
+        x = min((minimise(part, x) for x in _starts(part)), key=lambda place: place.value).x
+    except np.linalg.LinAlgError:  # a fixed effect of clients that are not among them
+        return min(_starts(problem), key=lambda x: problem(x)[0])
+    roots = np.where(np.abs(x[:-1]) < 0.05, 0.05, x[:-1])
+    return np.append(roots, np.clip(x[-1], -3.0, 3.0))
 
 
 def at_limit(problem: SerialProblem, lowest: Lowest) -> Lowest:
     """Judge a search that ran into a limit of phi by the other parameters: there z has no end."""
-    if abs(float(lowest.x[-1])) < FAR_OUT:
+    if abs(float(lowest.x[-1])) < OUTWARD:
         return lowest
     z = np.sign(lowest.x[-1]) * FAR_OUT
 
@@ -203,6 +232,8 @@ def at_limit(problem: SerialProblem, lowest: Lowest) -> Lowest:
         value, gradient = problem(np.append(x, z))
         return value, gradient[:-1]
 
-    rest = minimise(held, lowest.x[:-1])
+    rest = minimise(held, lowest.x[:-1], close=True)
+    if rest.value > lowest.value + 1e-6:
+        return lowest
     value, gradient = problem(np.append(rest.x, z))
     return Lowest(np.append(rest.x, z), value, gradient, rest.left, lowest.steps + rest.steps)

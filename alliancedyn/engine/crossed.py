@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotri
 from scipy.sparse import csr_array
 
 from alliancedyn.engine.blocks import Array, Codes, solve_fixed, sum_over
@@ -322,9 +323,10 @@ def _evaluate(table: _Table, rho: float, kappa: float, sigma2: float | None = No
         deviance += float(np.linalg.slogdet(total[:p, :p])[1])
         inner[:p, :p] += cov
     n_client = shrink[:, None] * (sums - kappa * (table.cells @ n_outer))
-    solved = cho_solve(factor, np.column_stack([B, _weighted_cells(table, shrink**2)]))
-    by_outer = float(np.trace(solved[:, : len(B)]) - np.sum((n_outer.T @ n_outer) * inner))
-    by_client = float((table.clients * shrink).sum() - kappa * np.trace(solved[:, len(B) :]))
+    inverse = _inverse(factor[0])
+    by_outer = float(np.sum(inverse * B) - np.sum((n_outer.T @ n_outer) * inner))
+    by_client = float((table.clients * shrink).sum())
+    by_client -= kappa * float(np.sum(inverse * _weighted_cells(table, shrink**2)))
     by_client -= float(np.sum((n_client.T @ n_client) * inner))
     return _Height(
         deviance,
@@ -337,6 +339,12 @@ def _evaluate(table: _Table, rho: float, kappa: float, sigma2: float | None = No
         n_client,
         n_outer,
     )
+
+
+def _inverse(factor: Array) -> Array:
+    """Return (L L')^-1 from the lower triangle of L."""
+    half = np.tril(dpotri(factor, lower=1)[0])
+    return np.asarray(half + np.tril(half, -1).T)
 
 
 def _score(table: _Table, variances: Array) -> Array:

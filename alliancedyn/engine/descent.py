@@ -48,21 +48,14 @@ class Lowest:
         return self.left < CONVERGED
 
 
-def minimise(function: Slope, start: Array) -> Lowest:
-    """Search from ``start``; parameters should be of order one."""
-    from scipy.optimize import minimize
+def minimise(function: Slope, start: Array, close: bool = False) -> Lowest:
+    """Search from ``start``; parameters should be of order one.
 
-    size = 1.0 + abs(function(start)[0])
-    found = minimize(
-        lambda x: tuple(part / size for part in function(x)),
-        start,
-        jac=True,
-        method="BFGS",
-        options={"gtol": 1e-9, "maxiter": 500},
-    )
-    x = np.asarray(found.x)
+    ``close`` says that the start is near the minimum: Newton steps alone will do.
+    """
+    x, steps = (start, 0) if close else _approach(function, start)
     value, gradient = function(x)
-    left, steps = np.inf, int(found.nit)
+    left = np.inf
     for _ in range(NEWTON_STEPS):
         step, left = newton_step(function, x, gradient)
         if left < 1e-4 * CONVERGED:
@@ -73,6 +66,20 @@ def minimise(function: Slope, start: Array) -> Lowest:
         x, value, gradient = moved
         steps += 1
     return Lowest(x, value, gradient, left, steps)
+
+
+def _approach(function: Slope, start: Array) -> tuple[Array, int]:
+    from scipy.optimize import minimize
+
+    size = 1.0 + abs(function(start)[0])
+    found = minimize(
+        lambda x: tuple(part / size for part in function(x)),
+        start,
+        jac=True,
+        method="BFGS",
+        options={"gtol": 1e-7, "maxiter": 500},
+    )
+    return np.asarray(found.x), int(found.nit)
 
 
 def settle_roots(function: Slope, lowest: Lowest, places: Iterable[int]) -> Lowest:

@@ -42,23 +42,25 @@ def whiten(
     gram, slope = np.zeros((clients, k, k)), np.zeros((clients, k, k))
     v, dv = np.empty(k), np.empty(k)
     log_det, log_det_slope = 0.0, 0.0
+    known = carry = by_phi = new = root = log_new = 0.0
     for row in range(n):
         g = gap[row]
         if g == 0.0:
             v[:], dv[:] = U[row], 0.0
         else:
-            carry = phi**g
-            by_phi = g * phi ** (g - 1.0)
-            new = 1.0 - carry * carry
-            if phi > 0.0:
-                new = -np.expm1(2.0 * g * np.log(phi))
-            root = np.sqrt(new)
-            log_det += np.log(new)
+            if g != known:  # gaps repeat, powers are dear
+                known, carry, by_phi = g, phi**g, g * phi ** (g - 1.0)
+                new = 1.0 - carry * carry
+                if phi > 0.0:
+                    new = -np.expm1(2.0 * g * np.log(phi))
+                root, log_new = np.sqrt(new), np.log(new)
+            log_det += log_new
             log_det_slope -= 2.0 * carry * by_phi / new
+            tilt = carry / new
             for a in range(k):
                 left = U[row, a] - carry * U[row - 1, a]
                 v[a] = left / root
-                dv[a] = by_phi * (left * carry / new - U[row - 1, a]) / root
+                dv[a] = (left * tilt - U[row - 1, a]) * (by_phi / root)
         own, own_slope = gram[group[row]], slope[group[row]]
         for a in range(k):
             for b in range(a + 1):
