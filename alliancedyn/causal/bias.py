@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import floor, log10, sqrt
 from statistics import NormalDist
 from weakref import WeakKeyDictionary
 
@@ -361,12 +361,7 @@ def _text(
         f"{clients} clients and {sessions} sessions, missing where these data are missing, from a "
         "RI-CLPM fitted to these data."
     ]
-    lines += [
-        f"  {name}: true {row['true']:.3f}, found on average {row['mean']:.3f}, bias "
-        f"{row['bias']:+.3f} (Monte Carlo error {row['mcse']:.3f}); in these data "
-        f"{row['estimate']:.3f}."
-        for name, row in table.iterrows()
-    ]
+    lines += [f"  {name}: {_sentence(row)}" for name, row in table.iterrows()]
     if failures:
         lines.append(f"  {failures} simulated panels had no estimate; they are not in the means.")
     if difference is not None and made_up is not None:
@@ -382,3 +377,14 @@ def _text(
             )
         )
     return "\n".join(lines)
+
+
+def _sentence(row: pd.Series) -> str:
+    """Write one effect with as many places as its Monte Carlo error calls for."""
+    error = float(row["mcse"])
+    places = int(np.clip(1 - floor(log10(error)), 2, 6)) if error > 0.0 else 3
+    return (
+        f"true {row['true']:.{places}f}, found on average {row['mean']:.{places}f}, bias "
+        f"{row['bias']:+.{places}f} (Monte Carlo error {error:.{places}f}); in these data "
+        f"{row['estimate']:.{places}f}."
+    )

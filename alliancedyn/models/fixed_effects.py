@@ -142,6 +142,11 @@ class FixedEffects(Regression):
             "bias_correction": ("half-panel", None),
         }
 
+    @property
+    def biased_in_short_panels(self) -> bool:
+        """Clients' levels make it so, unless that is corrected."""
+        return self.bias_correction is None
+
     def needs(self) -> Needs:
         """Return what the family needs of a panel beside the two series."""
         return Needs(time_varying=self.exogenous)

@@ -38,6 +38,8 @@ from alliancedyn.results.model import Params
 Array = NDArray[np.float64]
 
 FEWEST_SESSIONS = 3
+USUAL_REMEDY = "Hold lags, innovations or means equal."  # of models that have these options
+OWN_REMEDY = 'Restrict the sessions, or use direction="both", which has fewer parameters.'
 UNKNOWN_TIMING = (
     "when {process!r} and {outcome!r} were rated is not known, so what is new in {outcome!r} at a "
     "session is taken to have nothing to do with {process!r} at the same session. Give timing= "
@@ -69,6 +71,8 @@ class MLSEM:
         same session, which assumes least; the next one, as published, where timing is unknown.
     sessions : (int, int), optional
         First and last session number to use.
+    starts : int
+        Starting values to try; more than one are drawn around the first with ``fit(seed=...)``.
     """
 
     process: str | None = None
@@ -80,6 +84,7 @@ class MLSEM:
     errors_equal: bool = True
     feedback: Literal["same_session", "next_session"] | None = None
     sessions: tuple[int, int] | None = field(default=None, kw_only=True)
+    starts: int = field(default=1, kw_only=True)
 
     name: ClassVar[str] = "ML-SEM"
     assumptions: ClassVar[tuple[str, ...]] = (
@@ -112,6 +117,8 @@ class MLSEM:
             if isinstance(given, str):
                 raise SpecificationError(f"{option} is {given!r}; give several, as a tuple.")
             object.__setattr__(self, option, tuple(given))
+        if not isinstance(self.starts, int) or self.starts < 1:
+            raise SpecificationError(f"starts is {self.starts!r}; give a whole number from 1 up.")
         if self.direction == "both" and self.process_role == "exogenous":
             raise SpecificationError(
                 'direction="both" explains the process by the outcome, so it cannot be strictly '
@@ -174,10 +181,12 @@ class MLSEM:
         likelihood = known.likelihood(data)
         chosen = data.variables[: 2 if self.direction == "both" else 2 + len(self.exogenous)]
         found = fit_likelihood(
-            known, panel, selection, chosen, likelihood, errors, seed, strict=False
+            known, panel, selection, chosen, likelihood, errors, seed, False, self.starts
         )
         process, outcome = Regression(self.process, self.outcome).roles(panel)
         fit = replace(found, process=process, outcome=outcome)
+        notes = [note.replace(USUAL_REMEDY, OWN_REMEDY) for note in fit.diagnostics["notes"]]
+        fit.diagnostics["notes"] = notes
         _report(fit, strict)
         if known.feedback != self.feedback and known.feedback == "next_session":
             fit.diagnostics["notes"].append(UNKNOWN_TIMING.format(process=process, outcome=outcome))

@@ -218,9 +218,12 @@ class Plan:
             found.append(_twice(Entry(FEEDBACK, (1, n), np.arange(n), np.array(moved)), r))
         slots = 1 if self.errors_equal else len(self.sessions) - 1
         shape = (slots, k, k) if k > 1 else (slots, 1)
-        for t in range(len(self.sessions) - 1):
-            slot = 0 if self.errors_equal else t
-            found.append(_square("innovation_cov", shape, k + g + t * k, r, slot, k))
+        each = [
+            _square("innovation_cov", shape, k + g + t * k, r, min(t, slots - 1), k)
+            for t in range(len(self.sessions) - 1)
+        ]
+        which, at = (np.concatenate([getattr(e, part) for e in each]) for part in ("which", "at"))
+        found.append(Entry("innovation_cov", shape, which, at))
         return Pattern(np.zeros((r, r)), tuple(found))
 
     @property

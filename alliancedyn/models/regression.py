@@ -124,7 +124,6 @@ class Regression:
     references: ClassVar[tuple[str, ...]]
     known_errors: ClassVar[tuple[str, ...]] = ("observed", "robust", "cluster:therapist")
     usual_errors: ClassVar[str] = "observed"
-    biased_in_short_panels: ClassVar[bool] = False  # so that no number is read without its bias
 
     def __post_init__(self) -> None:
         for option, values in self.choices().items():
@@ -148,6 +147,11 @@ class Regression:
     def needs(self) -> Needs:
         """Return what the family needs of a panel beside the two series."""
         return Needs()
+
+    @property
+    def biased_in_short_panels(self) -> bool:
+        """Whether no number is to be read without its bias, and no direction ranked."""
+        return False
 
     def for_simulation(self) -> Regression:
         """Return the model as it is fitted to simulated scores, of which only those are known."""

@@ -78,7 +78,6 @@ class WithinBetween(Regression):
     between: Literal["client", "therapist"] = "client"
 
     name: ClassVar[str] = "Within-between"
-    biased_in_short_panels: ClassVar[bool] = True
     assumptions: ClassVar[tuple[str, ...]] = (
         "The client's mean over all sessions stands for what is stable; later sessions are part "
         "of it, so that lagged effects are biased where sessions are few.",
@@ -126,6 +125,11 @@ class WithinBetween(Regression):
             "method": ("reml", "ml"),
             "between": ("client", "therapist"),
         }
+
+    @property
+    def biased_in_short_panels(self) -> bool:
+        """Person means make it so."""
+        return True
 
     def needs(self) -> Needs:
         """Return what the model needs of a panel beside the two series."""

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 Words = Callable[[tuple[str, ...]], str]
 
-_NEVER_ZERO = ("measurement_var", "mean", "intercept", "item_intercept", "unit_loading", "loading")
+_NEVER_ZERO = (
+    *("measurement_var", "residual_var", "within_var", "mean", "intercept", "item_intercept"),
+    *("unit_loading", "loading"),
+)
 MOST_SESSIONS = 16  # rows of a table by session: of more, so many evenly spread
 
 
