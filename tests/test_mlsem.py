@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -558,6 +559,7 @@ def thin(last: int) -> pd.DataFrame:
     [
         (lambda: MLSEM(direction="backward"), "direction is 'backward'; choose"),
         (lambda: MLSEM(process_role="endogenous"), "process_role is 'endogenous'; choose"),
+        (lambda: MLSEM(starts=0), "starts is 0"),
         (lambda: MLSEM(covariates="severity"), "give several, as a tuple"),
         (lambda: MLSEM(direction="both", process_role="exogenous"), "cannot be strictly exogenous"),
         (lambda: MLSEM(direction="both", feedback="same_session"), "Leave it out"),
@@ -586,6 +588,34 @@ def test_refusals(make: Callable[[], Any], fragment: str) -> None:
     with pytest.raises(SpecificationError) as refused:
         make()
     assert fragment in str(refused.value)
+
+
+def test_many_parameters_get_a_note() -> None:
+    few = panel("balanced").subset([str(c) for c in range(1, 81)])
+    fit = MLSEM().fit(few, strict=False)
+    (note,) = fit.diagnostics["notes"]
+    assert note.startswith("80 clients carry 67 parameters")
+    assert 'direction="both"' in note
+    with pytest.warns(ad.InferenceWarning, match="ML-SEM: 80 clients carry 67 parameters"):
+        MLSEM().fit(few)
+
+
+@pytest.mark.parametrize("errors_equal", [True, False])
+@pytest.mark.parametrize(
+    "spec", [MLSEM(), MLSEM(process_role="exogenous"), MLSEM(direction="both")]
+)
+def test_three_sessions_identify(spec: MLSEM, errors_equal: bool) -> None:
+    """All moments together move with every parameter, and the parameters do not outnumber them."""
+    data = ad.simulate(TRUTH, clients=300, sessions=3, seed=1)
+    likelihood = replace(spec, errors_equal=errors_equal).objective(data)
+    theta = likelihood.start + 0.1 * np.random.default_rng(0).standard_normal(len(likelihood.start))
+    slopes = likelihood.layout.pull(
+        theta, likelihood.equations.slopes(likelihood.layout.matrices(theta))
+    )
+    slopes = slopes / np.linalg.norm(slopes, axis=0)
+    assert slopes.shape[0] >= slopes.shape[1]
+    values = np.linalg.svd(slopes, compute_uv=False)
+    assert values[-1] > 1e-4 * values[0]
 
 
 def test_a_specification_shows_itself() -> None:

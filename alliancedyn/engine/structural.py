@@ -58,6 +58,22 @@ class Entry:
         lead = value.shape[: value.ndim - len(self.shape)]
         return np.asarray(value.reshape(*lead, -1)[..., self.which])
 
+    @cached_property
+    def gather(self) -> Array | None:
+        """What sums slopes by elements (n,) to slopes by entries; None if each stands once."""
+        if len(np.unique(self.which)) == len(self.which):
+            return None
+        return np.asarray(self.which[:, None] == np.arange(int(np.prod(self.shape))), float)
+
+    def pull(self, slopes: Array, into: Array) -> None:
+        """Add slopes (..., M) by all elements of the larger matrix to those by this one."""
+        lead = slopes.shape[:-1]
+        flat = into.reshape(*lead, -1)
+        if self.gather is None:
+            flat[..., self.which] += slopes[..., self.at]
+        else:
+            flat += slopes[..., self.at] @ self.gather
+
 
 @dataclass(frozen=True)
 class Pattern:
@@ -77,7 +93,7 @@ class Pattern:
         """Return the matrix (..., *shape); leading axes and complex numbers are allowed."""
         found = [entry.values(matrices) for entry in self.entries]
         lead = np.broadcast_shapes(*(value.shape[:-1] for value in found))
-        kind = np.result_type(self.constant, *found)
+        kind = complex if any(np.iscomplexobj(value) for value in found) else float
         out = np.empty((*lead, self.constant.size), kind)
         out[...] = self.constant.ravel()
         for entry, value in zip(self.entries, found, strict=True):
@@ -87,12 +103,9 @@ class Pattern:
     def pull(self, slopes: Array, gradients: Matrices) -> None:
         """Add what slopes (..., *shape) by the matrix mean for those that its entries come from."""
         lead = slopes.shape[: slopes.ndim - self.constant.ndim]
-        flat = np.moveaxis(slopes.reshape(*lead, -1), -1, 0)
+        flat = slopes.reshape(*lead, -1)
         for entry in self.entries:
-            into = gradients[entry.key]
-            total = np.zeros((int(np.prod(entry.shape)), *lead))
-            np.add.at(total, entry.which, flat[entry.at])
-            into += np.moveaxis(total, 0, -1).reshape(into.shape)
+            entry.pull(flat, gradients[entry.key])
 
 
 @dataclass(frozen=True)
