@@ -456,3 +456,40 @@ def test_follows_a_fit_of_our_own(model):
     robust = clustered_cov(blocks, found, therapist)
     errors = list(peer["cluster_robust_se_therapist"]["CR2"].values())
     assert np.sqrt(np.diag(robust.cov)) == pytest.approx(errors, rel=1e-4)
+
+
+def test_clusters_of_many_thousand_rows_need_no_matrix_over_rows():
+    """Without random effects s_c = (I - X_c'X_c M)^(-1/2) X_c'e_c, a matrix of p by p."""
+    rng = np.random.default_rng(21)
+    n, clients = 60_000, 3_000
+    group = np.repeat(np.arange(clients), 20)
+    cluster = np.minimum(np.arange(clients) // 900, 3)  # three of 18,000 rows, one of 6,000
+    X = np.column_stack([np.ones(n), rng.normal(size=n), cluster[group] + rng.normal(size=n)])
+    y = X @ [3.0, 1.0, -1.0] + rng.normal(size=n) * (1.0 + cluster[group])
+    blocks = summarise_blocks(y, X, X[:, :1], group)
+    found = clustered_cov(blocks, Components(np.zeros((1, 1)), 4.0), cluster)
+    M = np.linalg.inv(X.T @ X)
+    e = y - X @ (M @ X.T @ y)
+    scores = []
+    for c in range(4):
+        rows = cluster[group] == c
+        left = np.eye(3) - X[rows].T @ X[rows] @ M
+        scores.append(M @ np.linalg.solve(np.real(sqrtm(left)), X[rows].T @ e[rows]))
+    assert found.scores == pytest.approx(np.array(scores), rel=1e-8, abs=1e-12)
+
+
+def test_mixture_keeps_its_size():
+    """A random slope that is not there is found in 5, 10 and 20 of 100 samples."""
+    rng = np.random.default_rng(1)
+    clients, sessions, samples = 80, 6, 300
+    group = np.repeat(np.arange(clients), sessions)
+    moment = np.tile(np.arange(sessions) - 2.5, clients)
+    X = np.column_stack([np.ones(len(group)), moment])
+    p_values = []
+    for _ in range(samples):
+        y = rng.normal(size=len(group)) + rng.normal(size=clients)[group]
+        small, large = fit_mixed(y, X, X[:, :1], group), fit_mixed(y, X, X, group)
+        p_values.append(mixture_lrt(small.loglik, large.loglik, "slope").p_value)
+    for size in (0.05, 0.1, 0.2):
+        error = np.sqrt(size * (1.0 - size) / samples)
+        assert abs(np.mean(np.array(p_values) < size) - size) < 2.6 * error
