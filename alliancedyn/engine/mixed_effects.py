@@ -105,7 +105,7 @@ def variance_uncertainty(design: StandardDesign, peak: Peak) -> Uncertainty:
     gradient, information = _absolute(peak, keep, relative)
     tangent, curved = _tangent(design, value, gradient, inner)
     hessian = tangent.T @ information @ tangent + curved
-    covariance = 2.0 * tangent @ np.linalg.pinv(hessian, rcond=1e-11, hermitian=True) @ tangent.T
+    covariance = 2.0 * tangent @ _inverted(hessian) @ tangent.T
     moved = value.cov @ slopes.information[keep] @ value.cov
     last = value.cov - np.einsum("k,kab->ab", relative, moved)
     inside = np.concatenate([moved, last[None]])
@@ -113,6 +113,14 @@ def variance_uncertainty(design: StandardDesign, peak: Peak) -> Uncertainty:
     back = design.size * design.back
     outside = np.einsum("kl,kab->lab", np.linalg.inv(carry), back @ inside @ back.T)
     return Uncertainty(carry @ covariance @ carry.T, outside)
+
+
+def _inverted(hessian: Array) -> Array:
+    """Invert, columns on one scale; turns of F among themselves change nothing and are left out."""
+    unit = np.sqrt(np.abs(np.diag(hessian)))
+    unit[unit == 0.0] = 1.0
+    scaled = np.linalg.pinv(hessian / np.outer(unit, unit), rcond=1e-11, hermitian=True)
+    return np.asarray(scaled / np.outer(unit, unit))
 
 
 def _kept_pairs(m: int, q: int) -> Codes:

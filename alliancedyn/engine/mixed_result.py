@@ -236,7 +236,7 @@ def _bounds(design: StandardDesign, peak: Peak) -> tuple[Bound, ...]:
         columns = tuple(int(j) for j in np.flatnonzero(weights > 1e-6 * weights.max()))
         all_zero = len(peak.null_slopes) == q
         kind = "variance" if len(columns) == 1 or all_zero else "correlation"
-        found.append(Bound(kind, columns, -0.5 * float(slope)))
+        found.append(Bound(kind, columns, -0.5 * max(float(slope), 0.0)))
     if len(design.stats.blocks) and peak.value.rho == 0.0:
-        found.append(Bound("outer", (), -0.5 * float(peak.slopes.gradient[-1])))
+        found.append(Bound("outer", (), -0.5 * max(float(peak.slopes.gradient[-1]), 0.0)))
     return tuple(found)

@@ -142,22 +142,18 @@ def _best_start(problem: _Problem) -> Array:
 
 
 def _sample(stats: ClientStatistics) -> ClientStatistics | None:
-    """Take every so-many-th client or outer unit, or nothing where all are few."""
+    """Take every so-many-th outer unit or client, or nothing where all are few."""
     stride = len(stats.root) // FEW_CLIENTS
     if stride < 2:
         return None
-    if not len(stats.blocks):
-        chosen = np.arange(0, len(stats.root), stride)
-        blocks = stats.blocks
-    else:
-        sizes = np.diff(stats.blocks)
+    chosen, blocks = np.arange(0, len(stats.root), stride), stats.blocks
+    sizes = np.diff(blocks)
+    if len(sizes) >= 30 * stride:  # whole units, still many of them
         units = np.arange(0, len(sizes), stride)
-        if len(units) < 30:
-            return None
+        chosen = np.concatenate([np.arange(blocks[u], blocks[u + 1]) for u in units])
         blocks = np.append(0, np.cumsum(sizes[units]))
-        chosen = np.concatenate(
-            [np.arange(stats.blocks[unit], stats.blocks[unit + 1]) for unit in units]
-        )
+    elif len(sizes):  # some clients of each unit
+        blocks = np.unique(np.searchsorted(chosen, blocks))
     share = len(chosen) / len(stats.root)
     return replace(
         stats,
@@ -171,19 +167,23 @@ def _sample(stats: ClientStatistics) -> ClientStatistics | None:
 
 def _settle(problem: _Problem, theta: Array) -> Peak:
     """Climb, try the bounds nearby, and leave those where the deviance falls inward."""
-    steps = 0
-    for _ in range(8):
-        theta, value, slopes, gain, taken = _climb(problem, theta)
+    steps, settled = 0, False
+    for _ in range(10):
+        _, reached, slopes, _, taken = _climb(problem, theta)
         steps += taken
-        value, slopes = _try_bounds(problem, value, slopes)
+        value, slopes = _try_bounds(problem, reached, slopes)
         null, falls = _null_slopes(problem, value, slopes)
-        gradient, _ = _in_factors(problem, problem.pack(value.omega, value.rho), slopes)
-        peak = Peak(value, slopes, null, falls, gradient, gain, steps)
-        inward = _leave_bound(problem, peak)
+        theta = problem.pack(value.omega, value.rho)
+        if value.deviance < reached.deviance - CONVERGED_GAIN:
+            continue  # a bound was better: what is left may move on it
+        inward = _leave_bound(problem, value, slopes, null, falls)
+        settled = inward is None
         if inward is None:
             break
         theta = inward
-    return peak
+    gradient, hessian = _in_factors(problem, problem.pack(value.omega, value.rho), slopes)
+    gain = _newton(theta, gradient, hessian)[1] if settled else math.inf
+    return Peak(value, slopes, null, falls, gradient, gain, steps)
 
 
 def _climb(
@@ -299,15 +299,12 @@ def _null_slopes(problem: _Problem, value: Value, slopes: Slopes) -> tuple[Array
     return null, falls
 
 
-def _leave_bound(problem: _Problem, peak: Peak) -> Array | None:
+def _leave_bound(
+    problem: _Problem, value: Value, slopes: Slopes, null: Array, falls: Array
+) -> Array | None:
     """Return coordinates just inside the bound, where the deviance is lower there."""
-    value = peak.value
-    moves = [
-        (np.outer(w, w), 0.0)
-        for w, fall in zip(peak.null.T, peak.null_slopes, strict=True)
-        if fall < 0
-    ]
-    if problem.nested and value.rho == 0.0 and peak.slopes.gradient[-1] < 0.0:
+    moves = [(np.outer(w, w), 0.0) for w, fall in zip(null.T, falls, strict=True) if fall < 0]
+    if problem.nested and value.rho == 0.0 and slopes.gradient[-1] < 0.0:
         moves.append((np.zeros_like(value.omega), 1.0))
     best: Value | None = None
     for direction, along in moves:
