@@ -286,6 +286,33 @@ def test_units_and_order_do_not_matter(seed, times, stretch):
     assert two.influence[label] * scale / times == pytest.approx(one.influence, rel=1e-3, abs=1e-4)
 
 
+def test_offsets_do_not_matter():
+    """Sessions counted from a hundred, scores around ten thousand."""
+    data = Small(13, clients=40)
+    fit = fit_mixed_ar(data.y, data.X, data.group, data.time, Z=data.X[:, [0, 2]])
+    X = data.X + np.array([0.0, 0.0, 100.0])
+    far = fit_mixed_ar(data.y + 1e4, X, data.group, data.time, Z=X[:, [0, 2]])
+    assert far.loglik == pytest.approx(fit.loglik, abs=1e-6)
+    assert far.beta[1:] == pytest.approx(fit.beta[1:], rel=1e-6)
+    back = np.array([[1.0, 100.0], [0.0, 1.0]])
+    assert back @ far.random_cov @ back.T == pytest.approx(fit.random_cov, rel=1e-3, abs=1e-5)
+    assert far.blups @ back.T == pytest.approx(fit.blups, rel=1e-3, abs=1e-4)
+    df = [Freedom(f.beta_cov_slopes, f.variance_cov).of(np.eye(3), f.beta_cov) for f in (fit, far)]
+    assert df[1][1:] == pytest.approx(df[0][1:], rel=1e-3)
+
+
+def test_a_perfect_correlation_is_named():
+    data = Small(2, clients=60)
+    y = data.X @ [10.0, 0.5, -0.2] + np.random.default_rng(2).normal(size=len(data.y))
+    y += np.random.default_rng(3).normal(size=60)[data.group] * (1.0 + data.X[:, 1])
+    fit = fit_mixed_ar(y, data.X, data.group, data.time, Z=data.Z)
+    assert [bound.kind for bound in fit.boundary] == ["correlation"]
+    assert fit.boundary[0].columns == (0, 1) and fit.boundary[0].slope <= 0.0
+    assert np.linalg.det(fit.random_cov) == pytest.approx(0.0, abs=1e-10)
+    assert fit.converged and np.isfinite(fit.residual_ar_se)
+    assert np.linalg.matrix_rank(fit.variance_cov, tol=1e-10) == 4
+
+
 def test_units_of_time_carry_the_autocorrelation():
     data = Small(3, real=True)
     weeks = fit_mixed_ar(data.y, data.X, data.group, data.time)
@@ -308,8 +335,16 @@ def test_refusals_name_the_remedy():
         fit_mixed_ar(data.y, data.X, data.group[1:], data.time)
     with pytest.raises(SpecificationError, match="repeated"):
         fit_mixed_ar(data.y, data.X, np.arange(len(data.y)), data.time)
-    with pytest.raises(SpecificationError, match="dependent"):
+    with pytest.raises(SpecificationError, match="of X are linearly dependent"):
         fit_mixed_ar(data.y, data.X[:, [0, 1, 1]], data.group, data.time)
+    with pytest.raises(SpecificationError, match="of Z are linearly dependent"):
+        fit_mixed_ar(data.y, data.X, data.group, data.time, Z=data.X[:, [0, 0]])
+    with pytest.raises(SpecificationError, match="single client"):
+        fit_mixed_ar(data.y, data.X, 0 * data.group, np.arange(len(data.y)))
+    with pytest.raises(SpecificationError, match="single outer unit"):
+        fit_mixed_ar(data.y, data.X, data.group, data.time, outer=0 * data.group)
+    with pytest.raises(SpecificationError, match="cannot be told apart"):
+        fit_mixed_ar(data.y, data.X, data.group, data.time, outer=data.group)
     with pytest.raises(SpecificationError, match="more than one outer unit"):
         fit_mixed_ar(data.y, data.X, data.group, data.time, outer=data.outer[::-1])
 

@@ -191,16 +191,22 @@ def components_of(height: Height, ratio_cov: Array, ratio_outer: float) -> Compo
     return Components(ratio_cov * height.sigma2, height.sigma2, ratio_outer * height.sigma2)
 
 
-def bounds(blocks: Blocks, components: Components, height: Height) -> tuple[Bound, ...]:
-    """Name the variances at zero and perfect correlations, with the slope there."""
-    natural, scaled = still_directions(blocks, components)
+def bounds(
+    blocks: Blocks, components: Components, by_random: Array, by_outer: float
+) -> tuple[Bound, ...]:
+    """Name the variances at zero and perfect correlations, with the slope there.
+
+    ``by_random`` (q, q) and ``by_outer`` are the derivatives of the deviance by G / sigma^2 and
+    omega / sigma^2, in the columns of ``blocks``.
+    """
+    still, unit = still_directions(blocks, components)
     found = []
-    for direction, weights in zip(natural.T, np.abs(scaled).T, strict=True):
-        columns = tuple(int(j) for j in np.flatnonzero(weights > 1e-6 * weights.max()))
-        whole = scaled.shape[1] == blocks.effects
+    for weights in still.T:
+        columns = tuple(int(j) for j in np.flatnonzero(np.abs(weights) > 1e-6))
+        whole = still.shape[1] == blocks.effects
         kind = "variance" if len(columns) == 1 or whole else "correlation"
-        slope = float(direction @ height.by_random @ direction)
+        slope = float((weights / unit) @ by_random @ (weights / unit))
         found.append(Bound(kind, columns, -0.5 * slope))
     if blocks.outer is not None and components.outer_var == 0.0:
-        found.append(Bound("outer", (), -0.5 * height.by_outer))
+        found.append(Bound("outer", (), -0.5 * by_outer))
     return tuple(found)

@@ -31,7 +31,7 @@ from alliancedyn.engine.correlated_search import (
 )
 from alliancedyn.engine.descent import Lowest
 from alliancedyn.engine.mixed_effects import variance_names
-from alliancedyn.engine.mixed_information import inverse_within, mixed_information
+from alliancedyn.engine.mixed_information import elements, inverse_within, mixed_information
 from alliancedyn.engine.mixed_result import Bound
 
 
@@ -194,22 +194,26 @@ def fit_mixed_ar(
 
 def _reported(prepared: Prepared, lowest: Lowest, outer_units: Codes) -> CorrelatedFit:
     """Carry the maximum back to the user's columns and unit of time."""
-    problem, back, q = prepared.problem, prepared.back, prepared.problem.effects
+    problem, q = prepared.problem, prepared.problem.effects
+    back = np.asarray(np.linalg.inv(prepared.triangle))
+    unturn = np.asarray(np.linalg.inv(prepared.turn))
     _, ratio_cov, ratio_outer = problem.ratios(lowest.x)
     phi = problem.phi(float(lowest.x[-1]))[0]
-    height, blocks = problem.height(lowest.x)
-    components = components_of(height, ratio_cov, ratio_outer)
+    height, standard = problem.height(lowest.x)
+    inner = components_of(height, ratio_cov, ratio_outer)
     limits = _limits(problem, float(lowest.x[-1]))
-    cov, slopes = _uncertainty(problem, components, phi, held=bool(limits))
-    parts, effects = influence(blocks, height, ratio_cov)
-    # phi is per unit of time of the problem; per unit of the user's it is phi^(1 / unit)
+    cov, slopes = _uncertainty(problem, inner, phi, held=bool(limits))
     residual_ar = float(np.sign(phi) * abs(phi) ** (1.0 / prepared.unit_time))
-    stretch = np.ones(len(cov))
-    stretch[-1] = 1.0 if problem.signed else residual_ar / (prepared.unit_time * phi)
-    cov = cov * np.outer(stretch, stretch)
+    stretch = 1.0 if problem.signed else residual_ar / (prepared.unit_time * phi)
+    carry = _carry(unturn, len(cov), stretch)
+    cov, slopes = carry @ cov @ carry.T, np.einsum("lk,lij->kij", np.linalg.inv(carry), slopes)
+    parts, effects = influence(standard, height, ratio_cov)
+    components = replace(inner, random_cov=unturn @ inner.random_cov @ unturn.T)
+    blocks = _in_columns_of_user(standard, prepared)
+    by_random = prepared.turn.T @ height.by_random @ prepared.turn
     nested = problem.outer is not None
-    upper = components.random_cov[np.triu_indices(q)]
     outer = [components.outer_var] if nested else []
+    upper = components.random_cov[np.triu_indices(q)]
     volume = float(np.log(np.abs(np.diag(prepared.triangle))).sum()) if problem.reml else 0.0
     return CorrelatedFit(
         beta=prepared.start + back @ height.beta,
@@ -221,13 +225,13 @@ def _reported(prepared: Prepared, lowest: Lowest, outer_units: Codes) -> Correla
         residual_ar_se=math.nan if limits else math.sqrt(cov[-1, -1]),
         loglik=-0.5 * lowest.value - volume,
         converged=lowest.converged,
-        boundary=(*bounds(blocks, components, height), *limits),
+        boundary=(*bounds(blocks, components, by_random, height.by_outer), *limits),
         reml=problem.reml,
         variance_names=(*variance_names(q, nested), "residual_ar"),
         variances=np.array([*upper, *outer, components.residual_var, residual_ar]),
         variance_cov=cov,
-        beta_cov_slopes=back @ (slopes / stretch[:, None, None]) @ back.T,
-        blups=effects[:, :q],
+        beta_cov_slopes=back @ slopes @ back.T,
+        blups=effects[:, :q] @ unturn.T,
         outer_blups=_of_units(problem.outer, effects[:, q]),
         influence=parts @ back.T,
         iterations=lowest.steps,
@@ -235,15 +239,29 @@ def _reported(prepared: Prepared, lowest: Lowest, outer_units: Codes) -> Correla
         units=(problem.clients, *([len(outer_units)] if nested else [])),
         clients=prepared.labels,
         outer_units=outer_units,
-        blocks=_in_columns_of_user(blocks, prepared),
+        blocks=blocks,
     )
 
 
+def _carry(unturn: Array, count: int, stretch: float) -> Array:
+    """Return the derivatives (r, r) of the user's variances by those of the problem.
+
+    G is unturn (the problem's G) unturn'; phi per unit of time of the user's is the problem's to a
+    power.
+    """
+    carry = np.eye(count)
+    parts = [unturn @ E @ unturn.T for E in elements(len(unturn))]
+    for k, part in enumerate(parts):
+        carry[: len(parts), k] = part[np.triu_indices(len(unturn))]
+    carry[-1, -1] = stretch
+    return carry
+
+
 def _in_columns_of_user(blocks: Blocks, prepared: Prepared) -> Blocks:
-    """Return the cross-products with X = basis triangle in the place of the basis."""
-    first = blocks.effects + 1
+    """Return the cross-products with Z and X in the place of their bases."""
+    q = blocks.effects
     turn = np.eye(blocks.gram.shape[1])
-    turn[first:-1, first:-1] = prepared.triangle
+    turn[:q, :q], turn[q + 1 : -1, q + 1 : -1] = prepared.turn, prepared.triangle
     return replace(blocks, gram=turn.T @ blocks.gram @ turn, start=prepared.start)
 
 

@@ -31,8 +31,8 @@ OUTWARD = 4.5  # .. and from which on it is tried there
 class SerialProblem:
     """Sorted rows, and how the search's parameters x become Gamma, rho and phi.
 
-    x holds the lower triangle of a Cholesky factor of Gamma in units of ``unit``, the root of rho
-    where there is an outer level, and z with phi = limit tanh z, or limit (1 + tanh z) / 2.
+    x holds the lower triangle of a Cholesky factor of Gamma, the root of rho where there is an
+    outer level, and z with phi = limit tanh z, or limit (1 + tanh z) / 2.
     """
 
     rows: Array  # [Z w X y], (n, k), sorted by client and time
@@ -40,7 +40,6 @@ class SerialProblem:
     gap: Array  # time since the client's last row; 0 marks a first row
     effects: int
     outer: Codes | None  # of each client
-    unit: Array  # (q,)
     signed: bool
     reml: bool
 
@@ -70,7 +69,6 @@ class SerialProblem:
         q = self.effects
         L = np.zeros((q, q))
         L[np.tril_indices(q)] = x[: q * (q + 1) // 2]
-        L = L / self.unit[:, None]
         return L, L @ L.T, 0.0 if self.outer is None else float(x[-2] ** 2)
 
     def height(self, x: Array) -> tuple[Height, Blocks]:
@@ -84,7 +82,7 @@ class SerialProblem:
         """Return the profiled deviance and its gradient by x."""
         L, _, _ = self.ratios(x)
         at, _ = self.height(x)
-        by_factor = 2.0 * (at.by_random @ L) / self.unit[:, None]
+        by_factor = 2.0 * (at.by_random @ L)
         gradient = list(by_factor[np.tril_indices(self.effects)])
         if self.outer is not None:
             gradient.append(2.0 * float(x[-2]) * at.by_outer)
@@ -96,20 +94,17 @@ class SerialProblem:
 class Prepared:
     """A problem in standardized columns, and the way back to the user's.
 
-    beta = start + back gamma, where X = basis triangle and back its inverse; one unit of time of
-    the problem is ``unit_time`` of the user's. ``labels`` are the clients' codes.
+    X = basis triangle, so that beta = start + triangle^-1 gamma; Z = its basis times ``turn``, so
+    that u = turn^-1 (the problem's u); one unit of time of the problem is ``unit_time`` of the
+    user's. ``labels`` are the clients' codes.
     """
 
     problem: SerialProblem
     start: Array
     triangle: Array
+    turn: Array
     unit_time: float
     labels: Codes
-
-    @property
-    def back(self) -> Array:
-        """Inverse of ``triangle``."""
-        return np.asarray(np.linalg.inv(self.triangle))
 
 
 def prepare(
@@ -138,28 +133,49 @@ def prepare(
     order = np.lexsort((time, codes))
     codes, moments = codes[order].astype(np.int64), time[order].astype(np.float64)
     gap = _gaps(codes, moments)
-    basis, triangle = np.linalg.qr(X[order])
-    size = np.linalg.norm(X, axis=0)
-    if len(X) <= X.shape[1] or np.any(np.abs(np.diag(triangle)) <= 1e-10 * size):
-        raise SpecificationError(
-            "The columns of the design are linearly dependent. Drop the redundant ones."
-        )
-    # in units of which every basis column has a mean square of one
-    basis, triangle = basis * math.sqrt(len(y)), triangle / math.sqrt(len(y))
+    basis, triangle = _orthogonal(X[order], "X")
+    random, turn = _orthogonal(Z[order], "Z")
     start = np.asarray(np.linalg.solve(triangle, basis.T @ y[order] / len(y)))
+    parent = None
+    if outer is not None:
+        parent = parents_of(codes, np.asarray(outer)[order], len(labels))
+    _refuse_single_units(len(labels), parent)
     signed = bool(np.all(moments == np.round(moments)))
     unit_time = 1.0 if signed else float(np.median(gap[gap > 0.0]))
     problem = SerialProblem(
-        rows=stack_columns(y[order] - X[order] @ start, basis, Z[order], np.ones(len(y))),
+        rows=stack_columns(y[order] - X[order] @ start, basis, random, np.ones(len(y))),
         group=codes,
         gap=gap / unit_time,
         effects=Z.shape[1],
-        outer=None if outer is None else parents_of(codes, np.asarray(outer)[order], len(labels)),
-        unit=np.sqrt(np.mean(Z**2, axis=0)),
+        outer=parent,
         signed=signed,
         reml=reml,
     )
-    return Prepared(problem, start, triangle, unit_time, labels)
+    return Prepared(problem, start, triangle, turn, unit_time, labels)
+
+
+def _orthogonal(columns: Array, name: str) -> tuple[Array, Array]:
+    """Return orthogonal columns of mean square one and the triangle that turns them back."""
+    basis, triangle = np.linalg.qr(columns)
+    size = np.linalg.norm(columns, axis=0)
+    if len(columns) <= len(size) or np.any(np.abs(np.diag(triangle)) <= 1e-10 * size):
+        raise SpecificationError(
+            f"The columns of {name} are linearly dependent. Drop the redundant ones."
+        )
+    return basis * math.sqrt(len(columns)), triangle / math.sqrt(len(columns))
+
+
+def _refuse_single_units(clients: int, parent: Codes | None) -> None:
+    if clients < 2 or (parent is not None and int(parent.max()) == 0):
+        name = "client" if clients < 2 else "outer unit"
+        raise SpecificationError(
+            f"There is a single {name}, so there is no variance between them. Leave it out."
+        )
+    if parent is not None and int(parent.max()) + 1 == clients:
+        raise SpecificationError(
+            "Every outer unit has a single client, so the two levels cannot be told apart. Leave "
+            "one of them out."
+        )
 
 
 def _gaps(client: Codes, time: Array) -> Array:

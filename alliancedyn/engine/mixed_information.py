@@ -139,17 +139,17 @@ def mixed_information(
 
 
 def still_directions(blocks: Blocks, components: Components) -> tuple[Array, Array]:
-    """Return N (q, d), u'N being combinations of random effects that do not vary.
+    """Return combinations of random effects that do not vary.
 
-    Also N with each row in units of its own column of Z, which tells the columns concerned.
+    Columns a (q, d), orthonormal, with Var(sum_j a_j unit_j u_j) = 0, and unit (q,), the mean
+    length of a client's columns of Z, which makes effects comparable.
     """
     q = blocks.effects
     mean = blocks.gram[:, :q, :q].mean(axis=0)
     unit = np.sqrt(np.maximum(np.diag(mean), np.finfo(float).tiny))
     scaled = components.random_cov * np.outer(unit, unit) / components.residual_var
     roots, axes = np.linalg.eigh(scaled)
-    still = axes[:, roots <= AT_BOUND * max(1.0, float(roots.max()))]
-    return unit[:, None] * still, still
+    return axes[:, roots <= AT_BOUND * max(1.0, float(roots.max()))], unit
 
 
 def free_directions(blocks: Blocks, components: Components) -> Array:
@@ -159,9 +159,10 @@ def free_directions(blocks: Blocks, components: Components) -> Array:
     only directions E with N'E N = 0 stay on it.
     """
     q = blocks.effects
-    null = still_directions(blocks, components)[0]
+    still, unit = still_directions(blocks, components)
+    null = unit[:, None] * still
     corner = np.tril_indices(null.shape[1])
-    parts = _elements(q)
+    parts = elements(q)
     held = np.array([(null.T @ part @ null)[corner] for part in parts])
     inside = null_space(held.T) if null.shape[1] else np.eye(len(held))
     tail = [1.0]
@@ -175,7 +176,7 @@ def free_directions(blocks: Blocks, components: Components) -> Array:
     return np.asarray(free[:, np.abs(free).sum(axis=0) > 0.0])
 
 
-def _elements(q: int) -> list[Array]:
+def elements(q: int) -> list[Array]:
     """Return dG by each element of its upper triangle, by rows."""
     parts = []
     for a in range(q):
@@ -215,7 +216,7 @@ class _Reach:
 
 def _reach(blocks: Blocks, at: Forms, turn: Array) -> _Reach:
     q = blocks.effects
-    E = _elements(q)
+    E = elements(q)
     N, H, h = np.asarray(at.effects @ turn), np.asarray(at.inner), np.asarray(at.toward)
     shrink = np.asarray(at.shrink)
     return _Reach(
