@@ -234,8 +234,10 @@ def _refuse_no_spread(stats: ClientStatistics, q: int, largest: float) -> None:
     added = stats.projected[:, q:].reshape(-1, len(stats.scatter))
     scatter = stats.scatter + added.T @ added
     xx, xy, yy = scatter[:-1, :-1], scatter[:-1, -1], scatter[-1, -1]
-    left = float(yy - xy @ np.linalg.lstsq(xx, xy, rcond=1e-12)[0])
-    if left <= stats.rows * (ROUNDING * largest) ** 2:
+    explained, _, rank, _ = np.linalg.lstsq(xx, xy, rcond=1e-12)
+    left = float(yy - xy @ explained)
+    free = stats.rows - np.count_nonzero(roots) - rank
+    if free <= 0 or left <= stats.rows * (ROUNDING * largest) ** 2:
         raise SpecificationError(
             "No spread is left within clients, so the residual variance is zero and the "
             "likelihood has no maximum. Leave this variable out."

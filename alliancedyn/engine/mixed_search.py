@@ -38,6 +38,8 @@ SURE_GAIN = 1e-6
 ROUGH_GAIN = 1e-3
 # Fits on this many clients cost a few milliseconds, so many starts can be tried on them.
 FEW_CLIENTS = 1500
+# The likelihood of so few clients may have more than one maximum when effects correlate.
+VERY_FEW_CLIENTS = 200
 # Variances (relative to the residual, columns of unit size) below which a bound is tried.
 SMALL = 1e-3
 NEAR_BOUND = 0.01
@@ -100,10 +102,10 @@ class _Problem:
 
 
 def maximise_mixed(stats: ClientStatistics, q: int, reml: bool) -> Peak:
-    """Find the maximum from the best of a few starts and, where clients are few, from a second.
+    """Find the maximum from the best of a few starts and, where clients are few, from others.
 
-    The second start lies next to the bound. On many clients the likelihood is close to a parabola;
-    there a rough search on a sample of them gives the start.
+    On many clients the likelihood is close to a parabola; there a rough search on a sample of them
+    gives the start.
 
     Parameters
     ----------
@@ -124,21 +126,36 @@ def maximise_mixed(stats: ClientStatistics, q: int, reml: bool) -> Peak:
         inside[:q, :q] += SMALL * np.eye(q)
         return _settle(problem, problem.pack(inside, value.rho + SMALL))
     peak = _settle(problem, _best_start(problem))
-    low = problem.pack(NEAR_BOUND * np.eye(q), NEAR_BOUND)
-    theta, value, *_ = _climb(problem, low, ROUGH_GAIN)
-    if value.deviance < peak.value.deviance + 2.0 * ROUGH_GAIN:
-        again = _settle(problem, theta)
-        return min(peak, again, key=lambda one: one.value.deviance)
+    for theta in _further_starts(problem, peak):
+        theta, value, *_ = _climb(problem, theta, ROUGH_GAIN)
+        if value.deviance < peak.value.deviance - 2.0 * ROUGH_GAIN:
+            peak = min(peak, _settle(problem, theta), key=lambda one: one.value.deviance)
     return peak
+
+
+def _further_starts(problem: _Problem, peak: Peak) -> list[Array]:
+    """Return a start next to the bound; correlated effects of few clients get several others."""
+    starts = [problem.pack(NEAR_BOUND * np.eye(problem.q), NEAR_BOUND)]
+    if problem.q == 1 or len(problem.stats.root) > VERY_FEW_CLIENTS:
+        return starts
+    if peak.null.shape[1]:  # there may be another maximum further inside
+        starts += [
+            problem.pack(peak.value.omega + size * peak.null @ peak.null.T, peak.value.rho + 0.01)
+            for size in (1.0, 30.0)
+        ]
+    return starts + _starts(problem)
+
+
+def _starts(problem: _Problem) -> list[Array]:
+    return [
+        problem.pack(np.diag([first] + [rest] * (problem.q - 1)), rho)
+        for first, rest, rho in STARTS
+    ]
 
 
 def _best_start(problem: _Problem) -> Array:
     """Return the best of a few starts."""
-    thetas = [
-        problem.pack(np.diag([first] + [rest] * (problem.q - 1)), rho)
-        for first, rest, rho in STARTS
-    ]
-    return min(thetas, key=lambda theta: problem.value(theta).deviance)
+    return min(_starts(problem), key=lambda theta: problem.value(theta).deviance)
 
 
 def _sample(stats: ClientStatistics) -> ClientStatistics | None:
