@@ -46,7 +46,8 @@ app = typer.Typer(
 LADDER = "clpm-equal-means, clpm, ri-clpm-equal-means, ri-clpm, lcm-sr, ri-clpm-detrended"
 BESIDE = (
     "ri-clpm-free, ri-clpm-order2, ri-clpm-step@SESSION, lcm-sr-log, lcm-sr-straight-means,",
-    "starts, gclm, alt, latent-change, ct-session, ct-days; or all",
+    "starts, gclm, alt, latent-change, ct-session, ct-days, ml-sem, gmm, fixed-effects,",
+    "within-between; or all",
 )
 
 
@@ -273,6 +274,8 @@ def export_syntax(
     mapped, window = arguments.required(mapping, export), arguments.window(sessions)
     if out is not None:
         arguments.refuse_existing(out, overwrite)
+    from alliancedyn.errors import SpecificationError
+    from alliancedyn.models import Specification
     from alliancedyn.panel import read_sessions
     from alliancedyn.studies import chosen, well_seen
     from alliancedyn.syntax import export_syntax as written
@@ -284,6 +287,11 @@ def export_syntax(
         window, left_out = well_seen(panel)
     (family,) = chosen(key)
     spec, seen = family.given(panel, window, arguments.words(covariates))
+    if not isinstance(spec, Specification):
+        raise SpecificationError(
+            f"{family.label} has no text for lavaan or Mplus. Choose a model of the ladder, such "
+            "as --model ri-clpm."
+        )
     if out is None:
         print(written(spec, seen, program), end="")
     else:

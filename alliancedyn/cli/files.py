@@ -213,9 +213,17 @@ def _fit(analysis: Analysis, label: str) -> dict[str, Any]:
         "sessions": fit.sessions,
         "sample": asdict(fit.sample),
         "diagnostics": fit.diagnostics,
-        "fit_indices": fit.fit_indices(),
+        "fit_indices": _indices(fit),
         "direction": None if answer is None else _direction(answer),
     }
+
+
+def _indices(fit: Fit) -> dict[str, Any]:
+    """Return the fit indices, or why there are none."""
+    try:
+        return dict(fit.fit_indices())
+    except SpecificationError as refusal:
+        return {"reason": str(refusal)}
 
 
 def _step(step: Step) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -21,10 +20,10 @@ from alliancedyn.engine.maximise import (
 )
 from alliancedyn.engine.moments import implied_moments
 from alliancedyn.engine.starting import alternatives
-from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
+from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.guards import traceless_error
 from alliancedyn.models.selection import Selection, cluster_codes
-from alliancedyn.models.verdict import boundary_sentences, failure_sentence, notes
+from alliancedyn.models.verdict import boundary_sentences, failure_sentence, notes, tell
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import Fit, Model
 from alliancedyn.results.model import Params
@@ -98,7 +97,7 @@ def fit_likelihood(
         indices = fit.fit_indices(panel)
         scaled = {key: indices[key] for key in ("scaling_factor", "chisq_scaled")}
         fit = replace(fit, diagnostics={**diagnostics, **scaled})
-    _report(fit, strict)
+    tell(fit, strict, depth=3)
     return fit
 
 
@@ -159,18 +158,6 @@ def _timing(model: Model, panel: SessionPanel, chosen: tuple[str, ...]) -> dict[
         if len(times) == 1 and (time := times.pop()) is not None:
             found[name] = time
     return found
-
-
-def _report(fit: Fit, strict: bool) -> None:
-    """Raise or warn where a person is looking; a study reads the diagnostics instead."""
-    if not strict:
-        return
-    if not fit.converged:
-        raise ConvergenceError(
-            f"{fit.model.name}: {fit.diagnostics['failure']} Use strict=False to look at it.", fit
-        )
-    for sentence in [*fit.diagnostics["boundary"], *fit.diagnostics["notes"]]:
-        warnings.warn(f"{fit.model.name}: {sentence}", InferenceWarning, stacklevel=4)
 
 
 def _singular_scores(likelihood: Likelihood, found: Maximum) -> bool:

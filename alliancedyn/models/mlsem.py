@@ -12,7 +12,6 @@ outcome; a strictly *exogenous* one does not. Estimation is full-information max
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
@@ -24,13 +23,14 @@ from alliancedyn.engine.kalman import Blocks
 from alliancedyn.engine.likelihood import NOTHING, Implied, Share
 from alliancedyn.engine.structural import EquationLikelihood
 from alliancedyn.engine.system import Layout
-from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
+from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models import equation_start
 from alliancedyn.models.equation_data import refuse_constant, refuse_thin, select_columns, used
 from alliancedyn.models.inference import fit_likelihood
 from alliancedyn.models.panel_equations import Column, Plan
 from alliancedyn.models.regression import Regression
 from alliancedyn.models.selection import Selection
+from alliancedyn.models.verdict import tell
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed
 from alliancedyn.results.model import Params
@@ -179,6 +179,7 @@ class MLSEM:
         selection = known._select(panel)
         data = selection.data
         likelihood = known.likelihood(data)
+        known._refuse_beyond_clients(likelihood, data)
         chosen = data.variables[: 2 if self.direction == "both" else 2 + len(self.exogenous)]
         found = fit_likelihood(
             known, panel, selection, chosen, likelihood, errors, seed, False, self.starts
@@ -187,7 +188,7 @@ class MLSEM:
         fit = replace(found, process=process, outcome=outcome)
         notes = [note.replace(USUAL_REMEDY, OWN_REMEDY) for note in fit.diagnostics["notes"]]
         fit.diagnostics["notes"] = notes
-        _report(fit, strict)
+        tell(fit, strict, depth=2)
         if known.feedback != self.feedback and known.feedback == "next_session":
             fit.diagnostics["notes"].append(UNKNOWN_TIMING.format(process=process, outcome=outcome))
         return fit
@@ -208,7 +209,10 @@ class MLSEM:
     def objective(self, panel: SessionPanel) -> EquationLikelihood:
         """Return the log-likelihood as a function of an unconstrained vector, with its score."""
         known = self._resolved(panel)
-        return known.likelihood(known._select(panel).data)
+        data = known._select(panel).data
+        likelihood = known.likelihood(data)
+        known._refuse_beyond_clients(likelihood, data)
+        return likelihood
 
     def observe(
         self, panel: SessionPanel, sessions: tuple[int, ...], variables: tuple[str, ...]
@@ -311,6 +315,16 @@ class MLSEM:
         refuse_thin(self.plan(data), data)
         return selection
 
+    def _refuse_beyond_clients(self, likelihood: EquationLikelihood, data: Observed) -> None:
+        """Refuse more free moments of predictors than there are clients to tell them from."""
+        if self.direction == "forward" and (n := likelihood.layout.n_free) >= len(data.Y):
+            raise SpecificationError(
+                f"The {self.name} in one direction leaves {self.process!r} unrestricted, which "
+                f"takes {n} parameters over {len(data.sessions)} sessions; these data have "
+                f'{len(data.Y)} clients. Use direction="both", which has far fewer, or restrict '
+                "sessions=(first, last)."
+            )
+
     def _seen(
         self, panel: SessionPanel, sessions: tuple[int, ...] | None, few: bool = False
     ) -> Selection:
@@ -318,15 +332,3 @@ class MLSEM:
         pair = Regression(self.process, self.outcome).roles(panel)
         selection = select_columns(panel, pair, self.exogenous, self.covariates, sessions, few)
         return used(selection, self.plan(selection.data))
-
-
-def _report(fit: Fit, strict: bool) -> None:
-    """Raise or warn where a person is looking; a study reads the diagnostics instead."""
-    if not strict:
-        return
-    if not fit.converged:
-        raise ConvergenceError(
-            f"{fit.model.name}: {fit.diagnostics['failure']} Use strict=False to look at it.", fit
-        )
-    for sentence in [*fit.diagnostics["boundary"], *fit.diagnostics["notes"]]:
-        warnings.warn(f"{fit.model.name}: {sentence}", InferenceWarning, stacklevel=3)

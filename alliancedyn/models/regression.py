@@ -8,7 +8,6 @@ lagged scores of both series (forward) and, with ``direction="both"``, process o
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
@@ -17,9 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.engine import names
-from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
+from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.equations import Equation, joined
 from alliancedyn.models.selection import Needs, Selection, cluster_codes, select
+from alliancedyn.models.verdict import tell
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed
 from alliancedyn.results.model import Params
@@ -203,7 +203,7 @@ class Regression:
         ]
         fit = joined(self, panel, selection, (process, outcome), equations, errors, clusters)
         fit.diagnostics["seconds"] = time.perf_counter() - began
-        _report(fit, strict)
+        tell(fit, strict, depth=2)
         return fit
 
     def roles(self, panel: SessionPanel) -> tuple[str, str]:
@@ -266,15 +266,3 @@ def _clusters(
     if errors not in known or kind == "cluster":
         raise SpecificationError(f"errors is {errors!r}; choose {listed(known, 8)}.")
     return None
-
-
-def _report(fit: Fit, strict: bool) -> None:
-    """Raise or warn where a person is looking; a study reads the diagnostics instead."""
-    if not strict:
-        return
-    if not fit.converged:
-        raise ConvergenceError(
-            f"{fit.model.name}: {fit.diagnostics['failure']} Use strict=False to look at it.", fit
-        )
-    for sentence in [*fit.diagnostics["boundary"], *fit.diagnostics["notes"]]:
-        warnings.warn(f"{fit.model.name}: {sentence}", InferenceWarning, stacklevel=3)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alliancedyn.engine.maximise import Maximum
-from alliancedyn.errors import listed
+from alliancedyn.errors import ConvergenceError, InferenceWarning, listed
 
 if TYPE_CHECKING:
     from alliancedyn.engine.system import Bound, Layout
     from alliancedyn.models.selection import Selection
+    from alliancedyn.results import Fit
 
 Array = NDArray[np.float64]
 
@@ -142,3 +144,29 @@ def notes(selection: Selection, maximum: Maximum, clusters: NDArray[np.int64] | 
             "they are usually too small."
         )
     return found
+
+
+def tell(fit: Fit, strict: bool, depth: int) -> None:
+    """Raise or warn where a person is looking; a study reads the diagnostics instead.
+
+    Parameters
+    ----------
+    fit : Fit
+    strict : bool
+        Whether a person is looking.
+    depth : int
+        Calls between that person and this function.
+
+    Raises
+    ------
+    ConvergenceError
+        If nothing was found; it holds the fit.
+    """
+    if not strict:
+        return
+    if not fit.converged:
+        raise ConvergenceError(
+            f"{fit.model.name}: {fit.diagnostics['failure']} Use strict=False to look at it.", fit
+        )
+    for sentence in [*fit.diagnostics["boundary"], *fit.diagnostics["notes"]]:
+        warnings.warn(f"{fit.model.name}: {sentence}", InferenceWarning, stacklevel=depth + 1)

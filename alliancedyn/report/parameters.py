@@ -95,6 +95,8 @@ def _order(families: set[str]) -> list[str]:
 
 
 def _unit(title: str, fit: Fit) -> str:
+    if "within_var" in fit.lagged.families:
+        title = _OF_EQUATIONS.get(title, title)
     return title.format(unit=getattr(fit.model, "unit", "session"))
 
 
@@ -227,6 +229,11 @@ def _feedback(indices: tuple[str, ...]) -> str:
     return f"{indices[1]} → change of {indices[0]}"
 
 
+# What a regression has instead of factors.
+_OF_EQUATIONS = {
+    "Growth factors: intercept, mean": "Intercepts",
+    "Growth factors: trend, mean per session": "Trend per session",
+}
 _KINDS: tuple[tuple[str, tuple[str, ...], Words], ...] = (
     ("Lagged effects, one {unit} to the next", ("phi",), _path),
     ("Lagged effects from two sessions back", ("phi2",), _path),
@@ -235,8 +242,8 @@ _KINDS: tuple[tuple[str, tuple[str, ...], Words], ...] = (
     ("Passed on once: moving-average effects of what was new", ("ma",), _path),
     ("What the present scores do to change", ("self", "coupling"), _feedback),
     ("Drift: what a level does to the rate of change, per {unit}", ("drift",), _path),
-    ("Level: intercept, or mean of the factor", ("intercept",), _alone),
-    ("Trend per session, or its mean", ("trend",), _alone),
+    ("Growth factors: intercept, mean", ("intercept",), _alone),
+    ("Growth factors: trend, mean per session", ("trend",), _alone),
     ("Growth factors: later trend, mean per session", ("trend2",), _alone),
     ("Growth factors: shape of the course", ("basis",), _alone),
     ("Differences between clients", ("between_cov",), _covariance),
