@@ -110,7 +110,7 @@ def profile(
     p = len(beta)
     nu = blocks.rows - (p if reml else 0)
     held = squares / nu if sigma2 is None else sigma2
-    deviance = float(at.log_det.real) + log_det + nu * math.log(2.0 * math.pi * held)
+    deviance = at.log_det + log_det + nu * math.log(2.0 * math.pi * held)
     deviance += squares / held
     if reml:
         deviance += float(np.linalg.slogdet(total[:p, :p])[1])
@@ -131,7 +131,7 @@ def profile(
 
 def _by_variances(blocks: Blocks, at: Forms, inner: Array) -> tuple[Array, float]:
     N, n = at.effects, at.outer_effects
-    c = blocks.of_unit(float(at.ratio_outer.real) * at.shrink)
+    c = blocks.of_unit(at.ratio_outer * at.shrink)
     by_random = at.inner.sum(axis=0) - np.einsum("i,ia,ib->ab", c, at.toward, at.toward)
     by_random = by_random - np.einsum("iac,cd,ibd->ab", N, inner, N, optimize=True)
     by_outer = 0.0
@@ -142,13 +142,13 @@ def _by_variances(blocks: Blocks, at: Forms, inner: Array) -> tuple[Array, float
 
 def predicted(at: Forms, blocks: Blocks, ratio_cov: Array) -> Array:
     """Return B (N, q + 1, p + 1): random effects, outer last, predicted for each of [X y]."""
-    outer = float(at.ratio_outer.real) * blocks.of_unit(at.outer_effects)
+    outer = at.ratio_outer * blocks.of_unit(at.outer_effects)
     return np.concatenate([ratio_cov @ at.effects, outer[:, None, :]], axis=1)
 
 
 def conditional(at: Forms, blocks: Blocks, ratio_cov: Array) -> Array:
     """Return P (N, q + 1, q + 1): covariance of the random effects given y, over sigma^2."""
-    q, ratio = blocks.effects, float(at.ratio_outer.real)
+    q, ratio = blocks.effects, at.ratio_outer
     shrink = blocks.of_unit(at.shrink)
     M = np.zeros((len(at.inner), q + 1, q + 1))
     M[:, :q, :q] = at.inner - (ratio * shrink)[:, None, None] * (

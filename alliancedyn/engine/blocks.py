@@ -28,8 +28,7 @@ from alliancedyn.errors import DataError, SpecificationError
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
-# Real arrays in likelihoods and information; complex ones where V is shifted into the complex plane
-Numbers = NDArray[Any]
+Numbers = NDArray[Any]  # real or complex
 
 
 @dataclass(frozen=True)
@@ -116,21 +115,21 @@ class Forms:
         1 / (1 + omega a_b / sigma^2).
     products : array (units, p + 1, p + 1)
         D'V^-1 D.
-    ratio_outer : float or complex
+    ratio_outer : float
         omega / sigma^2.
-    log_det : float or complex
+    log_det : float
         log|V / sigma^2|.
     """
 
-    inner: Numbers
-    toward: Numbers
-    effects: Numbers
-    outer_weight: Numbers
-    outer_effects: Numbers
-    shrink: Numbers
-    products: Numbers
-    ratio_outer: complex
-    log_det: complex
+    inner: Array
+    toward: Array
+    effects: Array
+    outer_weight: Array
+    outer_effects: Array
+    shrink: Array
+    products: Array
+    ratio_outer: float
+    log_det: float
 
 
 def summarise_blocks(
@@ -218,13 +217,13 @@ def sum_over(codes: Codes, values: Numbers, count: int) -> Numbers:
     return total.reshape(count, *values.shape[1:])
 
 
-def invert_small(M: Numbers) -> tuple[Numbers, Numbers]:
+def invert_small(M: Array) -> tuple[Array, Array]:
     """Return inverses and determinants of many small matrices (..., q, q)."""
     q = M.shape[-1]
     if q == 1:
         return 1.0 / M, M[..., 0, 0]
     if q > 2:
-        return np.linalg.inv(M), np.linalg.det(M)
+        return np.asarray(np.linalg.inv(M)), np.asarray(np.linalg.det(M))
     det = M[..., 0, 0] * M[..., 1, 1] - M[..., 0, 1] * M[..., 1, 0]
     inverse = np.empty_like(M)
     inverse[..., 0, 0], inverse[..., 1, 1] = M[..., 1, 1] / det, M[..., 0, 0] / det
@@ -232,12 +231,8 @@ def invert_small(M: Numbers) -> tuple[Numbers, Numbers]:
     return inverse, det
 
 
-def forms(blocks: Blocks, ratio_cov: Numbers, ratio_outer: complex = 0.0) -> Forms:
-    """Return all forms in V^-1 at Gamma = G / sigma^2 (q, q) and omega / sigma^2.
-
-    Both may be complex: then sigma^2 stands for a shifted sigma^2 - z, and the forms are those of
-    the resolvent (V - z I)^-1, up to the factor 1 / (sigma^2 - z).
-    """
+def forms(blocks: Blocks, ratio_cov: Array, ratio_outer: float = 0.0) -> Forms:
+    """Return all forms in V^-1 at Gamma = G / sigma^2 (q, q) and omega / sigma^2."""
     q, gram = blocks.effects, blocks.gram
     A, Zw, ZD = gram[:, :q, :q], gram[:, :q, q], gram[:, :q, q + 1 :]
     whiten, det = invert_small(np.eye(q) + A @ ratio_cov)
@@ -254,7 +249,7 @@ def forms(blocks: Blocks, ratio_cov: Numbers, ratio_outer: complex = 0.0) -> For
     if ratio_outer != 0.0:
         products = products - ratio_outer * onto[:, :, None] * outer_effects[:, None, :]
         K = K - ratio_outer * h[:, :, None] * blocks.of_unit(outer_effects)[:, None, :]
-    log_det = np.log(det).sum() - np.log(shrink).sum()
+    log_det = float(np.log(det).sum() - np.log(shrink).sum())
     return Forms(H, h, K, weight, outer_effects, shrink, products, ratio_outer, log_det)
 
 

@@ -12,9 +12,9 @@ A_c (Phi_c - X_c M X_c') A_c = Phi_c. Its size is that of the cluster, but s_c i
 
 (K + t^2 I)^-1 is R = (Phi^2 + t^2 I)^-1 plus a correction of rank p, and Phi R + i t R =
 (Phi - i t I)^-1 has the structure of V^-1. So every node of the integral costs one pass over the
-clients' cross-products (:func:`~alliancedyn.engine.blocks.forms` with a complex shift), however
-many rows a cluster has. On the scale of elliptic functions the error falls geometrically with the
-number of nodes; enough are taken for rounding to be all that is left.
+clients' cross-products, however many rows a cluster has. On the scale of elliptic functions the
+error falls geometrically with the number of nodes; enough are taken for rounding to be all that is
+left.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
 from scipy.special import ellipj, ellipkm1
 
 from alliancedyn.engine.blocks import (
@@ -31,7 +33,6 @@ from alliancedyn.engine.blocks import (
     Blocks,
     Codes,
     Components,
-    forms,
     forms_at,
     solve_fixed,
     sum_over,
@@ -188,21 +189,86 @@ def _corrected(
 ) -> Array:
     """Return X'K^(-1/2) [X e] per cluster (m, p, p + 1), for X turned so that M = I."""
     p, sigma2 = blocks.columns, components.residual_var
-    m, roots = len(plain), np.linalg.eigvalsh(plain[:, :p, :p])[:, -1]
+    roots = np.linalg.eigvalsh(plain[:, :p, :p])[:, -1]
     leverage = min(float(roots.max()), LARGEST_LEVERAGE)
     # leverage 1 up to rounding: keep I - X'Phi R X positive without moving what is estimated
     ease = min(1.0, LARGEST_LEVERAGE / float(roots.max()))
     nodes, weights = _quadrature((1.0 - leverage) * sigma2**2, _largest(blocks, components) ** 2)
     total = plain[:, :p, :].copy()
+    resolvent = _resolvent(blocks, components, codes, turn)
     for t, weight in zip(nodes, weights, strict=True):
-        shifted = complex(sigma2, -t)
-        at = forms(blocks, components.random_cov / shifted, components.outer_var / shifted)
-        summed = np.asarray(sum_over(codes, at.products, m)) / shifted
-        resolvent = (turn.T @ summed @ turn)[:, :p, :]
-        R, spread = resolvent.imag / t, resolvent.real
+        shifted = resolvent.at(complex(sigma2, -t))[:, :p, :]
+        R, spread = shifted.imag / t, shifted.real
         left = np.eye(p) - ease * spread[:, :, :p]
         total += weight * ease * (R[:, :, :p] @ np.linalg.solve(left, spread))
     return np.asarray(total)
+
+
+@dataclass(frozen=True)
+class _Resolvent:
+    """Forms of (V - z I)^-1 between the columns K = [w X e], at many z.
+
+    With G = L L', L'A_i L = U diag(d) U' and s = U'L'Z_i'K, for a client and shift = sigma^2 - z,
+
+        K'(V_i - z I)^-1 K = (K'K - sum_k s_k s_k' / (shift + d_k)) / shift.
+    """
+
+    plain: Array  # K'K by independent block (units, m, m)
+    s: Array  # (N, q, m)
+    d: Array  # (N, q)
+    unit: Codes  # independent block of each client
+    outer_var: float
+    codes: Codes  # cluster of each block
+    clusters: int
+
+    def at(self, shift: complex) -> NDArray[np.complex128]:
+        """Return [X e]'(V - z I)^-1 [X e] per cluster, (clusters, p + 1, p + 1)."""
+        forms = (self.plain - _pulled(self.s, self.d, self.unit, shift, len(self.plain))) / shift
+        inner = forms[:, 1:, 1:]
+        if self.outer_var > 0.0:
+            onto = forms[:, 0, 1:]
+            pull = self.outer_var / (1.0 + self.outer_var * forms[:, 0, 0])
+            inner = inner - pull[:, None, None] * onto[:, :, None] * onto[:, None, :]
+        return np.asarray(sum_over(self.codes, inner, self.clusters))
+
+
+def _resolvent(blocks: Blocks, components: Components, codes: Codes, turn: Array) -> _Resolvent:
+    q, gram = blocks.effects, blocks.gram
+    roots, axes = np.linalg.eigh(components.random_cov)
+    L = axes * np.sqrt(np.maximum(roots, 0.0))
+    d, U = np.linalg.eigh(L.T @ gram[:, :q, :q] @ L)
+    columns = np.eye(len(turn) + 1)
+    columns[1:, 1:] = turn
+    unit = np.arange(len(gram)) if blocks.outer is None else blocks.outer
+    return _Resolvent(
+        plain=columns.T @ np.asarray(blocks.by_unit(gram[:, q:, q:])) @ columns,
+        s=np.ascontiguousarray((L @ U).transpose(0, 2, 1) @ (gram[:, :q, q:] @ columns)),
+        d=np.maximum(d, 0.0),
+        unit=unit,
+        outer_var=components.outer_var,
+        codes=codes,
+        clusters=int(codes.max()) + 1,
+    )
+
+
+@njit(cache=True)
+def _pulled(s: Array, d: Array, unit: Codes, shift: complex, units: int) -> NDArray[np.complex128]:
+    """Sum s_k s_k' / (shift + d_k) over the clients of each unit, (units, m, m)."""
+    clients, q, m = s.shape
+    total = np.zeros((units, m, m), dtype=np.complex128)
+    for client in range(clients):
+        own = total[unit[client]]
+        for k in range(q):
+            weight = 1.0 / (shift + d[client, k])
+            for a in range(m):
+                scaled = weight * s[client, k, a]
+                for b in range(a + 1):
+                    own[a, b] += scaled * s[client, k, b]
+    for u in range(units):
+        for a in range(m):
+            for b in range(a):
+                total[u, b, a] = total[u, a, b]
+    return total
 
 
 def _largest(blocks: Blocks, components: Components) -> float:

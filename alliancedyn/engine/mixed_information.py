@@ -217,14 +217,14 @@ class _Reach:
 def _reach(blocks: Blocks, at: Forms, turn: Array) -> _Reach:
     q = blocks.effects
     E = elements(q)
-    N, H, h = np.asarray(at.effects @ turn), np.asarray(at.inner), np.asarray(at.toward)
-    shrink = np.asarray(at.shrink)
+    N, H, h = np.asarray(at.effects @ turn), at.inner, at.toward
+    shrink = at.shrink
     return _Reach(
         N=N,
         n=np.asarray(at.outer_effects @ turn),
         H=H,
         h=h,
-        c=float(np.real(at.ratio_outer)) * shrink,
+        c=at.ratio_outer * shrink,
         shrink=shrink,
         weight=np.asarray(at.outer_weight) * shrink,
         E=E,
