@@ -514,6 +514,19 @@ def test_a_sample_of_many_clients_only_gives_the_start(monkeypatch, nested):
     np.testing.assert_allclose(quick.variances, whole.variances, rtol=1e-5)
 
 
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_step_to_the_mirror_image_is_no_progress(seed):
+    """One effect behind intercept and slope, none of the outer units: roots of both signs."""
+    rng = np.random.default_rng(seed)
+    outer = rng.integers(0, 300, 1000)
+    group = np.repeat(np.arange(1000), rng.integers(1, 12, 1000))
+    Z = np.column_stack([np.ones(len(group)), rng.normal(size=len(group)) + 2])
+    y = rng.normal(size=1000)[group] * (Z @ [0.6, 1.6]) + rng.normal(size=len(group))
+    fit = fit_mixed(y, Z[:, :1], Z, group, outer=outer[group], reml=False)
+    assert fit.converged and fit.outer_var < 0.02
+    np.testing.assert_allclose(fit.random_cov, [[0.36, 0.96], [0.96, 2.56]], rtol=0.15)
+
+
 def test_ten_thousand_clients_take_no_time():
     y, X, Z, group, outer = drawn(8, clients=10_000, outers=400)
     order = np.random.default_rng(0).permutation(len(y))

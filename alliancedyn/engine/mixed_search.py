@@ -36,6 +36,8 @@ LAST_GAIN, CONVERGED_GAIN = 1e-11, 1e-9
 # Below this the likelihood is a parabola, and its own rounding no reason to refuse a step.
 SURE_GAIN = 1e-6
 ROUGH_GAIN = 1e-3
+# Share of the fall promised by the slope that a step must bring; a Newton step brings half.
+ENOUGH_FALL = 0.05
 # Fits on this many clients cost a few milliseconds, so many starts can be tried on them.
 FEW_CLIENTS = 1500
 # The likelihood of so few clients may have more than one maximum when effects correlate.
@@ -271,14 +273,22 @@ def _newton(theta: Array, gradient: Array, hessian: Array) -> tuple[Array, float
 def _search_line(
     problem: _Problem, theta: Array, value: Value, step: Array, gain: float
 ) -> tuple[Array, Value] | None:
-    """Halve the step until the deviance falls; None if rounding leaves nothing to gain."""
+    """Halve the step until the deviance falls enough; None if only rounding is left to gain.
+
+    The likelihood is even in each column of Lambda and in the root of rho: a step across zero to
+    the mirror image of where it began must not pass for progress.
+    """
     rounding = 1e-14 * abs(value.deviance)
-    allowed = value.deviance + (100.0 * rounding if gain < SURE_GAIN else -rounding)
-    for _ in range(30):
+    if gain < SURE_GAIN:
         reached = problem.value(theta + step)
-        if reached.deviance < allowed:
+        if reached.deviance < value.deviance + 100.0 * rounding:
             return theta + step, reached
-        step = 0.5 * step
+    slope = 4.0 * gain  # how fast the deviance falls along the step
+    for _ in range(40):
+        reached = problem.value(theta + step)
+        if reached.deviance < value.deviance - max(ENOUGH_FALL * slope, rounding):
+            return theta + step, reached
+        step, slope = 0.5 * step, 0.5 * slope
     return None
 
 
