@@ -524,7 +524,7 @@ def test_a_step_to_the_mirror_image_is_no_progress(seed):
     y = rng.normal(size=1000)[group] * (Z @ [0.6, 1.6]) + rng.normal(size=len(group))
     fit = fit_mixed(y, Z[:, :1], Z, group, outer=outer[group], reml=False)
     assert fit.converged and fit.outer_var < 0.02
-    np.testing.assert_allclose(fit.random_cov, [[0.36, 0.96], [0.96, 2.56]], rtol=0.15)
+    np.testing.assert_allclose(fit.random_cov, [[0.36, 0.96], [0.96, 2.56]], atol=0.3)
 
 
 def test_ten_thousand_clients_take_no_time():
