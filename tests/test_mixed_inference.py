@@ -333,6 +333,15 @@ def test_variances_at_their_bound_are_taken_as_known(G, outer, free):
         assert np.linalg.eigvalsh(robust.cov).min() > 0.0
 
 
+def test_an_outer_variance_of_zero_leaves_the_model_without_it():
+    data = Dense(3)
+    zero = mixed_information(data.blocks, Components(WORLD.random_cov, 1.3, 0.0))
+    alone = mixed_information(Dense(3, outer=False).blocks, Components(WORLD.random_cov, 1.3))
+    each = np.eye(3)
+    df = freedom_of(alone).of(each, alone.beta_cov)
+    assert freedom_of(zero).of(each, zero.beta_cov) == pytest.approx(df, rel=1e-8)
+
+
 def test_no_random_effects_is_ordinary_least_squares():
     dense = Dense(3, outer=False)
     plain = Components(np.zeros((2, 2)), 1.7)

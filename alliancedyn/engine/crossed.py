@@ -28,8 +28,10 @@ from scipy.sparse import csr_array
 
 from alliancedyn.engine.blocks import Array, Codes, solve_fixed, sum_over
 from alliancedyn.engine.descent import minimise, settle_roots
+from alliancedyn.engine.mixed import summarise_clusters
 from alliancedyn.engine.mixed_information import inverse_within
 from alliancedyn.engine.mixed_result import Bound
+from alliancedyn.engine.nested import maximise_components
 from alliancedyn.errors import DataError, SpecificationError
 
 LARGEST_OUTER = 2000
@@ -190,9 +192,10 @@ def _fitted(
     table: _Table, D: Array, client: Codes, unit: Codes, start: Array, back: Array
 ) -> CrossedFit:
     """Search, and carry the estimates back to the columns of X (beta = start + back gamma)."""
-    starts = [np.array([a, b]) for a in (0.3, 1.0, 3.0) for b in (0.1, 0.5)]
-    best = min(starts, key=lambda x: table(x)[0])
-    lowest = settle_roots(table, minimise(table, best), (0, 1))
+    lowest = minimise(table, _start(D, table, client), close=True)
+    if not lowest.converged:
+        lowest = minimise(table, lowest.x)
+    lowest = settle_roots(table, lowest, (0, 1))
     rho, kappa = (float(value) for value in lowest.x**2)
     at = _evaluate(table, rho, kappa)
     sigma2 = at.sigma2
@@ -227,6 +230,16 @@ def _fitted(
         clients=np.arange(len(u)),
         outer_units=np.arange(len(v)),
     )
+
+
+def _start(D: Array, table: _Table, client: Codes) -> Array:
+    """Return the roots of the variance ratios with every client in its most frequent outer unit."""
+    parent = np.unique(np.asarray(table.cells.argmax(axis=1)).ravel(), return_inverse=True)[1]
+    if not 1 < int(parent.max()) + 1 < len(parent):
+        return np.array([1.0, 0.3])
+    stats = summarise_clusters(D, client, (parent.astype(np.int64),))
+    nested = maximise_components(stats, table.reml)
+    return np.maximum(np.sqrt(nested.variances / nested.residual), 0.05)
 
 
 def _checked(y: Array, X: Array, group: Codes, outer: Codes) -> tuple[Codes, Codes]:
