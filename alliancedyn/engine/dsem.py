@@ -1,0 +1,209 @@
+"""The two-level dynamic model: what it is given, its priors, and the names of what is drawn.
+
+For client i, with observed scores y_it (k,) on the scale of the priors::
+
+    y_it = m_i + C_t d_i + w_it + n_it,           n_it ~ N(0, diag(measurement_var))
+    w_it = Phi_i w_i,t-1 + e_it,                   e_it ~ N(0, Psi_i),   w_i1 ~ N(0, initial_cov)
+    Psi_i = D_i Psi D_i,                           D_i = diag(exp(l_i / 2))
+
+    b_i = (m_i, vec Phi_i, l_i) = mean + B x_i + v_g(i) + u_i,   u_i ~ N(0, Omega)
+
+with as many of the effects b random as asked for, predictors x_i centered at their means, a random
+intercept v of the therapist where there is one, and C_t known columns (a line or a step for every
+session) with common effects. ``vec Phi`` goes row by row: row = outcome, column = predictor.
+
+Priors, on scores standardized within clients unless ``scale="raw"`` (half-normal for SDs):
+
+    mean ~ N(0, 5), trend ~ N(0, 5), phi ~ N(0, .5), B ~ N(0, 1), SD of random phi ~ N+(0, .3),
+    SD of random log innovation variances ~ N+(0, 1), all other SDs ~ N+(0, 2),
+    correlations ~ LKJ(2)
+
+References
+----------
+Asparouhov, T., Hamaker, E. L., & Muthén, B. (2018). Dynamic structural equation models. Structural
+Equation Modeling, 25, 359-388.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine import names
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Scales of the priors (see the module), in the units of the scores that are sampled.
+
+    Parameters
+    ----------
+    mean, trend, phi, effect : (float, float)
+        Normal location and scale: level of a series, common course, lagged effects, effects of
+        predictors on random effects.
+    phi_sd, log_innovation_sd, sd : float
+        Half-normal scales: of SDs of random lagged effects, of SDs of random log innovation
+        variances, of all other SDs (between, innovation, initial, therapist).
+    lkj : float
+        Shape of the correlation priors.
+    degrees : (float, float)
+        Gamma shape and rate of the degrees of freedom of Student-t innovations.
+    """
+
+    mean: tuple[float, float] = (0.0, 5.0)
+    trend: tuple[float, float] = (0.0, 5.0)
+    phi: tuple[float, float] = (0.0, 0.5)
+    effect: tuple[float, float] = (0.0, 1.0)
+    phi_sd: float = 0.3
+    log_innovation_sd: float = 1.0
+    sd: float = 2.0
+    lkj: float = 2.0
+    degrees: tuple[float, float] = (2.0, 0.1)
+
+
+@dataclass(frozen=True)
+class DsemData:
+    """What is sampled, on the scale of the priors.
+
+    Parameters
+    ----------
+    Y : (N, T, k)
+        Scores, NaN = missing; every client has a score.
+    course : (T, m)
+        Known columns of the common course, 0 at the first session; m may be 0.
+    predictors : (N, c)
+        Client-level numbers, centered; c may be 0.
+    therapist : (N,) int, optional
+        Codes 0 .. J - 1.
+    measurement_var : (k,)
+        Known error variances; 0 where there is none.
+    """
+
+    Y: Array
+    course: Array
+    predictors: Array
+    therapist: Codes | None
+    measurement_var: Array
+
+    @property
+    def k(self) -> int:
+        """Number of series."""
+        return int(self.Y.shape[2])
+
+
+@dataclass(frozen=True)
+class DsemShape:
+    """Which effects differ between clients, and how.
+
+    Parameters
+    ----------
+    variables : tuple of str
+        The k series.
+    sessions : tuple of int
+        The T session numbers.
+    course : tuple of str
+        Names of the columns of `DsemData.course`, such as ("trend",) or ("@2", "@3", ...).
+    predictors : tuple of str
+        Names of the predictors.
+    random_phi, random_innovation : bool
+        Whether lagged effects and log innovation variances differ between clients (intercepts do).
+    correlated : bool
+        Whether all random effects correlate, or intercepts with one another only.
+    therapist : bool
+        Whether therapists have random intercepts of their own.
+    """
+
+    variables: tuple[str, ...]
+    sessions: tuple[int, ...]
+    course: tuple[str, ...] = ()
+    predictors: tuple[str, ...] = ()
+    random_phi: bool = False
+    random_innovation: bool = False
+    correlated: bool = False
+    therapist: bool = False
+
+    @property
+    def effects(self) -> tuple[str, ...]:
+        """Names of the effects of a client that are random, in the order of b_i.
+
+        ``alliance`` is its intercept, ``symptoms<-alliance`` a lagged effect, ``log(alliance)`` a
+        log innovation variance.
+        """
+        v = self.variables
+        found = list(v)
+        if self.random_phi:
+            found += [f"{row}<-{column}" for row in v for column in v]
+        if self.random_innovation:
+            found += [f"log({name})" for name in v]
+        return tuple(found)
+
+    def parameter_names(self) -> tuple[str, ...]:
+        """Name every population parameter, in the order in which draws are stored.
+
+        mean[a]; trend[a] or session[a]@t; phi[a,b]; phi_sd[a,b]; innovation_sd[a] (SD of the log
+        innovation variance); predictor[effect,x]; between_cov of intercepts; random_corr[e,f] of
+        all pairs of effects that are not two intercepts; therapist_cov; innovation_cov (of a client
+        with average log variances); initial_cov.
+        """
+        v = self.variables
+        found = [names.label("mean", name) for name in v]
+        for column in self.course:
+            for name in v:
+                if column.startswith("@"):
+                    found.append(names.label("session", name, session=int(column[1:])))
+                else:
+                    found.append(names.label(column, name))
+        found += names.matrix_labels("phi", v, v)
+        if self.random_phi:
+            found += names.matrix_labels("phi_sd", v, v)
+        if self.random_innovation:
+            found += [names.label("log_innovation_sd", name) for name in v]
+        for x in self.predictors:
+            found += [names.label("predictor", effect, x) for effect in self.effects]
+        found += names.symmetric_labels("between_cov", v)
+        if self.correlated:
+            effects = self.effects
+            found += [
+                names.label("random_corr", effects[a], effects[b])
+                for a in range(len(effects))
+                for b in range(max(a + 1, len(v)), len(effects))
+            ]
+        if self.therapist:
+            found += names.symmetric_labels("therapist_cov", v)
+        found += names.symmetric_labels("innovation_cov", v)
+        found += names.symmetric_labels("initial_cov", v)
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Posterior draws of the population parameters, and what the sampler says of itself.
+
+    Parameters
+    ----------
+    names : tuple of str
+        As in `DsemShape.parameter_names`.
+    draws : (chains, draws, n)
+        On the scale of the priors.
+    clients : (N, q, 2)
+        Posterior mean and SD of every client's effects b_i; not their draws.
+    sampler : str
+        Such as "gibbs" or "nutpie".
+    seconds : float
+        Sampling time, compilation aside.
+    statistics : mapping
+        By name an array (chains, draws): "diverging", "energy" of gradient samplers.
+    """
+
+    names: tuple[str, ...]
+    draws: Array
+    clients: Array
+    sampler: str
+    seconds: float
+    statistics: Mapping[str, Array] = field(default_factory=dict)
