@@ -10,6 +10,9 @@ differences, good to 1e-6.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,6 +40,8 @@ ROUNDING = 1e-9
 PEER = 1e-9
 LMERTEST = 1e-5
 
+HERE = Path(__file__).parent / "reference" / "mixed"
+PEERS = json.loads((HERE / "covariance.json").read_text(encoding="utf-8"))
 CASE = "multilevel"
 WORLD = Components(np.array([[1.0, 0.3], [0.3, 0.5]]), 1.3, 0.4)
 
@@ -439,6 +444,35 @@ def test_refusals_name_the_remedy():
         mixed_information(dense.blocks, Components(WORLD.random_cov, 0.0))
     with pytest.raises(SpecificationError, match="dependent"):
         kenward_roger(dense.blocks, WORLD).wald(np.ones((2, 3)))
+
+
+def small_samples(outer):
+    frame = pd.read_csv(HERE / "sessions.csv")
+    frame = frame[frame["use"] == 1]
+    columns = ["alliance_within_lag1", "alliance_between", "session0"]
+    X = np.column_stack([np.ones(len(frame)), frame[columns]])
+    nested = frame["therapist"].to_numpy() if outer else None
+    return summarise_blocks(frame["symptoms"].to_numpy(), X, X[:, :2], frame["client"], nested)
+
+
+def test_joint_test_agrees_with_pbkrtest():
+    peer = PEERS["small_samples"]
+    blocks = small_samples(outer=True)
+    found = Components(np.array(peer["random"]), peer["residual"], peer["outer"])
+    statistic, df1, df2 = kenward_roger(blocks, found).wald(np.eye(4)[1:3])
+    assert df1 == 2
+    assert df2 == pytest.approx(peer["kr_df"], rel=PEER)
+    assert statistic == pytest.approx(peer["kr_statistic"], rel=PEER)
+    robust = clustered_cov(blocks, found)
+    assert robust.freedom(np.eye(4)) == pytest.approx(peer["cr2_df"], rel=PEER)
+
+
+def test_robust_errors_by_client_agree_with_clubsandwich():
+    peer = PEERS["by_client"]
+    found = Components(np.array(peer["random"]), peer["residual"])
+    robust = clustered_cov(small_samples(outer=False), found)
+    assert np.sqrt(np.diag(robust.cov)) == pytest.approx(peer["cr2_se"], rel=PEER)
+    assert robust.freedom(np.eye(4)) == pytest.approx(peer["cr2_df"], rel=PEER)
 
 
 @pytest.mark.reference

@@ -205,7 +205,10 @@ def _fitted(
     parts = sum_over(client, D[:, :-1] * left[:, None], len(u)) @ at.cov
     variances = sigma2 * np.array([rho, kappa, 1.0])
     volume = -float(np.linalg.slogdet(back)[1]) if table.reml else 0.0
-    bounds = (Bound("variance", (0,), -0.5 * at.slopes[0]), Bound("outer", (), -0.5 * at.slopes[1]))
+    bounds = (
+        Bound("variance", (0,), -0.5 * float(at.slopes[0])),
+        Bound("outer", (), -0.5 * float(at.slopes[1])),
+    )
     return CrossedFit(
         beta=start + back @ at.beta,
         beta_cov=back @ (sigma2 * at.cov) @ back.T,

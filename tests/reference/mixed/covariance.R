@@ -1,6 +1,7 @@
-# Answers of lme4 on crossed.csv and of nlme on sessions.csv:
+# Answers of lme4 on crossed.csv, of nlme on sessions.csv, and of pbkrtest and clubSandwich there:
 # Rscript covariance.R (in this folder) writes covariance.json.
-suppressMessages({library(lme4); library(nlme); library(jsonlite)})
+suppressMessages({library(lme4); library(nlme); library(jsonlite)
+                  library(pbkrtest); library(clubSandwich)})
 tight <- lmerControl(optimizer = "bobyqa", optCtrl = list(rhobeg = .2, rhoend = 2e-10, maxfun = 1e5),
                      check.conv.singular = "ignore")
 finer <- lmeControl(opt = "nlminb", msTol = 1e-13, tolerance = 1e-11, niterEM = 50, maxIter = 500,
@@ -36,6 +37,22 @@ for (method in c("ML", "REML")) {
                                                  corAR1(form = ~ session | therapist/client), method)
   out[[paste0("car1_", tag)]] <- serial(fixed, x, ~ 1 | client, corCAR1(form = ~ time | client), method)
 }
+# A joint test of two effects, and degrees of freedom of robust errors, by therapist and by client.
+large <- lmer(symptoms ~ alliance_within_lag1 + alliance_between + session0 +
+                (1 + alliance_within_lag1 | client) + (1 | therapist), x, control = tight)
+joint <- KRmodcomp(large, rbind(c(0, 1, 0, 0), c(0, 0, 1, 0)))$test["Ftest", ]
+v <- as.data.frame(VarCorr(large))
+out$small_samples <- list(
+  random = matrix(v$vcov[c(1, 3, 3, 2)], 2), outer = v$vcov[4], residual = v$vcov[5],
+  kr_statistic = joint$stat, kr_df = joint$ddf, kr_scale = joint$F.scaling,
+  cr2_df = coef_test(large, vcov = "CR2", cluster = x$therapist)$df_Satt)
+client <- lmer(symptoms ~ alliance_within_lag1 + alliance_between + session0 +
+                 (1 + alliance_within_lag1 | client), x, control = tight)
+v <- as.data.frame(VarCorr(client)); robust <- coef_test(client, vcov = "CR2", cluster = x$client)
+out$by_client <- list(random = matrix(v$vcov[c(1, 3, 3, 2)], 2), residual = v$vcov[4],
+                      cr2_se = robust$SE, cr2_df = robust$df_Satt)
 out$software <- list(R = R.version.string, lme4 = as.character(packageVersion("lme4")),
-                     nlme = as.character(packageVersion("nlme")))
+                     nlme = as.character(packageVersion("nlme")),
+                     pbkrtest = as.character(packageVersion("pbkrtest")),
+                     clubSandwich = as.character(packageVersion("clubSandwich")))
 write(toJSON(out, auto_unbox = TRUE, digits = NA, pretty = TRUE, null = "null"), "covariance.json")
