@@ -202,11 +202,10 @@ def _reported(prepared: Prepared, lowest: Lowest, outer_units: Codes) -> Correla
     height, standard = problem.height(lowest.x)
     inner = components_of(height, ratio_cov, ratio_outer)
     limits = _limits(problem, float(lowest.x[-1]))
-    cov, slopes = _uncertainty(problem, inner, phi, held=bool(limits))
     residual_ar = float(np.sign(phi) * abs(phi) ** (1.0 / prepared.unit_time))
     stretch = 1.0 if problem.signed else residual_ar / (prepared.unit_time * phi)
-    carry = _carry(unturn, len(cov), stretch)
-    cov, slopes = carry @ cov @ carry.T, np.einsum("lk,lij->kij", np.linalg.inv(carry), slopes)
+    cov, slopes = _uncertainty(problem, inner, phi, held=bool(limits))
+    cov, slopes = _carried(cov, slopes, unturn, stretch)
     parts, effects = influence(standard, height, ratio_cov)
     components = replace(inner, random_cov=unturn @ inner.random_cov @ unturn.T)
     blocks = _in_columns_of_user(standard, prepared)
@@ -243,18 +242,18 @@ def _reported(prepared: Prepared, lowest: Lowest, outer_units: Codes) -> Correla
     )
 
 
-def _carry(unturn: Array, count: int, stretch: float) -> Array:
-    """Return the derivatives (r, r) of the user's variances by those of the problem.
+def _carried(cov: Array, slopes: Array, unturn: Array, stretch: float) -> tuple[Array, Array]:
+    """Carry the variances' covariance and beta's slopes by them to the user's variances.
 
     G is unturn (the problem's G) unturn'; phi per unit of time of the user's is the problem's to a
-    power.
+    power, whose derivative is ``stretch``.
     """
-    carry = np.eye(count)
+    carry = np.eye(len(cov))
     parts = [unturn @ E @ unturn.T for E in elements(len(unturn))]
     for k, part in enumerate(parts):
         carry[: len(parts), k] = part[np.triu_indices(len(unturn))]
     carry[-1, -1] = stretch
-    return carry
+    return carry @ cov @ carry.T, np.einsum("lk,lij->kij", np.linalg.inv(carry), slopes)
 
 
 def _in_columns_of_user(blocks: Blocks, prepared: Prepared) -> Blocks:
