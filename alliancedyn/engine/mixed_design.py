@@ -203,6 +203,7 @@ def _solve_least_squares(gram: Array, rows: int) -> tuple[Array, Array, float, A
 def _turn_statistics(
     reduced: Reduced, turn: Array, mix: Array, random: _Columns, grouping: Grouping, rows: int
 ) -> ClientStatistics:
+    """Standardise the statistics, which are overwritten."""
     root, projected, scatter = reduced
     q, m, width = len(turn), root.shape[1], len(mix)
     wide = np.eye(m)
@@ -212,14 +213,15 @@ def _turn_statistics(
         one[-1] = 1.0  # used only where an outer level has added the column of ones
     else:
         one[:q] = np.linalg.solve(turn, random.one)
-    return ClientStatistics(
-        root=(root.reshape(-1, m) @ wide).reshape(root.shape),
-        projected=(projected.reshape(-1, width) @ mix).reshape(projected.shape),
-        scatter=mix.T @ scatter @ mix,
-        one=one,
-        blocks=grouping.blocks,
-        rows=rows,
-    )
+    _turn_in_place(root.reshape(-1, m), wide)
+    _turn_in_place(projected.reshape(-1, width), mix)
+    return ClientStatistics(root, projected, mix.T @ scatter @ mix, one, grouping.blocks, rows)
+
+
+def _turn_in_place(rows: Array, turn: Array, chunk: int = 65536) -> None:
+    """Replace ``rows`` by ``rows @ turn`` without a second copy of them."""
+    for first in range(0, len(rows), chunk):
+        rows[first : first + chunk] = rows[first : first + chunk] @ turn
 
 
 def _refuse_no_spread(stats: ClientStatistics, q: int, largest: float) -> None:

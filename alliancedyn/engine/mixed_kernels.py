@@ -97,7 +97,8 @@ def _center(one: Array, size: int, s: Batch, mean: Array) -> float:
     """Take w around the unit's mean, weighted by W^-1; return the weight 1'W^-1 1."""
     m, width = s.w.shape[0], s.w.shape[1]
     weight = 0.0
-    mean[:] = 0.0
+    for b in range(width):
+        mean[b] = 0.0
     for c in range(m):
         for i in range(size):
             s.h[c, i] = 0.0
@@ -155,7 +156,8 @@ def remove_outer(one: Array, rho: float, size: int, s: Batch, pulse: Array) -> f
     """
     m, width = s.K.shape[0], s.K.shape[1]
     weight = 0.0
-    pulse[:] = 0.0
+    for b in range(width):
+        pulse[b] = 0.0
     for a in range(m):
         for i in range(size):
             s.h[a, i] = 0.0
@@ -275,17 +277,23 @@ def add_outer_unit(
     inner, p = kh.shape
     s = 1.0 / (1.0 + at.rho * weight)
     f = at.rho * s
-    tau = pulse[p]
+    tau: float = pulse[p]
     for b in range(p):
         tau -= pulse[b] * at.gamma[b]
     tau *= s
-    along = np.empty((inner + 1, p))
-    along[:inner] = kh
-    along[inner] = s * pulse[:p]
-    solved = along @ at.cov
+    along, solved = np.empty((inner + 1, p)), np.zeros((inner + 1, p))
+    for k in range(inner + 1):
+        for b in range(p):
+            along[k, b] = kh[k, b] if k < inner else s * pulse[b]
+        for b in range(p):
+            for c in range(p):
+                solved[k, b] += along[k, c] * at.cov[c, b]
     for k in range(inner + 1):
         for j in range(inner + 1):
-            total = 2.0 * np.sum(along[k] * solved[j]) if at.reml else 0.0
+            total = 0.0
+            if at.reml:
+                for b in range(p):
+                    total += 2.0 * along[k, b] * solved[j, b]
             if k < inner and j < inner:
                 total = -f * (f * hh[k] * hh[j] + 2.0 * at.scale * th[k] * th[j] + total)
             elif k == inner and j == inner:
@@ -320,7 +328,10 @@ def sum_effects(
         if len(blocks):
             weight = remove_outer(one, at.rho, size, s, pulse)
             f = at.rho / (1.0 + at.rho * weight)
-            pulses[g, 0] = (pulse[p] - np.sum(pulse[:p] * at.gamma)) / (1.0 + at.rho * weight)
+            left = pulse[p]
+            for b in range(p):
+                left -= pulse[b] * at.gamma[b]
+            pulses[g, 0] = left / (1.0 + at.rho * weight)
             pulses[g, 1] = weight / (1.0 + at.rho * weight)
         residual_sums(at.gamma, size, s)
         for a in range(m):
