@@ -274,10 +274,10 @@ def add_outer_unit(
     hh: Array, th: Array, kh: Array, pulse: Array, weight: float, at: Point, out: Sums
 ) -> None:
     """Add what the clients of one outer unit share, and the derivatives along rho."""
-    inner, p = kh.shape
+    inner, p = len(kh), len(at.gamma)
     s = 1.0 / (1.0 + at.rho * weight)
     f = at.rho * s
-    tau: float = pulse[p]
+    tau = pulse[p]
     for b in range(p):
         tau -= pulse[b] * at.gamma[b]
     tau *= s
