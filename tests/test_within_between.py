@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chi2, t
 
 import alliancedyn as ad
 from alliancedyn import SessionPanel, WithinBetween, client_effects
@@ -88,8 +89,6 @@ def test_degrees_of_freedom_are_satterthwaites(name: str, panel: SessionPanel) -
         assert table.loc[parameter, "p_value"] == pytest.approx(value["p"], rel=1e-2, abs=1e-300)
         reach = (table.loc[parameter, "upper"] - value["estimate"]) / value["se"]
         df = value["df_satterthwaite"]
-        from scipy.stats import t
-
         assert reach == pytest.approx(t.ppf(0.975, df), rel=1e-4)
 
 
@@ -146,6 +145,31 @@ def test_clients_who_change_therapists_make_a_crossed_model() -> None:
     assert fit.loglik == pytest.approx(by_hand.loglik, abs=LOGLIK)
     with pytest.raises(SpecificationError, match="random_slopes need each client to have one"):
         WithinBetween(levels=("therapist", "client"), random_slopes=("alliance",)).fit(moved)
+
+
+def test_one_random_effect_is_tested_by_a_mixture(panel: SessionPanel) -> None:
+    plain, slope = (WithinBetween(**SPECS[name]).fit(panel) for name in "ab")
+    therapists = WithinBetween(**SPECS["d"]).fit(panel)
+    for large, name, dfs in ((slope, "b", (1, 2)), (therapists, "d", (0, 1))):
+        found = ad.boundary_test(plain, large)
+        statistic = 2.0 * (peer(name, "reml")["loglik"] - peer("a", "reml")["loglik"])
+        assert found.statistic == pytest.approx(statistic, abs=4 * LOGLIK)
+        tails = [chi2.sf(statistic, df) if df else 0.0 for df in dfs]
+        assert found.p_value == pytest.approx(sum(tails) / 2.0, rel=1e-4)
+    with pytest.raises(SpecificationError, match="one random effect at a time"):
+        ad.boundary_test(plain, WithinBetween(**SPECS["e"]).fit(panel))
+
+
+def test_fixed_effects_are_tested_by_full_likelihood(panel: SessionPanel) -> None:
+    options = {"lagged_outcome": "none", "method": "ml"}
+    plain = WithinBetween(**options, trend=None).fit(panel)  # type: ignore[arg-type]
+    line = WithinBetween(**options).fit(panel)  # type: ignore[arg-type]
+    found = ad.likelihood_ratio(plain, line)
+    assert (found.df, found.statistic) == (1, pytest.approx(2 * (line.loglik - plain.loglik)))
+    with pytest.raises(SpecificationError, match="Restricted likelihoods"):
+        ad.likelihood_ratio(
+            WithinBetween(trend=None).fit(panel), WithinBetween(trend="linear").fit(panel)
+        )
 
 
 # -- what goes in --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.causal.multilevel import are_multilevel, random_effect_ratio
 from alliancedyn.causal.nested import checked_gain, describe, errors_of, probability
 from alliancedyn.engine import names, natural
 from alliancedyn.engine.assembly import Assembly
@@ -103,6 +104,9 @@ def boundary_test(
     not at the edge, may take either sign. They add chi-squares without a bound. Fits with robust
     errors get z ~ N(0, M^-1 J M^-1), J the covariance of the score.
 
+    Between two `WithinBetween` fits that differ in one random slope, or in therapists, the mixture
+    is that of Stram and Lee (1994): half and half of two chi-squares.
+
     Parameters
     ----------
     clpm_fit, riclpm_fit : Fit
@@ -129,12 +133,19 @@ def boundary_test(
     test in structural equation modeling when parameters are subject to boundary constraints.
     Psychological Methods, 11, 439-455.
 
+    Stram, D. O., & Lee, J. W. (1994). Variance components testing in the longitudinal mixed effects
+    model. Biometrics, 50, 1171-1177.
+
     Shapiro, A. (1985). Asymptotic distribution of test statistics in the analysis of moment
     structures under inequality constraints. Biometrika, 72, 133-144.
     """
     from scipy.special import chdtrc
 
     gain = checked_gain(clpm_fit, riclpm_fit)
+    if are_multilevel(clpm_fit, riclpm_fit):
+        gain, p_value, weights, tested, text = random_effect_ratio(clpm_fit, riclpm_fit)
+        df = riclpm_fit.n_params - clpm_fit.n_params
+        return BoundaryTest(gain, p_value, float(chdtrc(df, gain)), df, weights, tested, text)
     _refuse_bounds(clpm_fit)
     likelihood = _likelihood(riclpm_fit)
     null = _embed(clpm_fit, riclpm_fit, likelihood)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite, isnan, nan
 
+from alliancedyn.causal.multilevel import are_multilevel, fixed_effects_ratio
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.design import NEXT
@@ -111,6 +112,10 @@ def likelihood_ratio(restricted_fit: Fit, general_fit: Fit) -> LikelihoodRatio:
     from scipy.special import chdtrc
 
     gain = checked_gain(restricted_fit, general_fit)
+    if are_multilevel(restricted_fit, general_fit):
+        df, p_value = fixed_effects_ratio(restricted_fit, general_fit, gain)
+        text = _text(restricted_fit, general_fit, gain, df, p_value, 1.0)
+        return LikelihoodRatio(gain, df, p_value, 1.0, text)
     _refuse_other_families(restricted_fit, general_fit)
     if added := _added_variances(restricted_fit, general_fit):
         raise SpecificationError(

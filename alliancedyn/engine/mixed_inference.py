@@ -24,6 +24,11 @@ LOST = 1e-4  # log-likelihood by which the larger of two fits may fall short of 
 STILL = 1e-14
 
 Added = Literal["intercept", "slope", "outer"]
+_ADDED = {
+    "intercept": "the random intercept",
+    "slope": "the random slope",
+    "outer": "the outer random intercept",
+}
 
 
 @dataclass(frozen=True)
@@ -263,6 +268,6 @@ def mixture_lrt(
     p_value = 0.5 * (below + float(chi2.sf(statistic, lower + 1)))
     text = (
         f"Likelihood ratio {statistic:.2f}, half chi-square({lower}) and half "
-        f"chi-square({lower + 1}) without the random {kind}: p = {p_value:.3g}."
+        f"chi-square({lower + 1}) without {_ADDED[kind]}: p = {p_value:.3g}."
     )
     return BoundaryTest(statistic, (lower, lower + 1), p_value, text)

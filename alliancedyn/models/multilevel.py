@@ -15,7 +15,6 @@ from alliancedyn.engine.clustered import ClusteredCov, clustered_cov
 from alliancedyn.engine.correlated import CorrelatedFit, SerialLimit, fit_mixed_ar
 from alliancedyn.engine.crossed import CrossedFit, fit_crossed
 from alliancedyn.engine.delta import Freedom
-from alliancedyn.engine.maximise import outer_products
 from alliancedyn.engine.mixed import fit_mixed
 from alliancedyn.engine.mixed_inference import Freedom as ModelFreedom
 from alliancedyn.engine.mixed_result import Bound, MixedFit
@@ -195,11 +194,10 @@ def _errors(
         )
     cluster = None if question.clusters is None else _compact(question.clusters[rows.who])
     if isinstance(fit, CorrelatedFit):
-        shares[rows.who] = fit.influence
-        groups = rows.of_client if cluster is None else cluster
-        return outer_products(fit.influence, groups), shares, None
-    blocks = summarise_blocks(rows.y, rows.X, rows.Z, rows.client, rows.outer)
-    components = Components(fit.random_cov, fit.residual_var, fit.outer_var)
+        blocks, components = fit.blocks, fit.components
+    else:
+        blocks = summarise_blocks(rows.y, rows.X, rows.Z, rows.client, rows.outer)
+        components = Components(fit.random_cov, fit.residual_var, fit.outer_var)
     found = clustered_cov(blocks, components, cluster, correction="CR2")
     codes = cluster if cluster is not None else rows.of_client
     if codes is None:
