@@ -271,6 +271,24 @@ def test_finds_the_maximum_where_statsmodels_stops_two_units_short(slope, seed, 
         assert short < fit.loglik - 2.0
 
 
+@pytest.mark.parametrize("seed", [109, 173, 204, 273])
+def test_the_higher_of_several_maxima(seed, monkeypatch):
+    """Ten clients, three strongly correlated effects: one or two starts end a unit lower."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(10), rng.integers(2, 6, 10))
+    Z = np.column_stack([np.ones(len(group)), rng.normal(size=(len(group), 2))])
+    X = np.column_stack([np.ones(len(group)), rng.normal(size=len(group))])
+    effects = rng.normal(size=(3, 3))
+    effects = rng.normal(size=(10, 3)) @ (3 * effects).T
+    y = (Z * effects[group]).sum(axis=1) + rng.normal(size=len(group))
+    fit = fit_mixed(y, X, Z, group)
+    there = dense_loglik(y, X, Z, group, fit.random_cov, fit.residual_var, True)
+    assert fit.loglik == pytest.approx(there, rel=1e-9)
+    assert fit.loglik >= dense_maximum(y, X, Z, group, True, starts=3) - PEAK
+    monkeypatch.setattr(mixed_search, "VERY_FEW_CLIENTS", 0)
+    assert fit_mixed(y, X, Z, group).loglik < fit.loglik - 0.4
+
+
 def test_zero_variance_leaves_the_fixed_effects_alone():
     """Clients who differ less than chance: least squares, with the verdict."""
     rng = np.random.default_rng(1)

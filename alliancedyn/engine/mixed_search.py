@@ -140,11 +140,13 @@ def _further_starts(problem: _Problem, peak: Peak) -> list[Array]:
     starts = [problem.pack(NEAR_BOUND * np.eye(problem.q), NEAR_BOUND)]
     if problem.q == 1 or len(problem.stats.root) > VERY_FEW_CLIENTS:
         return starts
-    if peak.null.shape[1]:  # there may be another maximum further inside
-        starts += [
-            problem.pack(peak.value.omega + size * peak.null @ peak.null.T, peak.value.rho + 0.01)
-            for size in (1.0, 30.0)
-        ]
+    omega, rho = peak.value.omega, peak.value.rho
+    largest = 0.3 * float(np.linalg.eigvalsh(omega)[-1])
+    for size in (1.0, 30.0, largest):  # from a bound: another maximum may lie further inside
+        if peak.null.shape[1]:
+            starts.append(problem.pack(omega + size * peak.null @ peak.null.T, rho + NEAR_BOUND))
+        if problem.nested and rho == 0.0:
+            starts.append(problem.pack(omega, size))
     return starts + _starts(problem)
 
 
