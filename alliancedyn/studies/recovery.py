@@ -51,7 +51,7 @@ class _Trial:
     clients: int
     sessions: int
     observation: Mapping[str, Any]
-    errors: str
+    errors: str | None
 
     def simulate(self, seed: np.random.SeedSequence) -> SessionPanel:
         return simulate(self.truth, self.clients, self.sessions, seed=seed, **self.observation)
@@ -59,7 +59,8 @@ class _Trial:
     def __call__(self, seed: np.random.SeedSequence) -> _Found | Failure:
         panel = self.simulate(seed)
         own = int(seed.generate_state(1)[0])  # for further starting values, should there be any
-        fit = self.spec.fit(panel, errors=self.errors, seed=own, strict=False)
+        errors = {} if self.errors is None else {"errors": self.errors}
+        fit = self.spec.fit(panel, seed=own, strict=False, **errors)
         if not fit.converged:
             return Failure(NOT_CONVERGED, str(fit.diagnostics.get("failure", "")))
         bounds = [
@@ -206,7 +207,7 @@ def recover(
     gaps: Gaps | None = None,
     ceiling: Mapping[str, float] | None = None,
     start: Any = "stationary",
-    errors: str = "observed",
+    errors: str | None = None,
     target: Mapping[str, float] | pd.Series | None = None,
     level: float = 0.95,
     progress: Progress | None = None,
@@ -229,8 +230,8 @@ def recover(
         Processes; -1 = one per processor.
     dropout, missing, therapists, gaps, ceiling, start
         How the world is seen, as in `simulate`.
-    errors : str
-        Standard errors, as in ``spec.fit``.
+    errors : str, optional
+        Standard errors, as in ``spec.fit``; by default those that are usual for the model.
     target : mapping name -> value or Series, optional
         What estimates are compared with, where that is not the truth: for a model that is wrong,
         its `pseudo_true` values. Names that are left out are compared with the truth.
