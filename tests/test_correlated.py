@@ -32,7 +32,7 @@ LOGLIK, COEFFICIENT, VARIANCE = 1e-6, 1e-5, 1e-4
 
 
 def practice():
-    frame = pd.read_csv(HERE / "sessions.csv")
+    frame = pd.read_csv(HERE.parent / "simulated" / "multilevel" / "sessions.csv")
     frame = frame[frame["use"] == 1]
     columns = ["alliance_within_lag1", "alliance_between", "session0"]
     X = np.column_stack([np.ones(len(frame)), frame[columns]])

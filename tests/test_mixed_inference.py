@@ -447,7 +447,7 @@ def test_refusals_name_the_remedy():
 
 
 def small_samples(outer):
-    frame = pd.read_csv(HERE / "sessions.csv")
+    frame = pd.read_csv(HERE.parent / "simulated" / "multilevel" / "sessions.csv")
     frame = frame[frame["use"] == 1]
     columns = ["alliance_within_lag1", "alliance_between", "session0"]
     X = np.column_stack([np.ones(len(frame)), frame[columns]])

@@ -22,7 +22,7 @@ serial <- function(fixed, d, random, correlation, method) {
        residual = fit$sigma^2, phi = unname(coef(fit$modelStruct$corStruct, unconstrained = FALSE)))
 }
 d <- read.csv("crossed.csv"); out <- list()
-x <- read.csv("sessions.csv"); x <- x[x$use == 1, ]
+x <- read.csv("../simulated/multilevel/sessions.csv"); x <- x[x$use == 1, ]
 # real times from session numbers: some sessions come late
 x$time <- x$session + ((3 * x$client + 5 * x$session) %% 7) / 10
 fixed <- symptoms ~ alliance_within_lag1 + alliance_between + session0
