@@ -182,11 +182,12 @@ def _against(fits: dict[str, Fit], name: str, below: str | None) -> dict[str, ob
 
 
 def _recommend(table: pd.DataFrame) -> tuple[str | None, list[str]]:
-    """Choose by BIC among the models inside their bounds, and say what speaks against it.
+    """Choose by BIC, and say what speaks against it.
 
     Where the test finds stable differences between clients, the CLPM is passed over: its lagged
-    effects then are not those of change within clients, whatever its BIC. Nothing here looks at
-    the lagged effects themselves.
+    effects then are not those of change within clients, whatever its BIC. A model at a bound is
+    named, and may be the one: a trend without variance of its own in some direction is no reason
+    to prefer a model without trends. Nothing here looks at the lagged effects themselves.
     """
     fitted = table[table["converged"]]
     sentences = [f"{name}: {row['note']}" for name, row in table.iterrows() if not row["converged"]]
@@ -194,8 +195,6 @@ def _recommend(table: pd.DataFrame) -> tuple[str | None, list[str]]:
         return None, ["No model could be fitted.", *sentences]
     traits = _finds(table, "RI-CLPM") or _finds(table, "LCM-SR")
     pool = fitted.drop(index="CLPM", errors="ignore") if traits else fitted
-    if pool["admissible"].any():
-        pool = pool[pool["admissible"]]
     chosen = str(pool["bic"].idxmin())
     reasons = [*_by_bic(fitted, chosen), *_by_test(table), *_at_bounds(fitted, chosen)]
     reasons.append(
@@ -259,7 +258,5 @@ def _at_bounds(fitted: pd.DataFrame, chosen: str) -> list[str]:
         "variance of zero, or a correlation of one."
     ]
     if chosen in outside:
-        sentences.append("None of the models to choose from stays inside its bounds.")
-    elif str(fitted["bic"].idxmin()) in outside:
-        sentences.append("The lowest BIC is that of a model at a bound, which is passed over.")
+        sentences.append("Its standard errors take the bound as given; its lagged effects stand.")
     return sentences
