@@ -21,6 +21,7 @@ from alliancedyn.results.parameters import Parameters
 if TYPE_CHECKING:
     from alliancedyn.results.calibration import Calibration
     from alliancedyn.results.profile import ProfileEstimate
+    from alliancedyn.results.sampling import Sampling
 
 Array = NDArray[np.float64]
 
@@ -46,6 +47,8 @@ class Fit(Parameters):
         Whether ``params`` maximize the likelihood (or the sampler mixed).
     data : Observed or None
         The scores; None after `without_data`.
+    sampling : Sampling or None
+        Of a sampled fit: chains, priors, the effects of every client.
     """
 
     sample: Sample
@@ -54,6 +57,7 @@ class Fit(Parameters):
     n_params: int
     converged: bool
     data: scores.Observed | None = None
+    sampling: Sampling | None = None
 
     @property
     def aic(self) -> float:
@@ -293,16 +297,56 @@ class Fit(Parameters):
         used, rng = self._scores(panel), np.random.default_rng(seed)
         if parameters == "fixed":
             return forecasts.drawn(self._groups(used), used, count, rng, of)
+        if self.sampling is not None:
+            self._groups(used)  # says why, if there is no one system for all clients
         each = forecasts.parameter_draws(self, used, rng)
         return np.concatenate([forecasts.drawn(next(each), used, 1, rng, of) for _ in range(count)])
 
+    @cached_property
+    def idata(self) -> Any:
+        """The draws as ArviZ InferenceData, by canonical name; without scores or clients.
+
+        Raises
+        ------
+        SpecificationError
+            If the fit was not sampled.
+        """
+        from alliancedyn.results.posterior import inference_data
+
+        return inference_data(self)
+
+    def client_effects(self, level: float = LEVEL) -> pd.DataFrame:
+        """Return every client's own effects in a sampled fit, shrunken to the average client.
+
+        Their posterior means and SDs, the uncertainty of the population included. Most intervals
+        overlap: a ranking by such numbers is a ranking of noise.
+
+        Returns
+        -------
+        DataFrame
+            client, effect ("alliance" is its level, "symptoms<-alliance" a lagged effect,
+            "log(alliance)" a log innovation variance against the average), estimate, sd, lower,
+            upper (normal; raw units) and sessions, how many the client has.
+
+        Raises
+        ------
+        SpecificationError
+            If the fit was not sampled.
+        DataError
+            After `without_data`.
+        """
+        from alliancedyn.results.sampling import client_effects
+
+        return client_effects(self, level)
+
     def without_data(self) -> Fit:
-        """Return the fit without its scores: pickles small, shares safely.
+        """Return the fit without its scores and clients: pickles small, shares safely.
 
         `predict`, `states` and `fit_indices` then take ``panel=``.
         """
         diagnostics = {**self.diagnostics, "fingerprint": self.fingerprint()}
-        return replace(self, data=None, diagnostics=diagnostics)
+        sampling = None if self.sampling is None else replace(self.sampling, clients=None)
+        return replace(self, data=None, diagnostics=diagnostics, sampling=sampling)
 
     def fingerprint(self) -> str | None:
         """Return a digest of the scores used, equal for fits to the same scores; None if lost."""

@@ -1,0 +1,104 @@
+"""The units of a two-level dynamic model: from scores to the scale of the priors, and back.
+
+Sampling happens on z = (y - center) / unit, so that priors mean the same for any questionnaire.
+All parameters are then carried back by what a change of units does to them::
+
+    mean           center_a + unit_a mean       phi, phi_sd    unit_a / unit_b
+    trend, session unit_a                       covariances    unit_a unit_b
+    predictor      unit of the effect / unit of the predictor
+
+Correlations and SDs of log variances have no unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine import names
+from alliancedyn.engine.dsem import DsemShape
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Units:
+    """Where the scores are centered and what they are divided by.
+
+    Parameters
+    ----------
+    center, unit : (k,)
+        Score points.
+    predictor : (c,)
+        What predictors are divided by, in their own units.
+    """
+
+    center: Array
+    unit: Array
+    predictor: Array
+
+    def of_effects(self, shape: DsemShape) -> Array:
+        """Return the unit (q,) of every effect of a client."""
+        found = [self.unit]
+        if shape.random_phi:
+            found.append((self.unit[:, None] / self.unit).ravel())
+        if shape.random_innovation:
+            found.append(np.ones(len(self.unit)))
+        return np.concatenate(found)
+
+    def of_parameters(self, shape: DsemShape) -> tuple[Array, Array]:
+        """Return (shift, factor), each (n,), of every parameter: raw = shift + factor sampled."""
+        own = dict(zip(shape.variables, self.unit.tolist(), strict=True))
+        middle = dict(zip(shape.variables, self.center.tolist(), strict=True))
+        effect = dict(zip(shape.effects, self.of_effects(shape).tolist(), strict=True))
+        by = dict(zip(shape.predictors, self.predictor.tolist(), strict=True))
+        shift, factor = [], []
+        for name in shape.parameter_names():
+            family, of, _ = names.parse(name)
+            shift.append(middle[of[0]] if family == "mean" else 0.0)
+            if family in ("mean", "trend", "session"):
+                factor.append(own[of[0]])
+            elif family in ("phi", "phi_sd"):
+                factor.append(own[of[0]] / own[of[1]])
+            elif family == "predictor":
+                factor.append(effect[of[0]] / by[of[1]])
+            elif family.endswith("_cov"):
+                factor.append(own[of[0]] * own[of[1]])
+            else:
+                factor.append(1.0)
+        return np.array(shift), np.array(factor)
+
+    def raw(self, draws: Array, shape: DsemShape) -> Array:
+        """Carry draws (..., n) from the scale of the priors to raw units."""
+        shift, factor = self.of_parameters(shape)
+        return shift + factor * draws
+
+    def sampled(self, draws: Array, shape: DsemShape) -> Array:
+        """Carry draws (..., n) from raw units to the scale of the priors."""
+        shift, factor = self.of_parameters(shape)
+        return (draws - shift) / factor
+
+    def raw_clients(self, clients: Array, shape: DsemShape) -> Array:
+        """Carry means and SDs (N, q, 2) of clients' effects to raw units."""
+        factor = self.of_effects(shape)
+        out = clients * factor[:, None]
+        k = len(self.center)
+        out[:, :k, 0] += self.center
+        return np.asarray(out)
+
+
+def within_units(Y: Array) -> tuple[Array, Array]:
+    """Return the grand means and the pooled SDs within clients of scores (N, T, k), NaN = missing.
+
+    The SD is the root of all squared deviations from clients' own means, over scores minus
+    clients: the within mean square of an analysis of variance.
+    """
+    seen = ~np.isnan(Y)
+    counts = seen.sum(axis=1)
+    own = np.divide(np.nansum(Y, axis=1), counts, out=np.zeros(counts.shape), where=counts > 0)
+    squares = np.nansum((Y - own[:, None]) ** 2, axis=(0, 1))
+    spare = seen.sum(axis=(0, 1)) - (counts > 0).sum(axis=0)
+    variance = np.divide(squares, spare, out=np.zeros(len(spare)), where=spare > 0)
+    return np.nanmean(Y, axis=(0, 1)), np.sqrt(variance)

@@ -1,0 +1,210 @@
+"""Worlds of the two-level dynamic model: scores drawn from it, and its system of states.
+
+Both take one vector of parameters, in the order of `DsemShape.parameter_names`, in whatever units
+the data are in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine import names
+from alliancedyn.engine.dsem import DsemData, DsemShape
+from alliancedyn.engine.kalman import Blocks, StateSpace, loglik_by_client
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Parameters as matrices.
+
+    Parameters
+    ----------
+    mean : (k,)
+        Levels of the average client at the first session.
+    course : (m, k)
+        Effects of the known columns.
+    phi : (k, k)
+        Lagged effects of the average client.
+    effect_sd : (q,)
+        SDs of the effects of clients.
+    effect_corr : (q, q)
+        Their correlations.
+    slopes : (q, c)
+        Effects of predictors on them.
+    therapist_cov, innovation_cov, initial_cov : (k, k)
+        Covariances; the first zero without therapists.
+    """
+
+    mean: Array
+    course: Array
+    phi: Array
+    effect_sd: Array
+    effect_corr: Array
+    slopes: Array
+    therapist_cov: Array
+    innovation_cov: Array
+    initial_cov: Array
+
+    @classmethod
+    def of(cls, shape: DsemShape, values: Array) -> Population:
+        """Read one vector of parameters (n,)."""
+        p = dict(zip(shape.parameter_names(), values.tolist(), strict=True))
+        v, k = shape.variables, len(shape.variables)
+        between = names.symmetric_matrix(p, "between_cov", v)
+        sd, corr = _effects(shape, p, between)
+        course = [
+            [p[name] for name in names_of]
+            for names_of in (_course_names(column, v) for column in shape.course)
+        ]
+        slopes = [
+            [p[names.label("predictor", e, x)] for x in shape.predictors] for e in shape.effects
+        ]
+        no = np.zeros((k, k))
+        return cls(
+            mean=names.collect(p, [names.label("mean", name) for name in v]),
+            course=np.array(course).reshape(len(shape.course), k),
+            phi=names.matrix(p, "phi", v, v),
+            effect_sd=sd,
+            effect_corr=corr,
+            slopes=np.array(slopes).reshape(len(shape.effects), len(shape.predictors)),
+            therapist_cov=names.symmetric_matrix(p, "therapist_cov", v) if shape.therapist else no,
+            innovation_cov=names.symmetric_matrix(p, "innovation_cov", v),
+            initial_cov=names.symmetric_matrix(p, "initial_cov", v),
+        )
+
+    @property
+    def effect_cov(self) -> Array:
+        """Covariance (q, q) of the effects of clients of one therapist."""
+        return np.asarray(self.effect_corr * self.effect_sd * self.effect_sd[:, None])
+
+
+def _course_names(column: str, variables: tuple[str, ...]) -> list[str]:
+    if column.startswith("@"):
+        return [names.label("session", name, session=int(column[1:])) for name in variables]
+    return [names.label(column, name) for name in variables]
+
+
+def _effects(shape: DsemShape, p: dict[str, float], between: Array) -> tuple[Array, Array]:
+    """Return SDs (q,) and correlations (q, q) of the effects of clients."""
+    v, effects = shape.variables, shape.effects
+    k, q = len(v), len(effects)
+    sd = np.empty(q)
+    sd[:k] = np.sqrt(np.diag(between))
+    more: list[str] = []
+    if shape.random_phi:
+        more += names.matrix_labels("phi_sd", v, v)
+    if shape.random_innovation:
+        more += [names.label("log_innovation_sd", name) for name in v]
+    sd[k:] = [p[name] for name in more]
+    corr = np.eye(q)
+    corr[:k, :k] = np.divide(
+        between, sd[:k] * sd[:k, None], out=np.eye(k), where=sd[:k] * sd[:k, None] > 0.0
+    )
+    if shape.correlated:
+        for a in range(q):
+            for b in range(max(a + 1, k), q):
+                name = names.label("random_corr", effects[a], effects[b])
+                corr[a, b] = corr[b, a] = p[name]
+    return sd, corr
+
+
+def root(S: Array) -> Array:
+    """Return R with R R' = S for a covariance that may be singular."""
+    values, axes = np.linalg.eigh(S)
+    return np.asarray(axes * np.sqrt(np.maximum(values, 0.0)))
+
+
+def draw_effects(
+    shape: DsemShape, world: Population, data: DsemData, rng: np.random.Generator
+) -> Array:
+    """Draw the effects b_i (N, q) of all clients."""
+    n, k = len(data.Y), data.k
+    center = np.zeros(len(shape.effects))
+    center[:k] = world.mean
+    if shape.random_phi:
+        center[k : k + k * k] = world.phi.ravel()
+    effects = center + data.predictors @ world.slopes.T
+    scaled = world.effect_sd[:, None] * root(world.effect_corr)
+    effects += rng.standard_normal((n, len(center))) @ scaled.T
+    if data.therapist is not None and shape.therapist:
+        count = int(data.therapist.max()) + 1
+        own = rng.standard_normal((count, k)) @ root(world.therapist_cov).T
+        effects[:, :k] += own[data.therapist]
+    return effects
+
+
+def simulate_scores(
+    shape: DsemShape, values: Array, data: DsemData, rng: np.random.Generator
+) -> Array:
+    """Draw scores (N, T, k) at one vector of parameters, missing where ``data`` are.
+
+    Clients whose lagged effects explode are drawn like all others: their scores may overflow, and
+    are then infinite or NaN.
+    """
+    world = Population.of(shape, values)
+    n, T, k = data.Y.shape
+    b = draw_effects(shape, world, data, rng)
+    phi = b[:, k : k + k * k].reshape(n, k, k) if shape.random_phi else world.phi
+    spread = np.exp(b[:, -k:] / 2.0) if shape.random_innovation else np.ones((n, k))
+    shocks = (rng.standard_normal((n, T, k)) @ root(world.innovation_cov).T) * spread[:, None]
+    w = np.empty((n, T, k))
+    w[:, 0] = rng.standard_normal((n, k)) @ root(world.initial_cov).T
+    with np.errstate(over="ignore", invalid="ignore"):
+        for t in range(1, T):
+            w[:, t] = (phi @ w[:, t - 1, :, None])[..., 0] + shocks[:, t]
+    noise = rng.standard_normal((n, T, k)) * np.sqrt(data.measurement_var)
+    Y = b[:, None, :k] + (data.course @ world.course)[None] + w + noise
+    return np.where(np.isnan(data.Y), np.nan, Y)
+
+
+def system(shape: DsemShape, values: Array, data: DsemData) -> StateSpace:
+    """Return the system of states where only intercepts are random, y = mean + k_i + w + noise.
+
+    Clients of one therapist are taken one by one: their intercepts have the covariance of client
+    and therapist together. Predictors enter as inputs of the first session (see `first_inputs`).
+    """
+    world = Population.of(shape, values)
+    k, T = data.k, data.Y.shape[1]
+    initial = np.zeros((2 * k, 2 * k))
+    initial[:k, :k] = world.initial_cov
+    initial[k:, k:] = world.effect_cov + world.therapist_cov
+    once = np.zeros(T, np.int64)
+    moving = len(shape.course) > 0
+    mean = world.mean + data.course @ world.course if moving else world.mean[None]
+    return StateSpace(
+        phi=world.phi[None],
+        phi_at=once,
+        psi=world.innovation_cov[None],
+        psi_at=once,
+        mean=mean,
+        mean_at=np.arange(T) if moving else once,
+        initial_cov=initial,
+        load_index=np.column_stack([np.arange(k), k + np.arange(k)]),
+        load=np.ones((1, k, 2)),
+        load_at=once,
+        noise=np.array(data.measurement_var, float)[None],
+        noise_at=once,
+        drive=np.concatenate([np.zeros_like(world.slopes), world.slopes]),
+    )
+
+
+def first_inputs(data: DsemData) -> Array:
+    """Return predictors as inputs (N, T, c) at the first session."""
+    n, T = data.Y.shape[:2]
+    inputs = np.zeros((n, T, data.predictors.shape[1]))
+    inputs[:, 0] = data.predictors
+    return inputs
+
+
+def loglik_draws(shape: DsemShape, draws: Array, data: DsemData) -> Array:
+    """Return the log-likelihood (D, N) of every client at draws (D, n), intercepts integrated out.
+
+    For models in which only intercepts are random and clients have no therapist level.
+    """
+    blocks = Blocks.pack(data.Y, first_inputs(data))
+    return np.stack([loglik_by_client(system(shape, one, data), blocks) for one in draws])

@@ -1,0 +1,297 @@
+"""Dynamic structural equation model: clients with lagged effects of their own, sampled.
+
+    y_it = m_i + C_t d_i + w_it + n_it,    w_it = Phi_i w_i,t-1 + e_it,    e_it ~ N(0, Psi_i)
+
+Levels m_i, lagged effects Phi_i and innovation variances may differ between clients, as draws from
+a population whose means, SDs and correlations are estimated. The model and its priors are written
+out in :mod:`alliancedyn.engine.dsem`; levels and missing scores are part of the model, so that
+there is neither the bias of centering at observed means nor a gap that is closed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from alliancedyn.engine.dsem import Sampled
+from alliancedyn.engine.dsem_prior import quantities
+from alliancedyn.engine.dsem_world import first_inputs, system
+from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.dsem_task import (
+    Task,
+    check_priors,
+    flags,
+    predictor_means,
+    raw_data,
+    raw_terms,
+    refuse_unsuitable,
+    shape_of,
+    task_of,
+)
+from alliancedyn.models.sampled_result import sampled_fit
+from alliancedyn.models.selection import Needs, Selection, select
+from alliancedyn.panel import SessionPanel
+from alliancedyn.results import ClientGroup, Fit, Observed
+from alliancedyn.results.model import Params
+from alliancedyn.results.sampling import Sampling
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "random": (("intercept",), ("intercept", "phi"), ("intercept", "phi", "innovation")),
+    "random_correlation": ("none", "lkj"),
+    "trend": (None, "linear", "session"),
+    "innovations": ("normal", "student"),
+    "scale": ("within", "raw"),
+    "sampler": ("auto", "gibbs", "nutpie", "pymc"),
+    "levels": (("client",), ("therapist", "client")),
+}
+_TUPLES = ("random", "predictors", "levels", "variables", "sessions")
+
+
+@dataclass(frozen=True, repr=False)
+class DSEM:
+    """Two-level dynamic structural equation model (Asparouhov, Hamaker & Muthén, 2018).
+
+    Parameters
+    ----------
+    random : tuple of str
+        What differs between clients: ("intercept",), ("intercept", "phi") for lagged effects too,
+        or ("intercept", "phi", "innovation") for innovation variances as well.
+    random_correlation : {"none", "lkj"}
+        Whether these effects correlate, all with all, or intercepts with one another only.
+    trend : {None, "linear", "session"}
+        Common course of all clients: none, a line, or a step for every session.
+    predictors : tuple of str
+        Client-level numbers that shift every random effect: ``predictor[symptoms<-alliance,arm]``
+        says by how much the lagged effect differs.
+    measurement_var : dict of str to float, optional
+        Known error variances, squared score points.
+    innovations : {"normal", "student"}
+        Student-t innovations give less weight to single sessions far from all others.
+    scale : {"within", "raw"}
+        What priors speak about: scores in within-client SDs, or raw score points. Results are in
+        raw score points either way.
+    priors : dict, optional
+        Such as {"phi": ("normal", 0, .5), "phi_sd": ("half-normal", .3)}; see ``assumptions`` of
+        the fit for those in force.
+    draws, tune, chains : int
+        Draws kept per chain, draws before them, and chains.
+    sampler : {"auto", "gibbs", "nutpie", "pymc"}
+        "auto" takes the fastest that can: the compiled Gibbs sampler with normal innovations,
+        nutpie with Student-t. Both draw from the same posterior.
+    variables : tuple of str, optional
+        Two or more series; by default all of the panel.
+    sessions : (int, int), optional
+        First and last session number to use.
+    levels : {("client",), ("therapist", "client")}
+        Whether therapists have random intercepts of their own.
+    predictor_means : dict of str to float, optional
+        Where predictors are centered; by default at their means over clients.
+    """
+
+    random: tuple[str, ...] = ("intercept",)
+    random_correlation: Literal["none", "lkj"] = "none"
+    trend: Literal["linear", "session"] | None = None
+    predictors: tuple[str, ...] = ()
+    measurement_var: Mapping[str, float] | None = None
+    innovations: Literal["normal", "student"] = "normal"
+    scale: Literal["within", "raw"] = "within"
+    priors: Mapping[str, tuple[Any, ...]] | None = None
+    draws: int = 1000
+    tune: int = 1000
+    chains: int = 4
+    sampler: Literal["auto", "gibbs", "nutpie", "pymc"] = "auto"
+    variables: tuple[str, ...] | None = None
+    sessions: tuple[int, int] | None = None
+    levels: tuple[str, ...] = ("client",)
+    predictor_means: Mapping[str, float] | None = None
+
+    name: ClassVar[str] = "DSEM"
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "Clients' levels (and lagged effects, where they are random) are draws from a normal "
+        "population around the common course; no client has a trend of their own.",
+        "Nothing that varies over sessions and is not in the model moves both series.",
+        "One session is the lag at which the series act on each other.",
+        "Scores are free of measurement error beyond what measurement_var says, and missing at "
+        "random given the observed scores.",
+        "The priors hold: where sessions are few they speak as loudly as the data.",
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        "Asparouhov, T., Hamaker, E. L., & Muthén, B. (2018). Dynamic structural equation models. "
+        "Structural Equation Modeling, 25, 359-388.",
+    )
+
+    def __post_init__(self) -> None:
+        for option in _TUPLES:  # lists compare and hash badly
+            given = getattr(self, option)
+            if isinstance(given, str):
+                raise SpecificationError(f"{option} is {given!r}; give several, as a tuple.")
+            if given is not None:
+                object.__setattr__(self, option, tuple(given))
+        for option, values in _CHOICES.items():
+            if getattr(self, option) not in values:
+                allowed = " or ".join(repr(value) for value in values)
+                raise SpecificationError(
+                    f"{option} is {getattr(self, option)!r}; choose {allowed}."
+                )
+        for option, least in (("draws", 1), ("tune", 0), ("chains", 2)):
+            number = getattr(self, option)
+            if not isinstance(number, int) or number < least:
+                raise SpecificationError(
+                    f"{option} is {number!r}; give a whole number from {least} up."
+                )
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        if self.sessions is not None and len(self.sessions) != 2:
+            raise SpecificationError(
+                f"sessions is {self.sessions!r}; give the first and the last, such as (1, 8)."
+            )
+        if any(not value >= 0.0 for value in (self.measurement_var or {}).values()):
+            raise SpecificationError("measurement_var: a variance cannot be negative.")
+        if self.innovations == "student" and self.sampler == "gibbs":
+            raise SpecificationError(
+                'The Gibbs sampler is for normal innovations. Use sampler="nutpie".'
+            )
+        absent = [x for x in self.predictors if x not in (self.predictor_means or self.predictors)]
+        if absent:
+            raise SpecificationError(f"predictor_means lacks {listed(absent)}.")
+        check_priors(self.priors or {})
+
+    # -- verbs ----------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        panel: SessionPanel,
+        *,
+        seed: int | None = None,
+        strict: bool = True,
+        progress: Callable[..., Any] | None = None,
+    ) -> Fit:
+        """Draw from the posterior.
+
+        Parameters
+        ----------
+        panel : SessionPanel
+        seed : int, optional
+            For the same draws again.
+        strict : bool
+            Raise if the draws fail the rule (R-hat, effective sample sizes, divergences, E-BFMI);
+            otherwise return the fit, which says so.
+        progress : callable, optional
+            Told how far the sampler is.
+
+        Raises
+        ------
+        SpecificationError
+            If these data cannot carry the model; the message names the remedy.
+        ConvergenceError
+            If ``strict`` and the draws fail the rule; the error holds the fit.
+        """
+        began = time.perf_counter()
+        selection = self._select(panel)
+        task = task_of(self, selection.data)
+        sampled = self.sample(task, seed, progress)
+        raw = task.units.raw(sampled.draws, task.shape)
+        values = quantities(task.shape, raw.reshape(-1, raw.shape[-1]))
+        return sampled_fit(
+            self._known(selection.data),
+            panel,
+            selection,
+            sampled.names,
+            raw,
+            Sampling(
+                chains=len(raw),
+                priors=raw_terms(task),
+                statistics=sampled.statistics,
+                effects=task.shape.effects,
+                clients=task.units.raw_clients(sampled.clients, task.shape),
+            ),
+            sampler=sampled.sampler,
+            values=values,
+            notes=flags(self, selection.data),
+            began=began,
+            sampling_seconds=sampled.seconds,
+            strict=strict,
+            depth=2,
+        )
+
+    def build(self, panel: SessionPanel) -> Any:
+        """Return the model as a `pymc.Model`, on the scale of the priors, to read and extend."""
+        from alliancedyn.models.dsem_open import build_model
+
+        task = task_of(self, self._select(panel).data)
+        return build_model(task.data, task.shape, task.priors)
+
+    def sample(
+        self, task: Task, seed: int | None, progress: Callable[..., Any] | None = None
+    ) -> Sampled:
+        """Draw from the posterior of arrays, on the scale of the priors."""
+        from alliancedyn.engine.gibbs import sample_gibbs
+
+        return sample_gibbs(
+            task.data,
+            task.shape,
+            task.priors,
+            draws=self.draws,
+            tune=self.tune,
+            chains=self.chains,
+            seed=seed,
+            progress=progress,
+        )
+
+    # -- what results ask for -------------------------------------------------------------------
+
+    def observe(
+        self, panel: SessionPanel, sessions: tuple[int, ...], variables: tuple[str, ...]
+    ) -> Observed:
+        """Return what the model sees of any panel at these sessions."""
+        return select(panel, replace(self._needs(), variables=variables), sessions, few=True).data
+
+    def groups_of(
+        self, params: Params, data: Observed, variables: tuple[str, ...]
+    ) -> list[ClientGroup]:
+        """Return the system of all clients, where only intercepts differ between them.
+
+        Raises
+        ------
+        SpecificationError
+            If lagged effects or innovations are random, or innovations are not normal.
+        """
+        if self.random != ("intercept",) or self.innovations != "normal":
+            raise SpecificationError(
+                "States, forecasts and standardized tables need one system for all clients; here "
+                "lagged effects differ between clients, or innovations are not normal. Use "
+                'DSEM(random=("intercept",)), or effect(), table() and client_effects().'
+            )
+        shape = shape_of(self, variables, data.sessions)
+        values = np.array([params[name] for name in shape.parameter_names()])
+        raw = raw_data(self, data)
+        rows = np.arange(len(data.Y))
+        found = system(shape, values, raw)
+        return [ClientGroup(rows, found, first_inputs(raw), tuple(range(raw.k)))]
+
+    def _select(self, panel: SessionPanel) -> Selection:
+        selection = select(panel, self._needs(), self.sessions)
+        refuse_unsuitable(self, selection.data)
+        return selection
+
+    def _needs(self) -> Needs:
+        return Needs(variables=self.variables, covariates=self.predictors)
+
+    def _known(self, data: Observed) -> DSEM:
+        """Return the specification with predictors centered where these clients have their mean."""
+        if not self.predictors:
+            return self
+        return replace(self, predictor_means=predictor_means(self, data))
+
+    def __repr__(self) -> str:
+        given = [
+            f"{entry.name}={getattr(self, entry.name)!r}"
+            for entry in fields(self)
+            if getattr(self, entry.name) != entry.default
+        ]
+        return f"{type(self).__name__}({', '.join(given)})"

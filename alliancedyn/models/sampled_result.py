@@ -1,0 +1,168 @@
+"""From draws to a result: one way for every sampled family."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from alliancedyn.engine.density import overlap
+from alliancedyn.engine.dsem_prior import Term
+from alliancedyn.models.selection import Selection
+from alliancedyn.models.verdict import tell
+from alliancedyn.panel import SessionPanel
+from alliancedyn.results import Fit, Model
+from alliancedyn.results.posterior import mixing, verdict
+from alliancedyn.results.sampling import Sampling
+
+Array = NDArray[np.float64]
+
+DOMINATED = 0.35  # overlap above which the data have said little (Garrett & Zeger, 2000)
+SHORT = 15  # sessions per client, in the middle, below which that is said
+
+
+def sampled_fit(
+    model: Model,
+    panel: SessionPanel,
+    selection: Selection,
+    names: Sequence[str],
+    draws: Array,
+    sampling: Sampling,
+    *,
+    sampler: str,
+    values: Array,
+    notes: Sequence[str] = (),
+    began: float,
+    sampling_seconds: float,
+    strict: bool,
+    depth: int,
+) -> Fit:
+    """Judge draws (chains, draws, n), in raw units, and return the fit with its verdict.
+
+    Parameters
+    ----------
+    model, panel, selection
+        What was fitted to what.
+    names : sequence of str
+        The n parameters.
+    draws : (chains, draws, n)
+        Raw units.
+    sampling : Sampling
+        Chains, priors, clients.
+    sampler : str
+        Which was used.
+    values : (chains * draws, m)
+        The quantities that have priors, in the order of ``sampling.priors``.
+    notes : sequence of str
+        What a reader should know beside.
+    began, sampling_seconds : float
+        Clock at the start; seconds of sampling.
+    strict : bool
+        Raise if the draws fail the rule of :mod:`alliancedyn.results.posterior`.
+    depth : int
+        Calls between the caller's caller and this function.
+
+    Raises
+    ------
+    ConvergenceError
+        If ``strict`` and the draws fail; it holds the fit.
+    """
+    index = pd.Index(list(names), name="parameter")
+    table = mixing(names, draws)
+    flat = draws.reshape(-1, draws.shape[-1])
+    cov = np.cov(flat, rowvar=False)
+    shared = overlaps(values, sampling.priors)
+    sessions = float(np.median(np.any(~np.isnan(selection.data.Y), axis=2).sum(axis=1)))
+    diagnostics: dict[str, Any] = {
+        "errors": "posterior",
+        "gradient": float("nan"),
+        "condition": float(np.linalg.cond(np.corrcoef(flat, rowvar=False))),
+        "boundary": [],
+        "notes": [*notes, *dominated(shared, sessions)],
+        "sampler": sampler,
+        "priors": prior_sentences(sampling.priors),
+        "overlap": shared,
+        "mixing": table,
+        **verdict(table, sampling.statistics),
+        "sampling_seconds": sampling_seconds,
+        "seconds": time.perf_counter() - began,
+    }
+    data = selection.data
+    process, outcome = _roles(panel, data.variables)
+    fit = Fit(
+        model=model,
+        params=pd.Series(flat.mean(axis=0), index=index, name="estimate"),
+        cov=pd.DataFrame(cov, index=index, columns=index),
+        sample=selection.sample,
+        diagnostics=diagnostics,
+        loglik=None,
+        n_params=len(index),
+        converged="failure" not in diagnostics,
+        variables=data.variables,
+        process=process,
+        outcome=outcome,
+        timing={v: panel.timing[v] for v in data.variables if v in panel.timing},
+        sessions=data.sessions,
+        draws=pd.DataFrame(flat, columns=index),
+        data=data,
+        sampling=sampling,
+    )
+    tell(fit, strict, depth=depth + 1)
+    return fit
+
+
+def overlaps(values: Array, priors: Sequence[Term]) -> dict[str, float]:
+    """Return by label the area that prior and posterior density of every quantity share."""
+    return {
+        term.label: overlap(values[:, j], term.density, term.lower, term.upper)
+        for j, term in enumerate(priors)
+    }
+
+
+def dominated(shared: dict[str, float], sessions: float) -> list[str]:
+    """Say of which lagged effects and SDs the prior has said much, where sessions are few.
+
+    Rule: overlap above 35 % and fewer than 15 sessions of the client in the middle.
+    """
+    if sessions >= SHORT:
+        return []
+    much = [
+        name
+        for name, area in shared.items()
+        if area > DOMINATED and (name.startswith("phi") or "_sd[" in name)
+    ]
+    if not much:
+        return []
+    named = ", ".join(f"{name} ({shared[name]:.0%})" for name in much[:4])
+    more = f" and {len(much) - 4} more" if len(much) > 4 else ""
+    return [
+        f"With {sessions:.0f} sessions of a client the prior says much of what is said here "
+        f"of {named}{more}: the share of the posterior that it holds is above {DOMINATED:.0%}. "
+        "Try other priors=, or let fewer effects be random."
+    ]
+
+
+def prior_sentences(priors: Sequence[Term]) -> list[str]:
+    """Return the priors in raw units, alike ones in one sentence."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for term in priors:
+        alike.setdefault((term.label.partition("[")[0], str(term)), []).append(term.label)
+    return [
+        f"{', '.join(labels) if len(labels) <= 3 else f'{family}[...] ({len(labels)})'} ~ {prior}"
+        for (family, prior), labels in alike.items()
+    ]
+
+
+def _roles(panel: SessionPanel, chosen: tuple[str, ...]) -> tuple[str, str]:
+    """Keep the panel's roles where the model has them; the first others stand in."""
+    process = panel.process if panel.process in chosen else None
+    outcome = panel.outcome if panel.outcome in chosen else None
+    if process is None:
+        process = next(name for name in chosen if name != outcome)
+    if outcome is None:
+        outcome = next(name for name in chosen if name != process)
+    return process, outcome
