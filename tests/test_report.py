@@ -406,6 +406,26 @@ def test_the_lag_and_the_fading_of_continuous_time_are_those_of_the_fit(whole, e
     assert whole.count("Effect of one score on the other against the time between them") == 2
 
 
+def test_equations_show_their_tests_and_their_bias(whole, everything):
+    each = _section(whole, "each", "assumptions")
+    test = everything.fits["Dynamic-panel GMM"].diagnostics["hansen"]
+    assert f"Hansen J (all instruments) {test['statistic']:.2f}({test['df']})" in each
+    for line in everything.directions["Within-between"].bias.text.splitlines():
+        assert " ".join(line.split()) in each.replace("−", "-")
+    assert "Mundlak (client means)" in each
+
+
+def test_therapists_are_no_ranking(panel, tmp_path):
+    found = analyze(panel, families="ri-clpm", sessions=(1, 8))
+    part = found.partition
+    assert part is not None
+    words = _section(_of(found, tmp_path / "r.html"), "parts", "models")
+    assert "the therapist’s or the client’s?" in words
+    for sentence in part.verdict:
+        assert " ".join(sentence.split()) in words
+    assert "do not rank therapists" in words
+
+
 def test_models_beside_the_ladder_enter_neither_headline_nor_story(whole, everything, tmp_path):
     top = _words(whole[: whole.index('id="data"')])
     beside = [label for label in everything.fits if label not in everything.rungs]
