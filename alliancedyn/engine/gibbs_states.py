@@ -1,0 +1,239 @@
+"""Missing scores and latent states of every client, given its lagged effects: forward, backward.
+
+With z_t = y_t - C_t d the scores without the common course, m the client's intercept, unknown::
+
+    z_t = m + w_t + n_t,    w_t = Phi w_{t-1} + e_t,    n ~ N(0, R),  e ~ N(0, Psi),  w_1 ~ N(0, P_1)
+
+The filter carries the mean of w_t as a line in m: a_t - B_t m, so that one pass gives the
+likelihood of m, N(info m, score) in its natural form, with all missing states integrated out.
+Once m is drawn, the same pass serves the backward draw of the states. A session with every score
+seen and no measurement error pins its state: between two of these nothing needs filtering, and
+only the other sessions, the gaps, are stored.
+
+References
+----------
+Frühwirth-Schnatter, S. (1994). Data augmentation and dynamic linear models. Journal of Time Series
+Analysis, 15, 183-202.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+
+from alliancedyn.engine.gibbs_small import (
+    Array,
+    Codes,
+    Flags,
+    compiled,
+    factor_semidefinite,
+    inverse,
+)
+
+
+class Panel(NamedTuple):
+    """The data as the kernels read them."""
+
+    y: Array  # (N, T, k), 0 where missing
+    seen: Flags  # (N, T, k)
+    whole: Flags  # (N, T), the state is known once the intercept is
+    slot: Codes  # (N, T), place of a gap in the arrays of `Gaps`
+    last: Codes  # (N,), sessions up to the last one with a score
+    course: Array  # (T, m)
+    X: Array  # (N, 1 + c), ones and predictors
+    therapist: Codes  # (N,), zeros where there is none
+    noise: Array  # (k,)
+
+
+class Gaps(NamedTuple):
+    """Filtered states of the sessions that are not whole: mean a - B m, covariance P."""
+
+    a: Array  # (G, k)
+    B: Array  # (G, k, k)
+    P: Array  # (G, k, k)
+
+
+@compiled
+def _predict(phi: Array, psi: Array, a: Array, B: Array, P: Array, work: Array) -> None:
+    """Carry a, B, P one session on: Phi a, Phi B, Phi P Phi' + Psi."""
+    k = a.shape[0]
+    for r in range(k):
+        work[0, r] = 0.0
+        for c in range(k):
+            work[0, r] += phi[r, c] * a[c]
+    for r in range(k):
+        a[r] = work[0, r]
+    for j in range(k):
+        for r in range(k):
+            work[0, r] = 0.0
+            work[1 + r, j] = 0.0
+            for c in range(k):
+                work[0, r] += phi[r, c] * B[c, j]
+                work[1 + r, j] += phi[r, c] * P[c, j]
+        for r in range(k):
+            B[r, j] = work[0, r]
+    for r in range(k):
+        for j in range(k):
+            total = psi[r, j]
+            for c in range(k):
+                total += work[1 + r, c] * phi[j, c]
+            P[r, j] = total
+
+
+@compiled
+def _observe(
+    z: Array, seen: Flags, noise: Array, a: Array, B: Array, P: Array, info: Array, score: Array,
+    work: Array,
+) -> None:  # fmt: skip
+    """Take in the scores of a session one at a time; add what they say of m."""
+    k = a.shape[0]
+    x, gain = work[0], work[1]
+    for c in range(k):
+        if not seen[c]:
+            continue
+        scale = 1.0 / (P[c, c] + noise[c])
+        v = z[c] - a[c]
+        for j in range(k):
+            x[j] = (1.0 if j == c else 0.0) - B[c, j]
+            gain[j] = P[j, c] * scale
+        for r in range(k):
+            score[r] += x[r] * v * scale
+            a[r] += gain[r] * v
+            for j in range(k):
+                info[r, j] += x[r] * x[j] * scale
+                B[r, j] += gain[r] * x[j]
+        for r in range(k):
+            work[2, r] = P[c, r]
+        for r in range(k):
+            for j in range(k):
+                P[r, j] -= gain[r] * work[2, j]
+        if noise[c] == 0.0:  # the component is known: exact zeros, not rounding
+            P[c, :] = 0.0
+            P[:, c] = 0.0
+
+
+@compiled
+def _add_runs(runs: int, total: Array, phi: Array, psi: Array, info: Array, score: Array) -> None:
+    """Add the steps between whole sessions: z_t - Phi z_{t-1} ~ N((I - Phi) m, Psi)."""
+    k = total.shape[0]
+    M = -phi
+    for r in range(k):
+        M[r, r] += 1.0
+    weighted = inverse(psi) @ M
+    for r in range(k):
+        for c in range(k):
+            score[r] += weighted[c, r] * total[c]
+            for j in range(k):
+                info[r, j] += runs * M[c, r] * weighted[c, j]
+
+
+@compiled
+def _filter(
+    i: int, panel: Panel, z: Array, phi: Array, psi: Array, first: Array, gaps: Gaps, info: Array,
+    score: Array, work: Array,
+) -> None:  # fmt: skip
+    """Filter one client; store its gaps."""
+    k = z.shape[1]
+    a, B, P = np.zeros(k), np.zeros((k, k)), first.copy()
+    total = np.zeros(k)
+    runs = 0
+    for t in range(panel.last[i]):
+        known = t > 0 and panel.whole[i, t - 1]
+        if known and panel.whole[i, t]:
+            runs += 1
+            for r in range(k):
+                total[r] += z[t, r]
+                for c in range(k):
+                    total[r] -= phi[r, c] * z[t - 1, c]
+            continue
+        if known:
+            for r in range(k):
+                a[r] = z[t - 1, r]
+                for c in range(k):
+                    B[r, c] = 1.0 if r == c else 0.0
+                    P[r, c] = 0.0
+        if t > 0:
+            _predict(phi, psi, a, B, P, work)
+        _observe(z[t], panel.seen[i, t], panel.noise, a, B, P, info, score, work)
+        if not panel.whole[i, t]:
+            gaps.a[panel.slot[i, t]] = a
+            gaps.B[panel.slot[i, t]] = B
+            gaps.P[panel.slot[i, t]] = P
+    if runs > 0:
+        _add_runs(runs, total, phi, psi, info, score)
+
+
+@compiled
+def filter_all(
+    panel: Panel, z: Array, phi: Array, psi: Array, first: Array, gaps: Gaps, info: Array,
+    score: Array,
+) -> None:  # fmt: skip
+    """Filter every client: info (N, k, k) and score (N, k) of its intercept, and its gaps."""
+    work = np.empty((z.shape[2] + 2, z.shape[2]))
+    info[:] = 0.0
+    score[:] = 0.0
+    for i in range(z.shape[0]):
+        _filter(i, panel, z[i], phi[i], psi[i], first, gaps, info[i], score[i], work)
+
+
+@compiled
+def _look_ahead(ahead: Array, phi: Array, psi: Array, mean: Array, P: Array) -> None:
+    """Condition mean and P of w_t on w_{t+1}: J = P Phi' (Phi P Phi' + Psi)^-1."""
+    cross = phi @ P
+    J = cross.T @ inverse(cross @ phi.T + psi)
+    surprise = ahead - phi @ mean
+    k = mean.shape[0]
+    for r in range(k):
+        for c in range(k):
+            mean[r] += J[r, c] * surprise[c]
+            for j in range(k):
+                P[r, j] -= J[r, c] * cross[c, j]
+
+
+@compiled
+def draw_states(
+    panel: Panel, z: Array, m: Array, phi: Array, psi: Array, gaps: Gaps, W: Array, rng: Generator
+) -> None:
+    """Draw the states W (N, T, k) of every client up to its last score, the last one first."""
+    N, _, k = z.shape
+    noise = np.empty(k)
+    for i in range(N):
+        for t in range(panel.last[i] - 1, -1, -1):
+            if panel.whole[i, t]:
+                for r in range(k):
+                    W[i, t, r] = z[i, t, r] - m[i, r]
+                continue
+            gap = panel.slot[i, t]
+            mean = gaps.a[gap] - gaps.B[gap] @ m[i]
+            P = gaps.P[gap].copy()
+            if t + 1 < panel.last[i]:
+                _look_ahead(W[i, t + 1], phi[i], psi[i], mean, P)
+            factor_semidefinite(P)
+            for r in range(k):
+                noise[r] = rng.standard_normal()
+            for r in range(k):
+                W[i, t, r] = mean[r]
+                for c in range(r + 1):
+                    W[i, t, r] += P[r, c] * noise[c]
+
+
+@compiled
+def moments(W: Array, last: Codes, S: Array, first: Array) -> None:
+    """Sum products of states: S (3, N, k, k) of w_{t-1} w_{t-1}', w_t w_{t-1}', w_t w_t'; w_1."""
+    N, _, k = W.shape
+    S[:] = 0.0
+    first[:] = 0.0
+    for i in range(N):
+        for r in range(k):
+            for c in range(k):
+                first[r, c] += W[i, 0, r] * W[i, 0, c]
+                before, across, now = 0.0, 0.0, 0.0
+                for t in range(1, last[i]):
+                    before += W[i, t - 1, r] * W[i, t - 1, c]
+                    across += W[i, t, r] * W[i, t - 1, c]
+                    now += W[i, t, r] * W[i, t, c]
+                S[0, i, r, c] = before
+                S[1, i, r, c] = across
+                S[2, i, r, c] = now
