@@ -249,7 +249,7 @@ class DSEM:
         self, panel: SessionPanel, sessions: tuple[int, ...], variables: tuple[str, ...]
     ) -> Observed:
         """Return what the model sees of any panel at these sessions."""
-        return select(panel, replace(self._needs(), variables=variables), sessions, few=True).data
+        return select(panel, replace(self.needs(), variables=variables), sessions, few=True).data
 
     def groups_of(
         self, params: Params, data: Observed, variables: tuple[str, ...]
@@ -275,11 +275,12 @@ class DSEM:
         return [ClientGroup(rows, found, first_inputs(raw), tuple(range(raw.k)))]
 
     def _select(self, panel: SessionPanel) -> Selection:
-        selection = select(panel, self._needs(), self.sessions)
+        selection = select(panel, self.needs(), self.sessions)
         refuse_unsuitable(self, selection.data)
         return selection
 
-    def _needs(self) -> Needs:
+    def needs(self) -> Needs:
+        """Return what the model needs of a panel."""
         return Needs(variables=self.variables, covariates=self.predictors)
 
     def _known(self, data: Observed) -> DSEM:

@@ -155,15 +155,3 @@ def load_draws(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise DataError(f"There is no file {str(path)!r}. Write one with save_draws().")
     return _arviz().from_netcdf(str(path))
-
-
-def pareto_smoothed(log_weights: Array) -> tuple[Array, Array]:
-    """Smooth importance weights (..., D) after Vehtari et al.; returns log weights and Pareto k.
-
-    Log weights are normalized to sum to one over the draws; k (...) above .7 means that they
-    cannot be trusted.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # weights that are all the same
-        smoothed, k = _arviz().psislw(np.array(log_weights, float))
-    return np.asarray(smoothed, float), np.asarray(k, float)

@@ -1,0 +1,55 @@
+"""What a sampled fit was sampled from, put together again for checks that need it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine.dsem import DsemData, DsemShape
+from alliancedyn.engine.dsem_world import loglik_draws
+from alliancedyn.errors import DataError, SpecificationError
+from alliancedyn.models.dsem import DSEM
+from alliancedyn.models.dsem_task import raw_data, shape_of
+from alliancedyn.panel import SessionPanel
+from alliancedyn.results import Fit, Observed
+from alliancedyn.results.sampling import need_sampled
+
+Array = NDArray[np.float64]
+
+
+def raw_task(
+    fit: Fit, what: str, panel: SessionPanel | None = None
+) -> tuple[DSEM, Observed, DsemData, DsemShape]:
+    """Return model, scores, arrays in raw units and shape of a sampled fit.
+
+    Raises
+    ------
+    SpecificationError
+        If the fit is not that of a DSEM.
+    DataError
+        If the fit no longer holds its data and no panel is given.
+    """
+    need_sampled(fit, what)
+    model = fit.model
+    if not isinstance(model, DSEM):
+        raise SpecificationError(f"{what} is for a DSEM, not for {model.name}.")
+    used = fit.data if panel is None else model.observe(panel, fit.sessions, fit.variables)
+    if used is None:
+        raise DataError("This fit no longer holds its data. Pass panel=.")
+    return model, used, raw_data(model, used), shape_of(model, used.variables, used.sessions)
+
+
+def no_marginal(model: DSEM) -> str | None:
+    """Say why a client's scores have no likelihood with all of the client's effects integrated."""
+    if model.innovations != "normal":
+        return "innovations are not normal"
+    if "therapist" in model.levels:
+        return "clients of one therapist are not independent"
+    if model.random != ("intercept",):
+        return "lagged effects differ between clients"
+    return None
+
+
+def client_logliks(shape: DsemShape, draws: Array, data: DsemData) -> Array:
+    """Return the log-likelihood (D, N) of every client at raw draws (D, n)."""
+    return loglik_draws(shape, draws, data)
