@@ -16,6 +16,7 @@ from math import log, pi
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import beta, gammaln
 
 from alliancedyn.engine import names
 from alliancedyn.engine.dsem import DsemShape, Priors
@@ -35,9 +36,10 @@ class Term:
         Canonical name of a parameter, or ``between_sd[a]``, ``between_corr[a,b]``, ... of what
         is stored as a covariance.
     kind : str
-        "normal", "half-normal" or "lkj".
+        "normal", "half-normal", "lkj" or "gamma".
     location, scale : float
-        Of a normal; of a half-normal the scale alone; of correlations the scale is the LKJ shape.
+        Of a normal; of a half-normal the scale alone; of correlations the scale is the LKJ shape;
+        of a gamma its shape and its rate.
     size : int
         Rows of the correlation matrix; 1 of anything else.
     """
@@ -54,7 +56,12 @@ class Term:
         if self.kind == "lkj":  # of one correlation of a p x p matrix: Beta on (-1, 1)
             b = self.scale - 1.0 + self.size / 2.0
             inside = np.clip(1.0 - x**2, 0.0, None)
-            return np.asarray(inside ** (b - 1.0) / _beta_area(b))
+            return np.asarray(inside ** (b - 1.0) / beta(0.5, b))
+        if self.kind == "gamma":
+            a, rate = self.location, self.scale
+            positive = np.maximum(x, np.finfo(float).tiny)
+            logs = a * np.log(rate) - gammaln(a) + (a - 1.0) * np.log(positive) - rate * positive
+            return np.asarray(np.where(x >= 0.0, np.exp(logs), 0.0))
         z = (x - self.location) / self.scale
         normal = np.exp(-0.5 * z * z) / (self.scale * np.sqrt(2.0 * pi))
         if self.kind == "half-normal":
@@ -64,7 +71,7 @@ class Term:
     @property
     def lower(self) -> float:
         """Least possible value."""
-        return {"half-normal": 0.0, "lkj": -1.0}.get(self.kind, -np.inf)
+        return {"half-normal": 0.0, "lkj": -1.0, "gamma": 0.0}.get(self.kind, -np.inf)
 
     @property
     def upper(self) -> float:
@@ -73,23 +80,18 @@ class Term:
 
     def times(self, factor: float, shift: float = 0.0) -> Term:
         """Return the prior of shift + factor times the quantity."""
-        if self.kind == "lkj":
+        if self.kind in ("lkj", "gamma"):
             return self
         return Term(self.label, self.kind, shift + factor * self.location, factor * self.scale)
 
     def __str__(self) -> str:
         if self.kind == "lkj":
             return f"LKJ({self.scale:g})"
+        if self.kind == "gamma":
+            return f"gamma({self.location:g}, {self.scale:g})"
         if self.kind == "half-normal":
             return f"half-normal({self.scale:.3g})"
         return f"normal({self.location:.3g}, {self.scale:.3g})"
-
-
-def _beta_area(b: float) -> float:
-    """Return the integral of (1 - x^2)^(b - 1) over (-1, 1)."""
-    from scipy.special import beta
-
-    return float(beta(0.5, b))
 
 
 def terms(shape: DsemShape, priors: Priors) -> tuple[Term, ...]:

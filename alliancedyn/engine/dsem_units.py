@@ -12,6 +12,7 @@ Correlations and SDs of log variances have no unit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,14 +49,19 @@ class Units:
             found.append(np.ones(len(self.unit)))
         return np.concatenate(found)
 
-    def of_parameters(self, shape: DsemShape) -> tuple[Array, Array]:
-        """Return (shift, factor), each (n,), of every parameter: raw = shift + factor sampled."""
+    def of_parameters(
+        self, shape: DsemShape, labels: Sequence[str] | None = None
+    ) -> tuple[Array, Array]:
+        """Return (shift, factor), each (n,), of every parameter: raw = shift + factor sampled.
+
+        ``labels`` are the parameters, where there are more than the shape has.
+        """
         own = dict(zip(shape.variables, self.unit.tolist(), strict=True))
         middle = dict(zip(shape.variables, self.center.tolist(), strict=True))
         effect = dict(zip(shape.effects, self.of_effects(shape).tolist(), strict=True))
         by = dict(zip(shape.predictors, self.predictor.tolist(), strict=True))
         shift, factor = [], []
-        for name in shape.parameter_names():
+        for name in labels or shape.parameter_names():
             family, of, _ = names.parse(name)
             shift.append(middle[of[0]] if family == "mean" else 0.0)
             if family in ("mean", "trend", "session"):
@@ -66,19 +72,16 @@ class Units:
                 factor.append(effect[of[0]] / by[of[1]])
             elif family.endswith("_cov"):
                 factor.append(own[of[0]] * own[of[1]])
+            elif family == "measurement_var":
+                factor.append(own[of[0]] ** 2)
             else:
                 factor.append(1.0)
         return np.array(shift), np.array(factor)
 
-    def raw(self, draws: Array, shape: DsemShape) -> Array:
+    def raw(self, draws: Array, shape: DsemShape, labels: Sequence[str] | None = None) -> Array:
         """Carry draws (..., n) from the scale of the priors to raw units."""
-        shift, factor = self.of_parameters(shape)
-        return shift + factor * draws
-
-    def sampled(self, draws: Array, shape: DsemShape) -> Array:
-        """Carry draws (..., n) from raw units to the scale of the priors."""
-        shift, factor = self.of_parameters(shape)
-        return (draws - shift) / factor
+        shift, factor = self.of_parameters(shape, labels)
+        return np.asarray(shift + factor * draws)
 
     def raw_clients(self, clients: Array, shape: DsemShape) -> Array:
         """Carry means and SDs (N, q, 2) of clients' effects to raw units."""

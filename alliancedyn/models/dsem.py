@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from alliancedyn.engine import names
 from alliancedyn.engine.dsem import Sampled
-from alliancedyn.engine.dsem_prior import quantities
 from alliancedyn.engine.dsem_world import first_inputs, system
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.dsem_task import (
@@ -28,6 +28,7 @@ from alliancedyn.models.dsem_task import (
     predictor_means,
     raw_data,
     raw_terms,
+    readable,
     refuse_unsuitable,
     shape_of,
     task_of,
@@ -45,7 +46,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "trend": (None, "linear", "session"),
     "innovations": ("normal", "student"),
     "scale": ("within", "raw"),
-    "sampler": ("auto", "gibbs", "nutpie", "pymc"),
+    "sampler": ("auto", "gibbs", "nutpie", "pymc", "laplace"),
     "levels": (("client",), ("therapist", "client")),
 }
 _TUPLES = ("random", "predictors", "levels", "variables", "sessions")
@@ -67,8 +68,9 @@ class DSEM:
     predictors : tuple of str
         Client-level numbers that shift every random effect: ``predictor[symptoms<-alliance,arm]``
         says by how much the lagged effect differs.
-    measurement_var : dict of str to float, optional
-        Known error variances, squared score points.
+    measurement_var : dict of str to float or "free", optional
+        Known error variances, squared score points; or estimated, where errors leave no trace at
+        the next session.
     innovations : {"normal", "student"}
         Student-t innovations give less weight to single sessions far from all others.
     scale : {"within", "raw"}
@@ -79,9 +81,10 @@ class DSEM:
         the fit for those in force.
     draws, tune, chains : int
         Draws kept per chain, draws before them, and chains.
-    sampler : {"auto", "gibbs", "nutpie", "pymc"}
-        "auto" takes the fastest that can: the compiled Gibbs sampler with normal innovations,
-        nutpie with Student-t. Both draw from the same posterior.
+    sampler : {"auto", "gibbs", "nutpie", "pymc", "laplace"}
+        "auto" takes the fastest that can: the compiled Gibbs sampler where all is normal and
+        errors are known, else nutpie. All draw from the same posterior; "laplace" is a quick look
+        around its mode, with random intercepts alone, that says how far it can be trusted.
     variables : tuple of str, optional
         Two or more series; by default all of the panel.
     sessions : (int, int), optional
@@ -96,14 +99,14 @@ class DSEM:
     random_correlation: Literal["none", "lkj"] = "none"
     trend: Literal["linear", "session"] | None = None
     predictors: tuple[str, ...] = ()
-    measurement_var: Mapping[str, float] | None = None
+    measurement_var: Mapping[str, float] | Literal["free"] | None = None
     innovations: Literal["normal", "student"] = "normal"
     scale: Literal["within", "raw"] = "within"
     priors: Mapping[str, tuple[Any, ...]] | None = None
     draws: int = 1000
     tune: int = 1000
     chains: int = 4
-    sampler: Literal["auto", "gibbs", "nutpie", "pymc"] = "auto"
+    sampler: Literal["auto", "gibbs", "nutpie", "pymc", "laplace"] = "auto"
     variables: tuple[str, ...] | None = None
     sessions: tuple[int, int] | None = None
     levels: tuple[str, ...] = ("client",)
@@ -150,11 +153,23 @@ class DSEM:
             raise SpecificationError(
                 f"sessions is {self.sessions!r}; give the first and the last, such as (1, 8)."
             )
-        if any(not value >= 0.0 for value in (self.measurement_var or {}).values()):
-            raise SpecificationError("measurement_var: a variance cannot be negative.")
-        if self.innovations == "student" and self.sampler == "gibbs":
+        given = self.measurement_var
+        if isinstance(given, str) and given != "free":
             raise SpecificationError(
-                'The Gibbs sampler is for normal innovations. Use sampler="nutpie".'
+                f'measurement_var is {given!r}; give variances by name, or "free".'
+            )
+        if any(not value >= 0.0 for value in self.known_errors.values()):
+            raise SpecificationError("measurement_var: a variance cannot be negative.")
+        gaussian = self.innovations == "normal" and given != "free"
+        if self.sampler == "gibbs" and not gaussian:
+            raise SpecificationError(
+                "The Gibbs sampler is for normal innovations and known measurement error. Use "
+                'sampler="nutpie".'
+            )
+        if self.sampler == "laplace" and (self.random != ("intercept",) or not gaussian):
+            raise SpecificationError(
+                "The quick look needs random intercepts alone, normal innovations and known "
+                'measurement error. Use sampler="gibbs" or "nutpie".'
             )
         absent = [x for x in self.predictors if x not in (self.predictor_means or self.predictors)]
         if absent:
@@ -195,8 +210,8 @@ class DSEM:
         selection = self._select(panel)
         task = task_of(self, selection.data)
         sampled = self.sample(task, seed, progress)
-        raw = task.units.raw(sampled.draws, task.shape)
-        values = quantities(task.shape, raw.reshape(-1, raw.shape[-1]))
+        raw = task.units.raw(sampled.draws, task.shape, sampled.names)
+        raw = raw.reshape(self.chains, -1, raw.shape[-1])  # the quick look has one chain
         return sampled_fit(
             self._known(selection.data),
             panel,
@@ -205,13 +220,13 @@ class DSEM:
             raw,
             Sampling(
                 chains=len(raw),
-                priors=raw_terms(task),
+                priors=raw_terms(task, sampled.names),
                 statistics=sampled.statistics,
                 effects=task.shape.effects,
                 clients=task.units.raw_clients(sampled.clients, task.shape),
             ),
             sampler=sampled.sampler,
-            values=values,
+            values=readable(task, sampled.names, raw.reshape(-1, raw.shape[-1])),
             notes=flags(self, selection.data),
             began=began,
             sampling_seconds=sampled.seconds,
@@ -224,24 +239,63 @@ class DSEM:
         from alliancedyn.models.dsem_open import build_model
 
         task = task_of(self, self._select(panel).data)
-        return build_model(task.data, task.shape, task.priors)
+        return build_model(
+            task.data,
+            task.shape,
+            task.priors,
+            innovations=self.innovations,
+            measurement=self._measurement,
+        )
 
     def sample(
         self, task: Task, seed: int | None, progress: Callable[..., Any] | None = None
     ) -> Sampled:
         """Draw from the posterior of arrays, on the scale of the priors."""
-        from alliancedyn.engine.gibbs import sample_gibbs
+        if self.engine == "gibbs":
+            from alliancedyn.engine.gibbs import sample_gibbs
 
-        return sample_gibbs(
+            return sample_gibbs(
+                task.data,
+                task.shape,
+                task.priors,
+                draws=self.draws,
+                tune=self.tune,
+                chains=self.chains,
+                seed=seed,
+                progress=progress,
+            )
+        from alliancedyn.models.dsem_open import sample_open
+
+        return sample_open(
             task.data,
             task.shape,
             task.priors,
+            innovations=self.innovations,
+            measurement=self._measurement,
+            sampler=self.engine,
             draws=self.draws,
             tune=self.tune,
             chains=self.chains,
             seed=seed,
-            progress=progress,
         )
+
+    @property
+    def engine(self) -> Literal["gibbs", "nutpie", "pymc", "laplace"]:
+        """What draws: the fastest that can, unless one was named."""
+        if self.sampler != "auto":
+            return self.sampler
+        gaussian = self.innovations == "normal" and self.measurement_var != "free"
+        return "gibbs" if gaussian else "nutpie"
+
+    @property
+    def known_errors(self) -> Mapping[str, float]:
+        """Known error variances by series."""
+        given = self.measurement_var
+        return given if isinstance(given, Mapping) else {}
+
+    @property
+    def _measurement(self) -> Literal["known", "free"]:
+        return "free" if self.measurement_var == "free" else "known"
 
     # -- what results ask for -------------------------------------------------------------------
 
@@ -270,6 +324,9 @@ class DSEM:
         shape = shape_of(self, variables, data.sessions)
         values = np.array([params[name] for name in shape.parameter_names()])
         raw = raw_data(self, data)
+        if self.measurement_var == "free":
+            errors = [params[names.label("measurement_var", v)] for v in variables]
+            raw = replace(raw, measurement_var=np.array(errors))
         rows = np.arange(len(data.Y))
         found = system(shape, values, raw)
         return [ClientGroup(rows, found, first_inputs(raw), tuple(range(raw.k)))]

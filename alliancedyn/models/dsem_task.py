@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alliancedyn.engine.dsem import DsemData, DsemShape, Priors
-from alliancedyn.engine.dsem_prior import Term, terms
+from alliancedyn.engine.dsem_prior import Term, quantities, terms
 from alliancedyn.engine.dsem_units import Units, within_units
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.results import Observed
@@ -76,22 +76,43 @@ def task_of(spec: DSEM, data: Observed) -> Task:
     return Task(scaled, shape_of(spec, data.variables, data.sessions), priors_of(spec), units)
 
 
-def raw_terms(task: Task) -> tuple[Term, ...]:
-    """Return the priors in raw units, in the order of the parameters."""
-    shift, factor = task.units.of_parameters(task.shape)
-    names = task.shape.parameter_names()
+def raw_terms(task: Task, labels: Sequence[str]) -> tuple[Term, ...]:
+    """Return the priors in raw units, in the order of the parameters that were sampled."""
+    shift, factor = task.units.of_parameters(task.shape, labels)
+    known = (*terms(task.shape, task.priors), *_more_terms(task, labels))
     found = []
-    for name, term, moved, times in zip(
-        names, terms(task.shape, task.priors), shift, factor, strict=True
-    ):
+    for name, term, moved, times in zip(labels, known, shift, factor, strict=True):
         is_root = term.label != name  # an SD, of what is stored as a variance
         found.append(term.times(float(np.sqrt(times) if is_root else times), float(moved)))
     return tuple(found)
 
 
+def _more_terms(task: Task, labels: Sequence[str]) -> list[Term]:
+    """Return the priors of parameters that the shape does not have."""
+    found = []
+    for name in labels[len(task.shape.parameter_names()) :]:
+        if name == "degrees":
+            found.append(Term(name, "gamma", *task.priors.degrees))
+        else:
+            label = name.replace("measurement_var", "measurement_sd")
+            found.append(Term(label, "half-normal", 0.0, task.priors.sd))
+    return found
+
+
+def readable(task: Task, labels: Sequence[str], raw: Array) -> Array:
+    """Return the quantities that have priors at raw draws (D, n), in the order of `raw_terms`."""
+    n = len(task.shape.parameter_names())
+    out = np.array(raw, float)
+    out[:, :n] = quantities(task.shape, raw[:, :n])
+    for j, name in enumerate(labels):
+        if name.startswith("measurement_var["):
+            out[:, j] = np.sqrt(raw[:, j])
+    return out
+
+
 def raw_data(spec: DSEM, data: Observed) -> DsemData:
     """Return the arrays in raw units, predictors centered."""
-    known = spec.measurement_var or {}
+    known = spec.known_errors
     centers = predictor_means(spec, data)
     therapist = None
     if "therapist" in spec.levels:
@@ -209,10 +230,10 @@ def refuse_unsuitable(spec: DSEM, data: Observed) -> None:
         )
     if "therapist" in spec.levels:
         _refuse_therapists(data)
-    known = [v for v in spec.measurement_var or {} if v not in data.variables]
-    if known:
+    unknown = [v for v in spec.known_errors if v not in data.variables]
+    if unknown:
         raise SpecificationError(
-            f"measurement_var names {listed(known)}; the model has {listed(data.variables, 8)}."
+            f"measurement_var names {listed(unknown)}; the model has {listed(data.variables, 8)}."
         )
 
 

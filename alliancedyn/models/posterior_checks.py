@@ -1,4 +1,4 @@
-"""Does a sampled model produce panels like the one it was fitted to?
+"""Check whether a sampled model produces panels like the one it was fitted to.
 
 Panels are drawn from the population model at posterior draws, new clients and all, with the very
 scores missing that are missing in the data; what every panel shows at first sight is then compared
@@ -97,9 +97,10 @@ def posterior_check(
     via realized discrepancies. Statistica Sinica, 6, 733-760.
     """
     model, used, data, shape = raw_task(fit, "posterior_check", panel)
-    if model.innovations != "normal":
+    if model.innovations != "normal" or model.measurement_var == "free":
         raise SpecificationError(
-            'Panels are drawn with normal innovations only; this model has innovations="student".'
+            "Panels are drawn with normal innovations and known measurement error only; this model "
+            "has others."
         )
     assert fit.draws is not None  # raw_task refuses what was not sampled
     values = fit.draws.to_numpy(float)
@@ -178,7 +179,7 @@ def prior_predictive(
     more, settles = settled_quantities(task.shape, raw)
     frame = pd.concat([frame, pd.DataFrame(more)], axis=1)
     lower, upper = frame.quantile(0.025), frame.quantile(0.975)
-    stated = {term.label: str(term) for term in raw_terms(task)}
+    stated = {term.label: str(term) for term in raw_terms(task, task.shape.parameter_names())}
     table = pd.DataFrame(
         {
             "prior": [stated.get(name, "follows") for name in frame.columns],

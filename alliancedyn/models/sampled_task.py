@@ -43,6 +43,8 @@ def no_marginal(model: DSEM) -> str | None:
     """Say why a client's scores have no likelihood with all of the client's effects integrated."""
     if model.innovations != "normal":
         return "innovations are not normal"
+    if model.measurement_var == "free":
+        return "measurement error is estimated"
     if "therapist" in model.levels:
         return "clients of one therapist are not independent"
     if model.random != ("intercept",):

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.engine.laplace import RELIABLE_K
 from alliancedyn.errors import DataError, listed
 from alliancedyn.results.sampling import chained, need_sampled
 
@@ -96,9 +97,23 @@ def verdict(table: pd.DataFrame, statistics: Mapping[str, Array]) -> dict[str, A
         "ebfmi_min": slowest,
         "rule": RULE,
     }
-    if sentence := _failure(table, divergences, slowest):
+    sentence = _failure(table, divergences, slowest)
+    if "pareto_k" in statistics:
+        found["pareto_k"] = float(statistics["pareto_k"].ravel()[0])
+        sentence = _far_from_normal(found["pareto_k"])
+    if sentence:
         found["failure"] = sentence
     return found
+
+
+def _far_from_normal(k: float) -> str | None:
+    """Say that a quick look shows its own mode and not the posterior; None if it can stand."""
+    if k <= RELIABLE_K:
+        return None
+    return (
+        f"The posterior is too far from normal for a quick look (Pareto k {k:.2f}, up to "
+        f'{RELIABLE_K} wanted). Use sampler="gibbs" or "nutpie".'
+    )
 
 
 def _failure(table: pd.DataFrame, divergences: int, ebfmi: float) -> str | None:
