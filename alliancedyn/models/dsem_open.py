@@ -1,0 +1,504 @@
+"""The two-level dynamic model in PyMC: open to be read, extended and sampled.
+
+The model, its priors and the names of what is drawn stand in :mod:`alliancedyn.engine.dsem`. Here
+they become a ``pymc.Model`` with named dims. There are two ways to the same posterior:
+
+*Marginal*, where only intercepts are random and all is normal: intercepts, missing scores and
+measurement errors are integrated out by the Kalman filter, which is one operation of the model
+and brings its own derivatives.
+
+*Explicit*, for random lagged effects and log innovation variances, Student-t innovations, censored
+and ordinal scores: the effects of clients are parameters (non-centered, b = mean + B x + v + L z),
+and so are scores that were not simply seen. As scores minus intercepts are the states, lagged
+residuals are computed for all clients and sessions at once.
+
+With Student-t innovations e ~ t(degrees, 0, Psi), ``innovation_cov`` is the scale matrix Psi; the
+covariance is degrees / (degrees - 2) times that. The first session stays normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine import names
+from alliancedyn.engine.dsem import DsemData, DsemShape, Priors, Sampled
+from alliancedyn.engine.kalman import Blocks, StateSpace
+from alliancedyn.engine.smooth import smooth
+from alliancedyn.errors import SpecificationError
+from alliancedyn.models.dsem_scores import last_seen, true_scores
+from alliancedyn.models.nuts import Drawn, Sampler, draw, import_pymc
+
+if TYPE_CHECKING:
+    import pymc
+
+Array = NDArray[np.float64]
+Tensors = dict[str, Any]
+
+SMOOTHED = 50  # draws at which the intercepts of clients are looked up in the marginal model
+
+
+def build_model(
+    data: DsemData,
+    shape: DsemShape,
+    priors: Priors,
+    *,
+    innovations: Literal["normal", "student"] = "normal",
+    measurement: Literal["known", "free"] = "known",
+    limits: Array | None = None,
+    ordinal: tuple[int, ...] | None = None,
+) -> pymc.Model:
+    """Build the model in PyMC.
+
+    Parameters
+    ----------
+    data, shape, priors
+        See :mod:`alliancedyn.engine.dsem`.
+    innovations : {"normal", "student"}
+        Distribution of what is new at a session.
+    measurement : {"known", "free"}
+        Whether error variances are those of ``data`` or estimated, one for each series.
+    limits : (k, 2), optional
+        Floor and ceiling of every series on the scale of the priors, NaN or infinite where there
+        is none: scores at them stand for all beyond.
+    ordinal : (k,) tuple of int, optional
+        Number of thresholds of each ordinal series, 0 for others. The outer two are fixed halfway
+        between the outermost categories.
+
+    Returns
+    -------
+    pymc.Model
+        Deterministics "between_cov", "innovation_cov", "initial_cov", ... carry the matrices.
+
+    Raises
+    ------
+    SpecificationError
+        If options contradict the data or each other.
+    """
+    _check(data, shape, innovations, measurement, limits, ordinal)
+    pm = import_pymc()
+    with pm.Model(coords=_coords(data, shape)) as model:
+        parts = _population(data, shape, priors)
+        noise = _noise(data, priors, measurement)
+        if is_marginal(shape, innovations, limits, ordinal):
+            _add_marginal(data, parts, noise)
+        else:
+            effects = _client_effects(data, shape, parts)
+            scores = true_scores(data.Y, shape, noise, _noisy(data, measurement), limits, ordinal)
+            _add_process(data, shape, priors, parts, effects, scores, innovations)
+    return model
+
+
+def is_marginal(
+    shape: DsemShape, innovations: str, limits: Array | None, ordinal: tuple[int, ...] | None
+) -> bool:
+    """Say whether everything latent can be integrated out."""
+    random = shape.random_phi or shape.random_innovation
+    return not random and innovations == "normal" and limits is None and ordinal is None
+
+
+def _check(
+    data: DsemData, shape: DsemShape, innovations: str, measurement: str, limits: Array | None,
+    ordinal: tuple[int, ...] | None,
+) -> None:  # fmt: skip
+    if innovations not in ("normal", "student"):
+        raise SpecificationError(f"innovations is {innovations!r}; choose 'normal' or 'student'.")
+    if measurement not in ("known", "free"):
+        raise SpecificationError(f"measurement is {measurement!r}; choose 'known' or 'free'.")
+    if data.k < 2 or data.k != len(shape.variables):
+        raise SpecificationError(
+            f"{data.k} series for {len(shape.variables)} names; two or more of each are needed."
+        )
+    if shape.therapist and data.therapist is None:
+        raise SpecificationError(
+            "A therapist level needs the therapist of every client. Name the column when reading "
+            "the data, or leave the level out."
+        )
+    if limits is not None and np.shape(limits) != (data.k, 2):
+        raise SpecificationError(f"limits has shape {np.shape(limits)}; give {(data.k, 2)}.")
+    if ordinal is not None and len(ordinal) != data.k:
+        raise SpecificationError(f"ordinal has {len(ordinal)} counts for {data.k} series.")
+
+
+def _coords(data: DsemData, shape: DsemShape) -> dict[str, Any]:
+    v = list(shape.variables)
+    coords: dict[str, Any] = {
+        "client": np.arange(len(data.Y)),
+        "session": list(shape.sessions),
+        "variable": v,
+        "variable_": v,
+        "outcome": v,
+        "source": v,
+        "effect": list(shape.effects),
+        "effect_": list(shape.effects),
+        "course": list(shape.course),
+        "predictor": list(shape.predictors),
+    }
+    if shape.therapist and data.therapist is not None:
+        coords["therapist"] = np.arange(int(data.therapist.max()) + 1)
+    return coords
+
+
+# -- what all clients share -----------------------------------------------------------------------
+
+
+def _population(data: DsemData, shape: DsemShape, priors: Priors) -> Tensors:
+    """Add the population's parameters; roots of covariances under ``..._root``."""
+    pm = import_pymc()
+    parts: Tensors = {
+        "mean": pm.Normal("mean", *priors.mean, dims="variable"),
+        "phi": pm.Normal("phi", *priors.phi, dims=("outcome", "source")),
+    }
+    if shape.course:
+        parts["course"] = pm.Normal("course", *priors.trend, dims=("course", "variable"))
+    if shape.predictors:
+        parts["slopes"] = pm.Normal("slopes", *priors.effect, dims=("effect", "predictor"))
+    _add_between(parts, shape, priors)
+    for name in ("innovation_cov", "initial_cov", *(["therapist_cov"] if shape.therapist else [])):
+        root, _, _ = _root(name, [priors.sd] * data.k, priors)
+        parts[f"{name}_root"] = root
+        parts[name] = pm.Deterministic(name, root @ root.T, dims=("variable", "variable_"))
+    if shape.therapist:
+        z = pm.Normal("therapist_z", dims=("therapist", "variable"))
+        parts["therapist"] = z @ parts["therapist_cov_root"].T
+    return parts
+
+
+def _root(name: str, scales: list[float], priors: Priors) -> tuple[Any, Any, Any]:
+    """Add a covariance by half-normal SDs and LKJ correlations: Cholesky root, corr, SDs."""
+    pm = import_pymc()
+    found: tuple[Any, Any, Any] = pm.LKJCholeskyCov(
+        f"{name}_root",
+        n=len(scales),
+        eta=priors.lkj,
+        sd_dist=pm.HalfNormal.dist(sigma=np.array(scales), shape=len(scales)),
+        store_in_trace=False,
+    )
+    return found
+
+
+def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
+    """Add how the effects of clients differ: ``effect_root`` (q, q)."""
+    pm = import_pymc()
+    import pytensor.tensor as pt
+
+    k = len(shape.variables)
+    scales = [priors.phi_sd] * (k * k if shape.random_phi else 0)
+    scales += [priors.log_innovation_sd] * (k if shape.random_innovation else 0)
+    between = [priors.sd] * k
+    if shape.correlated and scales:
+        root, corr, sd = _root("effect", [*between, *scales], priors)
+        pm.Deterministic("random_corr", corr, dims=("effect", "effect_"))
+        more = sd[k:]
+    else:
+        root, _, _ = _root("between_cov", between, priors)
+    if scales and not shape.correlated:
+        more = pm.HalfNormal("effect_sd", sigma=np.array(scales))
+        root = pt.linalg.block_diag(root, pt.diag(more))
+    if shape.random_phi:
+        pm.Deterministic("phi_sd", more[: k * k].reshape((k, k)), dims=("outcome", "source"))
+    if shape.random_innovation:
+        pm.Deterministic("log_innovation_sd", more[-k:], dims="variable")
+    own = root[:k, :k]
+    parts["effect_root"] = root
+    parts["between_cov"] = pm.Deterministic(
+        "between_cov", own @ own.T, dims=("variable", "variable_")
+    )
+
+
+def _noisy(data: DsemData, measurement: str) -> NDArray[np.bool_]:
+    return np.full(data.k, True) if measurement == "free" else data.measurement_var > 0.0
+
+
+def _noise(data: DsemData, priors: Priors, measurement: str) -> Any:
+    """Return SDs (k,) of measurement errors."""
+    pm = import_pymc()
+    if measurement == "known":
+        return np.sqrt(data.measurement_var)
+    sd = pm.HalfNormal("measurement_sd", sigma=priors.sd, dims="variable")
+    pm.Deterministic("measurement_var", sd**2, dims="variable")
+    return sd
+
+
+# -- everything latent integrated out -------------------------------------------------------------
+
+
+def _add_marginal(data: DsemData, parts: Tensors, noise: Any) -> None:
+    """Add the likelihood in which intercepts, states and missing scores are integrated out."""
+    pm = import_pymc()
+    import pytensor.tensor as pt
+
+    from alliancedyn.models.marginal_op import filter_loglik
+
+    k = data.k
+    inputs = known_inputs(data, "therapist" in parts)
+    drive = [parts[name] for name in ("slopes",) if name in parts]
+    drive += [parts["therapist"].T] if "therapist" in parts else []
+    mean = parts["mean"][None]
+    if "course" in parts:
+        mean = mean + data.course @ parts["course"]
+    matrices: Tensors = {
+        "mean": mean,
+        "phi": parts["phi"][None],
+        "psi": parts["innovation_cov"][None],
+        "initial_cov": pt.linalg.block_diag(parts["initial_cov"], parts["between_cov"]),
+        "noise": pt.as_tensor_variable(noise)[None] ** 2,
+    }
+    if drive:
+        still = pt.zeros((k, inputs.shape[2]))
+        matrices["drive"] = pt.concatenate([still, pt.concatenate(drive, axis=1)])
+    frame = series_with_intercepts(data, inputs.shape[2], "course" in parts)
+    pm.Potential("scores", filter_loglik(frame, Blocks.pack(data.Y, inputs), matrices))
+
+
+def known_inputs(data: DsemData, therapist: bool) -> Array:
+    """Return what moves clients' intercepts, at the first session: predictors, the therapist."""
+    n, n_sessions = data.Y.shape[:2]
+    columns = [data.predictors]
+    if therapist and data.therapist is not None:
+        columns.append(np.eye(int(data.therapist.max()) + 1)[data.therapist])
+    first = np.concatenate(columns, axis=1)
+    inputs = np.zeros((n, n_sessions, first.shape[1]))
+    inputs[:, 0] = first
+    return inputs
+
+
+def series_with_intercepts(data: DsemData, q: int, course: bool) -> StateSpace:
+    """Return the frame of y = mean + w + k: shapes, slots and loadings, matrices zero."""
+    k, n_sessions = data.k, data.Y.shape[1]
+    once = np.zeros(n_sessions, np.int64)
+    return StateSpace(
+        phi=np.zeros((1, k, k)),
+        phi_at=once,
+        psi=np.zeros((1, k, k)),
+        psi_at=once,
+        mean=np.zeros((n_sessions if course else 1, k)),
+        mean_at=np.arange(n_sessions) if course else once,
+        initial_cov=np.zeros((2 * k, 2 * k)),
+        load_index=np.column_stack([np.arange(k), k + np.arange(k)]),
+        load=np.ones((1, k, 2)),
+        load_at=once,
+        noise=np.zeros((1, k)),
+        noise_at=once,
+        drive=np.zeros((2 * k, q)),
+    )
+
+
+# -- effects of clients and scores explicit -------------------------------------------------------
+
+
+def _client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
+    """Add the effects b (N, q) of clients."""
+    pm = import_pymc()
+    import pytensor.tensor as pt
+
+    center = [parts["mean"]]
+    center += [parts["phi"].ravel()] if shape.random_phi else []
+    center += [pt.zeros(data.k)] if shape.random_innovation else []
+    z = pm.Normal("client_z", dims=("client", "effect"))
+    b = pt.concatenate(center) + z @ parts["effect_root"].T
+    if shape.predictors:
+        b = b + data.predictors @ parts["slopes"].T
+    if shape.therapist:
+        b = b[:, : data.k].inc(parts["therapist"][data.therapist])
+    return pm.Deterministic("client_effects", b, dims=("client", "effect"))
+
+
+def _add_process(
+    data: DsemData, shape: DsemShape, priors: Priors, parts: Tensors, effects: Any, scores: Any,
+    innovations: str,
+) -> None:  # fmt: skip
+    """Add the density of the first session and of what is new at every later one."""
+    pm = import_pymc()
+    import pytensor.tensor as pt
+
+    n, n_sessions, k = data.Y.shape
+    w = scores - effects[:, None, :k]
+    if shape.course:
+        w = w - data.course @ parts["course"]
+    before, after = w[:, :-1], w[:, 1:]
+    if shape.random_phi:
+        phi = effects[:, k : k + k * k].reshape((n, 1, k, k))
+        new = after - (phi * before[:, :, None, :]).sum(axis=-1)
+    else:
+        new = after - before @ parts["phi"].T
+    client, step = np.nonzero(np.arange(1, n_sessions) < last_seen(data.Y)[:, None])
+    new = new[client, step]
+    if shape.random_innovation:
+        spread = effects[:, -k:][client] / 2.0
+        new = new / pt.exp(spread)
+        pm.Potential("innovation_spread", -spread.sum())
+    pm.Potential("first_session", _log_density(w[:, 0], parts["initial_cov_root"]))
+    degrees = None
+    if innovations == "student":
+        degrees = pm.Gamma("degrees", alpha=priors.degrees[0], beta=priors.degrees[1])
+    pm.Potential("later_sessions", _log_density(new, parts["innovation_cov_root"], degrees))
+
+
+def _log_density(e: Any, root: Any, degrees: Any = None) -> Any:
+    """Return the log density of rows e ~ N(0, L L') or t(degrees, 0, L L'), up to a constant.
+
+    One triangular system for all rows: PyMC's own distributions solve one for each.
+    """
+    import pytensor.tensor as pt
+
+    k = e.shape[1]
+    white = pt.linalg.solve_triangular(root, e.T, lower=True)
+    volume = -e.shape[0] * pt.log(pt.diag(root)).sum()
+    if degrees is None:
+        return volume - 0.5 * (white**2).sum()
+    distance = (white**2).sum(axis=0)
+    total = (degrees + k) / 2.0
+    each = pt.gammaln(total) - pt.gammaln(degrees / 2.0) - k / 2.0 * pt.log(degrees)
+    return volume + e.shape[0] * each - (total * pt.log1p(distance / degrees)).sum()
+
+
+# -- draws ----------------------------------------------------------------------------------------
+
+
+def sample_open(
+    data: DsemData,
+    shape: DsemShape,
+    priors: Priors,
+    *,
+    innovations: Literal["normal", "student"] = "normal",
+    measurement: Literal["known", "free"] = "known",
+    limits: Array | None = None,
+    ordinal: tuple[int, ...] | None = None,
+    sampler: Sampler = "nutpie",
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    seed: int | None = None,
+) -> Sampled:
+    """Sample the open model.
+
+    Parameters
+    ----------
+    data, shape, priors, innovations, measurement, limits, ordinal
+        As in :func:`build_model`.
+    sampler : {"nutpie", "pymc", "laplace"}
+        The last is a quick look, for models in which everything latent is integrated out; its
+        Pareto k is among the statistics.
+    draws, tune, chains : int
+    seed : int, optional
+
+    Returns
+    -------
+    Sampled
+        In the order of ``shape.parameter_names()``, then ``degrees``, ``measurement_var[...]`` and
+        ``threshold[variable,number]`` where they are estimated.
+
+    Raises
+    ------
+    SpecificationError
+        If options contradict each other.
+    """
+    marginal = is_marginal(shape, innovations, limits, ordinal)
+    if sampler == "laplace" and not marginal:
+        raise SpecificationError(
+            'sampler="laplace" needs a model in which only intercepts are random and all is '
+            'normal. Use sampler="nutpie".'
+        )
+    model = build_model(
+        data, shape, priors, innovations=innovations, measurement=measurement, limits=limits,
+        ordinal=ordinal,
+    )  # fmt: skip
+    keep = [name for name in _CARRIED if name in model.named_vars]
+    keep += [name for name in model.named_vars if name.startswith("threshold_")]
+    keep = [name for name in keep if not name.startswith("threshold_spacing_")]
+    drawn = draw(model, keep, sampler=sampler, draws=draws, tune=tune, chains=chains, seed=seed)
+    found = canonical(drawn.values, shape)
+    if marginal:
+        clients = _smoothed_intercepts(data, shape, drawn)
+    else:
+        own = drawn.values["client_effects"].reshape(-1, len(data.Y), len(shape.effects))
+        clients = np.stack([own.mean(axis=0), own.std(axis=0, ddof=1)], axis=-1)
+    return Sampled(
+        names=tuple(found),
+        draws=np.stack(list(found.values()), axis=-1),
+        clients=clients,
+        sampler=sampler,
+        seconds=drawn.seconds,
+        statistics=drawn.statistics,
+    )
+
+
+_CARRIED = (
+    *("mean", "course", "phi", "phi_sd", "log_innovation_sd", "slopes", "between_cov"),
+    *("random_corr", "therapist_cov", "therapist_z", "innovation_cov", "initial_cov"),
+    *("client_effects", "degrees", "measurement_var"),
+)
+
+
+def canonical(values: Mapping[str, Array], shape: DsemShape) -> dict[str, Array]:
+    """Return arrays (chains, draws) by canonical name from those of the model's matrices."""
+    v, effects = shape.variables, shape.effects
+    columns = {"trend": "trend"}
+    found: dict[str, Array] = {}
+    for name in shape.parameter_names():
+        family, of, session = names.parse(name)
+        if family in ("mean", "log_innovation_sd"):
+            found[name] = values[family][..., v.index(of[0])]
+        elif family == "predictor":
+            at = (effects.index(of[0]), shape.predictors.index(of[1]))
+            found[name] = values["slopes"][..., at[0], at[1]]
+        elif family == "random_corr":
+            found[name] = values[family][..., effects.index(of[0]), effects.index(of[1])]
+        elif len(of) == 2:
+            found[name] = values[family][..., v.index(of[0]), v.index(of[1])]
+        else:
+            column = f"@{session}" if family == "session" else columns.get(family, family)
+            found[name] = values["course"][..., shape.course.index(column), v.index(of[0])]
+    if "degrees" in values:
+        found["degrees"] = values["degrees"]
+    for j, name in enumerate(v):
+        if "measurement_var" in values:
+            found[names.label("measurement_var", name)] = values["measurement_var"][..., j]
+        for number in range(1, values.get(f"threshold_{name}", np.zeros(2)).shape[-1] - 1):
+            label = names.label("threshold", name, str(number + 1))
+            found[label] = values[f"threshold_{name}"][..., number]
+    return found
+
+
+def _smoothed_intercepts(data: DsemData, shape: DsemShape, drawn: Drawn) -> Array:
+    """Return mean and SD (N, k, 2) of clients' intercepts, averaged over some of the draws."""
+    from dataclasses import replace
+
+    k = data.k
+    flat = {key: one.reshape(-1, *one.shape[2:]) for key, one in drawn.values.items()}
+    count = len(flat["mean"])
+    inputs = known_inputs(data, shape.therapist)
+    frame = series_with_intercepts(data, inputs.shape[2], bool(shape.course))
+    means, variances = [], []
+    for i in np.linspace(0, count - 1, min(SMOOTHED, count)).astype(int):
+        one = {key: value[i] for key, value in flat.items()}
+        initial = np.zeros((2 * k, 2 * k))
+        initial[:k, :k], initial[k:, k:] = one["initial_cov"], one["between_cov"]
+        course = data.course @ one["course"] if shape.course else np.zeros((1, k))
+        system = replace(
+            frame,
+            phi=one["phi"][None],
+            psi=one["innovation_cov"][None],
+            mean=one["mean"] + course,
+            initial_cov=initial,
+            noise=one.get("measurement_var", data.measurement_var)[None],
+            drive=_drive(one, shape, k),
+        )
+        mean, sd = smooth(system, data.Y, inputs)
+        means.append(one["mean"] + mean[:, 0, k:])
+        variances.append(sd[:, 0, k:] ** 2)
+    total = np.mean(variances, axis=0) + np.var(means, axis=0)
+    return np.stack([np.mean(means, axis=0), np.sqrt(total)], axis=-1)
+
+
+def _drive(one: Mapping[str, Array], shape: DsemShape, k: int) -> Array:
+    columns = [one["slopes"]] if shape.predictors else [np.zeros((k, 0))]
+    if shape.therapist:
+        L = np.linalg.cholesky(one["therapist_cov"])
+        columns.append(L @ one["therapist_z"].T)
+    effects = np.concatenate(columns, axis=1)
+    return np.concatenate([np.zeros_like(effects), effects])

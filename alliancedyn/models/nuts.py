@@ -1,0 +1,174 @@
+"""Run a PyMC model: nutpie, PyMC's own sampler, or a quick look around its mode.
+
+PyMC and nutpie load inside functions only, so that importing the package stays fast.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine.laplace import laplace
+from alliancedyn.errors import SpecificationError
+
+if TYPE_CHECKING:
+    import pymc
+
+Array = NDArray[np.float64]
+Sampler = Literal["nutpie", "pymc", "laplace"]
+
+SAMPLERS = ("nutpie", "pymc", "laplace")
+PROPOSALS = 4  # draws of the quick look for every draw that is kept
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Draws of some quantities of a model.
+
+    Parameters
+    ----------
+    values : mapping of str to array (chains, draws, ...)
+        By name of the quantity. The quick look has one chain.
+    statistics : mapping of str to array (chains, draws)
+        "diverging" and "energy" of the samplers, "pareto_k" (1, 1) of the quick look.
+    seconds : float
+        Of sampling, without compilation.
+    """
+
+    values: Mapping[str, Array]
+    seconds: float
+    statistics: Mapping[str, Array] = field(default_factory=dict)
+
+
+def import_pymc() -> Any:
+    """Import PyMC without ArviZ's daily word about its own next version."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import pymc
+
+    return pymc
+
+
+def draw(
+    model: pymc.Model,
+    keep: Sequence[str],
+    *,
+    sampler: Sampler,
+    draws: int,
+    tune: int,
+    chains: int,
+    seed: int | None,
+) -> Drawn:
+    """Draw from a model; only what is named is kept.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    keep : sequence of str
+        Random variables and deterministics.
+    sampler : {"nutpie", "pymc", "laplace"}
+    draws, tune, chains : int
+        Per chain. The quick look returns chains times draws as one chain.
+    seed : int, optional
+        For the same draws again.
+
+    Raises
+    ------
+    SpecificationError
+        If there is no such sampler.
+    ConvergenceError
+        If the quick look finds no mode.
+    """
+    if sampler not in SAMPLERS:
+        raise SpecificationError(f"sampler is {sampler!r}; choose 'nutpie', 'pymc' or 'laplace'.")
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0] // 2)
+    if sampler == "laplace":
+        return _around_mode(model, keep, draws * chains, seed)
+    run = _by_nutpie if sampler == "nutpie" else _by_pymc
+    data, seconds = run(model, list(keep), draws, tune, chains, seed)
+    values = {name: np.asarray(data.posterior[name], float) for name in keep}
+    kept = {name: data.sample_stats[name] for name in ("diverging", "energy")}
+    statistics = {name: np.asarray(value, float) for name, value in kept.items()}
+    return Drawn(values, seconds, statistics)
+
+
+def _by_nutpie(
+    model: Any, keep: list[str], draws: int, tune: int, chains: int, seed: int
+) -> tuple[Any, float]:
+    import_pymc()
+    import nutpie
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numba, about code that it compiles
+        compiled = nutpie.compile_pymc_model(model, var_names=keep)
+    began = time.perf_counter()
+    data = nutpie.sample(
+        compiled, draws=draws, tune=tune, chains=chains, seed=seed, progress_bar=False,
+        save_warmup=False, cores=min(chains, os.cpu_count() or 1),
+    )  # fmt: skip
+    return data, time.perf_counter() - began
+
+
+def _by_pymc(
+    model: Any, keep: list[str], draws: int, tune: int, chains: int, seed: int
+) -> tuple[Any, float]:
+    pm = import_pymc()
+    with warnings.catch_warnings(), model:
+        warnings.simplefilter("ignore")
+        data = pm.sample(
+            draws=draws, tune=tune, chains=chains, cores=min(chains, os.cpu_count() or 1),
+            random_seed=seed, progressbar=False, quiet=True, compute_convergence_checks=False,
+            var_names=keep,
+        )  # fmt: skip
+    return data, float(data.posterior.attrs["sampling_time"])
+
+
+def _around_mode(model: Any, keep: Sequence[str], size: int, seed: int) -> Drawn:
+    """Weigh draws from around the mode, and return as many of equal weight."""
+    pm = import_pymc()
+    rng = np.random.default_rng(seed)
+    with warnings.catch_warnings(), model:
+        warnings.simplefilter("ignore")
+        density = model.logp_dlogp_function(ravel_inputs=True)
+        density.set_extra_values({})
+        values = model.value_vars
+        back = model.compile_fn(
+            model.replace_rvs_by_values([model[name] for name in keep]),
+            inputs=values, point_fn=False, on_unused_input="ignore",
+        )  # fmt: skip
+        start = pm.blocking.DictToArrayBijection.map(
+            {one.name: model.initial_point()[one.name] for one in values}
+        )
+        began = time.perf_counter()
+        found = laplace(_split(density), start.data, PROPOSALS * size, rng)
+        points = found.resample(size, rng)
+        rows = [back(*_unravel(point, start.point_map_info)) for point in points]
+    out = {name: np.stack([row[i] for row in rows])[None] for i, name in enumerate(keep)}
+    return Drawn(out, time.perf_counter() - began, {"pareto_k": np.array([[found.pareto_k]])})
+
+
+def _split(density: Any) -> Any:
+    """Return value and gradient as plain numbers."""
+
+    def one(theta: Array) -> tuple[float, Array]:
+        value, gradient = density(theta)
+        return float(value), np.asarray(gradient, float)
+
+    return one
+
+
+def _unravel(point: Array, info: Any) -> list[Array]:
+    """Cut a vector into the values of the model."""
+    parts, first = [], 0
+    for _, shape, size, dtype in info:
+        parts.append(point[first : first + size].reshape(shape).astype(dtype))
+        first += size
+    return parts
