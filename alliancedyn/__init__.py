@@ -31,6 +31,7 @@ _HOMES = {
         "ALT",
         "CLPM",
         "ContinuousTime",
+        "DSEM",
         "DynamicPanelGMM",
         "FixedEffects",
         "GCLM",

@@ -51,6 +51,10 @@ Covariates = Annotated[
         metavar="C,D",
     ),
 ]
+Bayes = Annotated[
+    bool,
+    typer.Option("--bayes", help="Also sample two-level dynamic models (DSEM), with their priors."),
+]
 Group = Annotated[
     str | None,
     typer.Option(

@@ -18,6 +18,7 @@ from alliancedyn import __version__
 from alliancedyn.cli import arguments, files, terminal
 from alliancedyn.cli.arguments import (
     PROGRAM,
+    Bayes,
     Covariates,
     Debug,
     Errors,
@@ -47,7 +48,7 @@ LADDER = "clpm-equal-means, clpm, ri-clpm-equal-means, ri-clpm, lcm-sr, ri-clpm-
 BESIDE = (
     "ri-clpm-free, ri-clpm-order2, ri-clpm-step@SESSION, lcm-sr-log, lcm-sr-straight-means,",
     "starts, gclm, alt, latent-change, ct-session, ct-days, ml-sem, gmm, fixed-effects,",
-    "within-between; or all",
+    "within-between; or all; sampled, not in all: dsem, dsem-slopes",
 )
 
 
@@ -186,6 +187,7 @@ def analyze(
     sessions: Sessions = None,
     covariates: Covariates = None,
     group: Group = None,
+    bayes: Bayes = False,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -204,6 +206,7 @@ def analyze(
         sessions=arguments.window(sessions),
         covariates=arguments.words(covariates),
         group=group,
+        bayes=bayes,
         overwrite=overwrite,
     )
 
@@ -313,19 +316,20 @@ def _analyze(
     sessions: tuple[int, int] | None = None,
     covariates: tuple[str, ...] = (),
     group: str | None = None,
+    bayes: bool = False,
     overwrite: bool = False,
 ) -> None:
     try:
         with files.replacing(out, overwrite=overwrite) as folder, terminal.Bar() as bar:
             from alliancedyn.panel import read_sessions
-            from alliancedyn.studies import DEFAULT
+            from alliancedyn.studies import BAYES, DEFAULT
             from alliancedyn.studies import analyze as climb
 
             panel = read_sessions(export, mapping=mapping)
             terminal.announce_compiling()
             analysis = climb(
                 panel,
-                families=families or DEFAULT,
+                families=[*(families or DEFAULT), *(BAYES if bayes else ())],
                 errors=errors,
                 sessions=sessions,
                 covariates=covariates,

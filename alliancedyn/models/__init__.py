@@ -7,6 +7,7 @@ an equation for each direction from plain arrays; :mod:`alliancedyn.models.equat
 
 from alliancedyn.models.continuous_time import ContinuousTime
 from alliancedyn.models.crosslagged import CLPM, RICLPM, STARTS
+from alliancedyn.models.dsem import DSEM
 from alliancedyn.models.dynamic_panel import DynamicPanelGMM
 from alliancedyn.models.fixed_effects import FixedEffects
 from alliancedyn.models.gclm import GCLM
@@ -19,6 +20,7 @@ from alliancedyn.models.within_between import WithinBetween
 __all__ = [
     "ALT",
     "CLPM",
+    "DSEM",
     "GCLM",
     "LCMSR",
     "MLSEM",

@@ -36,6 +36,7 @@ def checks(fit: Fit, answer: Directions | None) -> tuple[str, ...]:
     for target, diagnostics in pairs:
         if said := _tests(diagnostics):
             found.append(f"Equation of {target}: {said}.")
+    found += _sampling(own)
     bias = None if answer is None else answer.bias
     if bias is not None:
         found += bias.text.splitlines()
@@ -63,3 +64,17 @@ def _figures(test: Mapping[str, Any]) -> str:
         return f"has no p-value here{': ' + test['verdict'] if test.get('verdict') else ''}"
     said = probability(p)
     return f"{number(float(test['statistic']), 2)}{df}, p {said if '<' in said else '= ' + said}"
+
+
+def _sampling(diagnostics: Mapping[str, Any]) -> list[str]:
+    """Say how a posterior was drawn, whether the chains agree, and from which priors."""
+    if "rhat_max" not in diagnostics:
+        return []
+    worst = str(diagnostics.get("rhat_worst", ""))
+    return [
+        f"Sampled by {diagnostics['sampler']}: largest R-hat {diagnostics['rhat_max']:.3f} "
+        f"({worst}), effective sample sizes of {diagnostics['ess_bulk_min']:.0f} (bulk) and "
+        f"{diagnostics['ess_tail_min']:.0f} (tail) or more, {diagnostics['divergences']} "
+        "divergences.",
+        "Priors: " + "; ".join(str(one) for one in diagnostics.get("priors", ())) + ".",
+    ]

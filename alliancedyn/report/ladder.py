@@ -62,6 +62,10 @@ FAMILIES = {
         "differences between sessions, explained by scores from earlier sessions as instruments; "
         "stable differences drop out, whatever they are related to"
     ),
+    "DSEM": (
+        "levels, and lagged effects where they are random, are draws from a population; what is "
+        "known of them before the data (priors) enters the answer"
+    ),
     "MLSEM": (
         "equations with a stable effect of every client, free to go with all scores of the other "
         "series and with the first of its own"

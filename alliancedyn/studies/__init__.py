@@ -7,11 +7,12 @@ It estimates nothing itself.
 from __future__ import annotations
 
 from alliancedyn.studies.analysis import Analysis, Progress, analyze, refusals, well_seen
-from alliancedyn.studies.families import DEFAULT, FAMILIES, Family, choices, chosen
+from alliancedyn.studies.families import BAYES, DEFAULT, FAMILIES, Family, choices, chosen
 from alliancedyn.studies.grouped import GroupComparison
 from alliancedyn.studies.steps import Step
 
 __all__ = [
+    "BAYES",
     "DEFAULT",
     "FAMILIES",
     "Analysis",

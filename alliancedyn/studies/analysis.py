@@ -23,7 +23,7 @@ from alliancedyn.errors import (
     SpecificationError,
     listed,
 )
-from alliancedyn.models import Regression, Specification
+from alliancedyn.models import DSEM, Regression, Specification
 from alliancedyn.models.selection import CLIENTS_PER_SESSION, Needs, select
 from alliancedyn.panel import QualityReport, SessionPanel, check
 from alliancedyn.partition import TherapistPartition, therapist_partition
@@ -31,8 +31,8 @@ from alliancedyn.results import Fit
 from alliancedyn.studies.families import (
     DEFAULT,
     FAMILIES,
-    Equations,
     Family,
+    Model,
     Window,
     chosen,
     pair_of,
@@ -310,6 +310,8 @@ def refusals(
             spec, seen = family.given(panel, window, tuple(covariates))
             if isinstance(spec, Regression):
                 spec.fit(seen, strict=False)  # nothing is searched for: this is as quick
+            elif isinstance(spec, DSEM):
+                select(seen, spec.needs(), spec.sessions)
             else:
                 spec.objective(seen)
         except AllianceDynError as refusal:
@@ -357,11 +359,13 @@ def _climb(
     return _Climbed(fits, failures)
 
 
-def _fitted(spec: Specification | Equations, panel: SessionPanel, asked: _Asked) -> Fit:
+def _fitted(spec: Model, panel: SessionPanel, asked: _Asked) -> Fit:
     """Fit, and let a fit that did not converge be an error like any other."""
     if isinstance(spec, Regression):
         errors = None if asked.errors == "observed" else asked.errors  # those of the family
         fit = spec.fit(panel, errors=errors, strict=False)
+    elif isinstance(spec, DSEM):
+        fit = spec.fit(panel, seed=0 if asked.seed is None else asked.seed, strict=False)
     else:
         fit = spec.fit(panel, errors=asked.errors, seed=asked.seed, strict=False)
     if not fit.converged:

@@ -15,6 +15,7 @@ from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models import (
     ALT,
     CLPM,
+    DSEM,
     GCLM,
     LCMSR,
     MLSEM,
@@ -37,6 +38,7 @@ STEP = "ri-clpm-step"
 
 Window = tuple[int, int]
 Equations = WithinBetween | FixedEffects | DynamicPanelGMM | MLSEM
+Model = Specification | Equations | DSEM
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Family:
         Short name, as the command line takes it.
     label : str
         Name in tables and figures.
-    spec : Specification or Equations
+    spec : Specification, Equations or DSEM
         The model, without its variables.
     detrended : bool
         Whether each client's own straight line is taken from the scores first.
@@ -61,7 +63,7 @@ class Family:
 
     key: str
     label: str
-    spec: Specification | Equations
+    spec: Model
     detrended: bool = False
     rung: bool = False
     within: bool = True
@@ -71,7 +73,7 @@ class Family:
         panel: SessionPanel,
         sessions: Window | None,
         covariates: tuple[str, ...] = (),
-    ) -> tuple[Specification | Equations, SessionPanel]:
+    ) -> tuple[Model, SessionPanel]:
         """Return the model of process and outcome in some sessions, and the scores it sees.
 
         Raises
@@ -85,6 +87,12 @@ class Family:
                 f"A model of how clients change needs {CLIENTS_PER_SESSION} or more clients; "
                 f"these data have {panel.n_clients}."
             )
+        if isinstance(self.spec, DSEM):
+            pair = pair_of(panel)
+            known = replace(
+                self.spec, variables=pair, sessions=sessions, predictors=tuple(covariates)
+            )
+            return known, panel
         if not isinstance(self.spec, Specification):
             return _both_ways(self.spec, panel, sessions, covariates), panel
         spec = replace(
@@ -134,9 +142,20 @@ _BESIDE = (
     Family("fixed-effects", "Fixed effects (half-panel)", FixedEffects()),
     Family("within-between", "Within-between", WithinBetween(trend="session")),
 )
+# Sampled, which takes longer: only by name.
+_SAMPLED = (
+    Family("dsem", "DSEM (random intercepts)", DSEM(trend="session")),
+    Family(
+        "dsem-slopes",
+        "DSEM (random lags)",
+        DSEM(random=("intercept", "phi"), trend="session"),
+    ),
+)
+BAYES = tuple(family.key for family in _SAMPLED)
 DEFAULT = ("clpm-equal-means", "clpm", "ri-clpm", "lcm-sr", "ri-clpm-detrended")
 FAMILIES = {
-    family.key: family for family in (*(replace(one, rung=True) for one in _LADDER), *_BESIDE)
+    family.key: family
+    for family in (*(replace(one, rung=True) for one in _LADDER), *_BESIDE, *_SAMPLED)
 }
 
 
@@ -148,8 +167,8 @@ def pair_of(panel: SessionPanel) -> tuple[str, ...]:
 def chosen(families: str | Sequence[str]) -> list[Family]:
     """Return the families behind some keys, in the order of tables.
 
-    ``all`` stands for every family, ``ri-clpm-step@5`` for lagged effects that change once, from
-    session 5 on.
+    ``all`` stands for every family that is not sampled, ``ri-clpm-step@5`` for lagged effects that
+    change once, from session 5 on.
 
     Raises
     ------
@@ -163,7 +182,7 @@ def chosen(families: str | Sequence[str]) -> list[Family]:
     if unknown or not keys:
         said = f"No family is called {listed(unknown)}." if unknown else "No family is named."
         raise SpecificationError(f"{said} Choose from {', '.join(choices())}.")
-    asked = list(FAMILIES) if EVERY in keys else keys
+    asked = [*keys, *(key for key in FAMILIES if EVERY in keys and key not in BAYES)]
     found = [family for key, family in FAMILIES.items() if key in asked]
     return [*found, *steps.values()]
 
