@@ -1,24 +1,34 @@
 """The one loop of every simulation study: simulate, fit, collect.
 
 A task is a function of a seed. Each replication has a seed of its own, spawned from one root, so
-that replication r is the same whoever computes it, and however many others there are.
+that replication r is the same whoever computes it, and however many others there are: in this
+process, in several, or on the machines of a Dask cluster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from alliancedyn import __version__
+from alliancedyn.engine import likelihood
 from alliancedyn.errors import AllianceDynError, SpecificationError
 
 Outcome = TypeVar("Outcome")
 Seed = np.random.SeedSequence
+Cluster: TypeAlias = Any  # a distributed.Client, or the address of a scheduler
 
 BATCH = 25  # replications handed to a worker at once: the cost of handing over vanishes
+KEPT_BATCH = 5  # where each batch is written down: so many are computed again at worst
 ROUNDS = 4  # batches per worker at least, so that no worker waits long for the last one
+PATIENCE = 30.0  # seconds to wait for a cluster's scheduler, and for its first worker
+
+_ALONE = threading.RLock()  # a worker with several threads computes one batch at a time
 
 
 class Progress(Protocol):
@@ -44,6 +54,18 @@ class Failure:
     reason: str
 
 
+class Keeper(Protocol):
+    """What remembers the outcomes of a study that is interrupted."""
+
+    def outcomes(self) -> Mapping[int, Any]:
+        """Return what is known already, by replication."""
+        ...
+
+    def keep(self, found: Mapping[int, Any]) -> None:
+        """Take in what has just been found, by replication."""
+        ...
+
+
 def replicate(
     task: Callable[[Seed], Outcome],
     replications: int,
@@ -51,11 +73,14 @@ def replicate(
     jobs: int = 1,
     progress: Progress | None = None,
     doing: str = "replications",
+    *,
+    cluster: Cluster | None = None,
+    keeper: Keeper | None = None,
 ) -> list[Outcome | Failure]:
-    """Run a task once for every replication, here or in several processes.
+    """Run a task once for every replication: here, in several processes or on a cluster.
 
-    The outcomes do not depend on ``jobs``, and the first ones not on ``replications``. With several
-    processes each computes with one thread of the linear algebra library.
+    The outcomes depend neither on ``jobs`` nor on ``cluster``, and the first ones not on
+    ``replications``. Every worker computes with one thread.
 
     Parameters
     ----------
@@ -66,11 +91,16 @@ def replicate(
     seed : int
         Root of all seeds.
     jobs : int
-        Processes; -1 = one per processor.
+        Processes; -1 = one per processor. Not used with a cluster.
     progress : callable, optional
         Called as ``progress(done, total, doing)``, in the caller's process.
     doing : str
         What ``progress`` is told.
+    cluster : distributed.Client or str, optional
+        A Dask cluster, or the address of its scheduler. Its workers need alliancedyn in the same
+        version; a worker that is lost is replaced by others, with the same outcomes.
+    keeper : Keeper, optional
+        Asked first for what is known already, and given every batch as it is found.
 
     Returns
     -------
@@ -81,21 +111,23 @@ def replicate(
     Raises
     ------
     SpecificationError
-        If a count or the seed is impossible.
+        If a count or the seed is impossible, or the cluster cannot be used.
     """
     _refuse_impossible(replications, seed, jobs)
+    kept = {} if keeper is None else dict(keeper.outcomes())
+    found = {r: outcome for r, outcome in kept.items() if r < replications}
     seeds = Seed(seed).spawn(replications)
-    workers = _workers(jobs, replications)
-    size = max(1, min(BATCH, -(-replications // (ROUNDS * workers))))
-    batches = [seeds[first : first + size] for first in range(0, replications, size)]
-    outcomes: list[Outcome | Failure] = []
+    left = [(r, seeds[r]) for r in range(replications) if r not in found]
     if progress is not None:
-        progress(0, replications, doing)
-    for batch in _run(task, batches, workers):
-        outcomes += batch
+        progress(len(found), replications, doing)
+    most = BATCH if keeper is None else KEPT_BATCH
+    for batch in _run(task, left, most, jobs, cluster):
+        if keeper is not None:
+            keeper.keep(batch)
+        found |= batch
         if progress is not None:
-            progress(len(outcomes), replications, doing)
-    return outcomes
+            progress(len(found), replications, doing)
+    return [found[r] for r in range(replications)]
 
 
 def _refuse_impossible(replications: int, seed: int, jobs: int) -> None:
@@ -114,6 +146,31 @@ def _whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
+Numbered = Sequence[tuple[int, Seed]]  # replications with their seeds
+Batch = dict[int, Any]  # their outcomes
+
+
+def _run(
+    task: Callable[[Seed], Any], left: Numbered, most: int, jobs: int, cluster: Cluster | None
+) -> Iterator[Batch]:
+    """Yield the outcomes batch by batch, as they come."""
+    if not left:
+        return
+    if cluster is not None:
+        yield from _on_cluster(task, left, most, cluster)
+        return
+    workers = _workers(jobs, len(left))
+    batches = _batches(left, most, workers)
+    if workers == 1:
+        yield from (_attempt_all(task, batch) for batch in batches)
+        return
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config(backend="loky", n_jobs=workers, inner_max_num_threads=1):
+        parallel = Parallel(return_as="generator_unordered", batch_size=1)
+    yield from parallel(delayed(_attempt_all)(task, batch) for batch in batches)
+
+
 def _workers(jobs: int, replications: int) -> int:
     """Count the processes that can be of use."""
     if jobs == -1:
@@ -123,22 +180,96 @@ def _workers(jobs: int, replications: int) -> int:
     return min(jobs, replications)
 
 
-def _run(
-    task: Callable[[Seed], Outcome], batches: Sequence[Sequence[Seed]], workers: int
-) -> Iterator[list[Outcome | Failure]]:
-    """Yield the outcomes batch by batch, in order."""
-    if workers == 1:
-        yield from (_attempt_all(task, batch) for batch in batches)
+def _batches(left: Numbered, most: int, workers: int) -> list[Numbered]:
+    size = max(1, min(most, -(-len(left) // (ROUNDS * max(workers, 1)))))
+    return [left[first : first + size] for first in range(0, len(left), size)]
+
+
+def _on_cluster(
+    task: Callable[[Seed], Any], left: Numbered, most: int, cluster: Cluster
+) -> Iterator[Batch]:
+    """Yield the outcomes that the workers of a Dask cluster send, as they come."""
+    with _connected(cluster) as (client, distributed):
+        workers = _equal_workers(client)
+        futures = [
+            client.submit(_attempt_all, task, batch, pure=False)
+            for batch in _batches(left, most, workers)
+        ]
+        try:
+            for future in distributed.as_completed(futures):
+                yield future.result()  # computed anew if its worker was lost on the way
+                future.release()
+        finally:
+            client.cancel(futures)
+
+
+@contextmanager
+def _connected(cluster: Cluster) -> Iterator[tuple[Any, Any]]:
+    """Give a client of the cluster, closed at the end if it was made here."""
+    try:
+        import distributed
+    except ModuleNotFoundError:
+        raise SpecificationError(
+            "cluster= needs the package distributed, which is not installed. Run: python -m pip "
+            "install 'alliancedyn[dask]'."
+        ) from None
+    if isinstance(cluster, distributed.Client):
+        yield cluster, distributed
         return
-    from joblib import Parallel, delayed, parallel_config
+    if not isinstance(cluster, str):
+        raise SpecificationError(
+            f"cluster must be a distributed.Client or an address such as 'tcp://...:8786', not "
+            f"{cluster!r}."
+        )
+    try:
+        client = distributed.Client(cluster, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as problem:  # no such address, nobody there: TimeoutError too
+        raise SpecificationError(
+            f"No scheduler answers at {cluster!r}: {problem}. Start one with: dask scheduler."
+        ) from None
+    with client:
+        yield client, distributed
 
-    with parallel_config(backend="loky", n_jobs=workers, inner_max_num_threads=1):
-        parallel = Parallel(return_as="generator", batch_size=1)
-    yield from parallel(delayed(_attempt_all)(task, batch) for batch in batches)
+
+def _equal_workers(client: Any) -> int:
+    """Return how many workers a cluster has, or say what is wrong with them."""
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except TimeoutError:
+        raise SpecificationError(
+            "The cluster has no workers. Start some with: dask worker ADDRESS --nthreads 1."
+        ) from None
+    try:
+        versions = client.run(_version)
+    except ModuleNotFoundError:
+        raise SpecificationError(
+            f"The workers have no alliancedyn. Install version {__version__} there."
+        ) from None
+    if others := {version for version in versions.values() if version != __version__}:
+        raise SpecificationError(
+            f"The workers have alliancedyn {', '.join(sorted(others))}, here it is {__version__}: "
+            "results could differ. Install the same version everywhere."
+        )
+    return len(versions)
 
 
-def _attempt_all(task: Callable[[Seed], Outcome], seeds: Sequence[Seed]) -> list[Outcome | Failure]:
-    return [_attempt(task, seed) for seed in seeds]
+def _version() -> str:
+    return __version__
+
+
+def _attempt_all(task: Callable[[Seed], Any], batch: Numbered) -> Batch:
+    with _ALONE, _one_thread():
+        return {r: _attempt(task, seed) for r, seed in batch}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sum over clients in one order, however many processors a machine has."""
+    before, likelihood.THREADS = likelihood.THREADS, 1
+    try:
+        yield
+    finally:
+        likelihood.THREADS = before
 
 
 def _attempt(task: Callable[[Seed], Outcome], seed: Seed) -> Outcome | Failure:

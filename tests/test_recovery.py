@@ -219,7 +219,14 @@ class Moody:
 
     name: str = "Moody"
 
-    def fit(self, panel: ad.SessionPanel, *, errors: str, seed: int | None, strict: bool) -> Fit:
+    def fit(
+        self,
+        panel: ad.SessionPanel,
+        *,
+        errors: str = "observed",
+        seed: int | None,
+        strict: bool,
+    ) -> Fit:
         rows = len(panel.frame)
         if rows % 3 == 0:
             raise DataError(f"{rows} rows are too many by {rows / 7:.3f}. Bring fewer.")

@@ -21,7 +21,13 @@ from alliancedyn.errors import SpecificationError
 Array = NDArray[np.float64]
 
 
-def performance(estimates: Array, errors: Array, true: Array, level: float) -> dict[str, Array]:
+def performance(
+    estimates: Array,
+    errors: Array,
+    true: Array,
+    level: float,
+    intervals: tuple[Array, Array] | None = None,
+) -> dict[str, Array]:
     """Compute bias, precision, coverage and power of estimates of known values.
 
     ::
@@ -32,8 +38,8 @@ def performance(estimates: Array, errors: Array, true: Array, level: float) -> d
         model_se^2 = mean(s^2)                    mcse = sd(s^2) / (2 model_se sqrt(n))
         coverage, power = share p of intervals    mcse = sqrt(p (1 - p) / n)
 
-    Intervals are x +- z s. An estimate without a standard error counts everywhere but in
-    model_se, coverage and power.
+    Intervals are x +- z s where no others are given. An estimate without an interval counts
+    everywhere but in coverage and power, one without a standard error everywhere but in model_se.
 
     Parameters
     ----------
@@ -45,6 +51,8 @@ def performance(estimates: Array, errors: Array, true: Array, level: float) -> d
         Values that should be found; NaN = unknown.
     level : float
         Of the intervals.
+    intervals : pair of (R, p), optional
+        Lower and upper ends, where a model has intervals of its own; NaN = none.
 
     Returns
     -------
@@ -57,7 +65,11 @@ def performance(estimates: Array, errors: Array, true: Array, level: float) -> d
         raise SpecificationError(f"level must be between 0 and 1, not {level:g}. Use 0.95.")
     z = float(ndtri(0.5 + level / 2.0))
     off = estimates - true
-    n, intervals = _counted(estimates), _counted(estimates * errors)
+    lower, upper = (
+        (estimates - z * errors, estimates + z * errors) if intervals is None else intervals
+    )
+    known = upper - lower
+    n, n_errors = _counted(estimates), _counted(estimates * errors)
     mean, empirical = _mean(estimates), _sd(estimates)
     rmse, model_se = np.sqrt(_mean(off**2)), np.sqrt(_mean(errors**2))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -71,11 +83,12 @@ def performance(estimates: Array, errors: Array, true: Array, level: float) -> d
             "empirical_se": empirical,
             "mcse_empirical_se": empirical / np.sqrt(2.0 * (n - 1.0)),
             "model_se": model_se,
-            "mcse_model_se": _sd(errors**2) / (2.0 * model_se * np.sqrt(intervals)),
+            "mcse_model_se": _sd(errors**2) / (2.0 * model_se * np.sqrt(n_errors)),
         }
-    found |= _share("coverage", np.abs(off) <= z * errors, off * errors)
-    found |= _share("power", np.abs(estimates) > z * errors, estimates * errors)
-    return found | {"n": n, "intervals": intervals}
+    covered = (lower <= true) & (true <= upper)
+    found |= _share("coverage", covered, known * np.where(np.isnan(true), np.nan, 1.0))
+    found |= _share("power", (lower > 0.0) | (upper < 0.0), known)
+    return found | {"n": n, "intervals": _counted(known)}
 
 
 def _counted(values: Array) -> Array:

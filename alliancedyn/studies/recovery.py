@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,19 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
-from alliancedyn.panel import SessionPanel
-from alliancedyn.replicate import Failure, Progress, replicate
-from alliancedyn.simulate import Dropout, Dynamics, Gaps, Therapists, simulate
+from alliancedyn.models import ALT, GCLM, MLSEM, LatentChange, Regression
+from alliancedyn.replicate import Cluster, Failure, Progress, replicate
+from alliancedyn.simulate import Dropout, Dynamics, Gaps, Therapists
+from alliancedyn.studies.ademp import summary
+from alliancedyn.studies.checkpoint import Checkpoint, identity
 from alliancedyn.studies.performance import performance
 from alliancedyn.studies.population import Specification
+from alliancedyn.studies.remaining import told_with_time_left
+from alliancedyn.studies.trial import NOT_CONVERGED, Found, Trial
+from alliancedyn.studies.verdicts import confusion
+from alliancedyn.studies.world import World, seen_from
+
+__all__ = ["NOT_CONVERGED", "RecoveryStudy", "recover"]
 
 Array = NDArray[np.float64]
 
@@ -28,52 +38,12 @@ MEASURES = (
     *("mcse_bias", "mcse_rmse", "mcse_empirical_se", "mcse_model_se"),
     *("mcse_coverage", "mcse_power", "n", "intervals"),
 )
-NOT_CONVERGED = "Not converged"
+# Stable parts that push at every session are no random intercepts, and what is called between_cov
+# and initial_cov there is not what the truth calls so. These families mean the same:
+_PUSHED = (ALT, GCLM, LatentChange, MLSEM)
+_SAME_WHERE_PUSHED = ("phi", "phi2", "innovation_cov", "mean")
+_SAME_IN_REGRESSIONS = ("phi",)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What one fit says, small enough to travel between processes."""
-
-    names: tuple[str, ...]
-    estimates: Array
-    errors: Array
-    at_bound: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """One replication: a panel is simulated and the model fitted to it."""
-
-    spec: Specification
-    truth: Dynamics
-    clients: int
-    sessions: int
-    observation: Mapping[str, Any]
-    errors: str | None
-
-    def simulate(self, seed: np.random.SeedSequence) -> SessionPanel:
-        return simulate(self.truth, self.clients, self.sessions, seed=seed, **self.observation)
-
-    def __call__(self, seed: np.random.SeedSequence) -> _Found | Failure:
-        panel = self.simulate(seed)
-        own = int(seed.generate_state(1)[0])  # for further starting values, should there be any
-        errors = {} if self.errors is None else {"errors": self.errors}
-        fit = self.spec.fit(panel, seed=own, strict=False, **errors)
-        if not fit.converged:
-            return Failure(NOT_CONVERGED, str(fit.diagnostics.get("failure", "")))
-        bounds = [
-            name
-            for sentence in fit.diagnostics["boundary"]
-            for name in sentence.partition(": ")[0].split(", ")
-        ]
-        return _Found(
-            names=tuple(str(name) for name in fit.params.index),
-            estimates=fit.params.to_numpy(float),
-            errors=fit.se.to_numpy(float),
-            at_bound=tuple(bounds),
-        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -105,6 +75,12 @@ class RecoveryStudy:
         Wall-clock time of the whole study.
     level : float
         Of the intervals.
+    observation : dict
+        How the world was seen: arguments of `simulate` by name.
+    smallest_effect : float
+        Smallest size that would matter to a verdict on direction, within-client SDs.
+    found : tuple of Found
+        What every converged fit said, in the order of the estimates.
     """
 
     spec: Specification
@@ -120,6 +96,23 @@ class RecoveryStudy:
     boundaries: dict[str, int]
     seconds: float
     level: float
+    observation: dict[str, Any]
+    smallest_effect: float
+    found: tuple[Found, ...]
+
+    @cached_property
+    def lower(self) -> pd.DataFrame:
+        """Lower ends of the intervals, like ``estimates``."""
+        return self._frame("lower")
+
+    @cached_property
+    def upper(self) -> pd.DataFrame:
+        """Upper ends of the intervals, like ``estimates``."""
+        return self._frame("upper")
+
+    def _frame(self, what: str) -> pd.DataFrame:
+        rows = dict(zip(self.estimates.index, self.found, strict=True))
+        return _frame(rows, self.estimates.columns, what)
 
     def table(self) -> pd.DataFrame:
         """Return how well each parameter was recovered.
@@ -131,13 +124,15 @@ class RecoveryStudy:
             ``empirical_se`` (SD of the estimates), ``model_se`` (what the standard errors say it
             is), ``coverage``, ``power`` (share of intervals without 0; NaN for variances, which
             cannot be negative), ``mcse_...``, their Monte Carlo errors, ``n`` converged fits and
-            ``intervals``, those with a standard error.
+            ``intervals``, those with an interval. Where the truth has no such parameter,
+            ``true`` and all that is compared with it are NaN.
         """
         found = performance(
             self.estimates.to_numpy(float),
             self.errors.to_numpy(float),
             self.target.to_numpy(float),
             self.level,
+            (self.lower.to_numpy(float), self.upper.to_numpy(float)),
         )
         index = pd.Index(self.estimates.columns, name="parameter")
         table = pd.DataFrame(found, index=index)[list(MEASURES)]
@@ -184,6 +179,37 @@ class RecoveryStudy:
         recovered = (table["bias_z"].abs() <= bias) & (table["coverage_z"].abs() <= coverage)
         return table.loc[~recovered, ["true", "bias", "coverage", "bias_z", "coverage_z"]]
 
+    def directions(self) -> pd.DataFrame:
+        """Count the verdicts on direction against the one that the truth itself would get.
+
+        Returns
+        -------
+        DataFrame
+            Index ``basis`` ("both", "reduced", "structural", as far as the model has them);
+            columns ``truth`` (the right verdict), the share of converged fits with each verdict,
+            ``right``, ``wrong`` (another verdict that claims something), ``mcse_...`` of each,
+            and ``n``. Rows of several studies, put below each other, are a confusion matrix.
+
+        Raises
+        ------
+        SpecificationError
+            If the model has no two directions.
+        """
+        table = confusion(self.found, self.truth, self.smallest_effect)
+        if table.empty and len(self.found):
+            raise SpecificationError(
+                f"The {self.spec.name} gives no verdict on direction here: that takes lagged "
+                'effects both ways. For a regression, set direction="both".'
+            )
+        return table
+
+    def summary(self) -> str:
+        """Return the study in words: aims, data, estimands, methods, performance."""
+        return summary(self)
+
+    def __str__(self) -> str:
+        return self.summary()
+
     def __repr__(self) -> str:
         return (
             f"<RecoveryStudy {self.spec.name} · {self.clients} clients x {self.sessions} sessions "
@@ -194,22 +220,25 @@ class RecoveryStudy:
 
 def recover(
     spec: Specification,
-    truth: Dynamics,
+    truth: Dynamics | World,
+    clients: int = 200,
+    sessions: int = 12,
     *,
-    clients: int,
-    sessions: int,
     replications: int = 500,
     seed: int = 7,
     jobs: int = -1,
+    cluster: Cluster | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     dropout: Dropout | None = None,
-    missing: float = 0.0,
+    missing: float | None = None,
     therapists: Therapists | None = None,
     gaps: Gaps | None = None,
     ceiling: Mapping[str, float] | None = None,
-    start: Any = "stationary",
+    start: Any = None,
     errors: str | None = None,
     target: Mapping[str, float] | pd.Series | None = None,
     level: float = 0.95,
+    smallest_effect: float = 0.05,
     progress: Progress | None = None,
 ) -> RecoveryStudy:
     """Simulate many panels from a known world, fit a model to each, and compare.
@@ -217,17 +246,25 @@ def recover(
     Parameters
     ----------
     spec : specification
-        A model, right or wrong for this world.
-    truth : Dynamics
-        The world.
+        A model, right or wrong for this world. Parameters that mean something else in it than in
+        the truth have no true value: of a regression only the lagged effects have one; where
+        stable parts push at every session (ALT, GCLM, ML-SEM, latent change), also innovations
+        and means.
+    truth : Dynamics or World
+        The world. A `World` brings along how it is seen; what is given here goes before that.
     clients, sessions : int
         Of each panel.
     replications : int
         How many panels.
     seed : int
-        Root of all random numbers. Results do not depend on ``jobs``.
+        Root of all random numbers. Results depend neither on ``jobs`` nor on ``cluster``.
     jobs : int
-        Processes; -1 = one per processor.
+        Processes; -1 = one per processor. Not used with a cluster.
+    cluster : distributed.Client or str, optional
+        A Dask cluster, or the address of its scheduler, such as "tcp://...:8786".
+    checkpoint : path, optional
+        A file that keeps every replication as it ends. A study that was interrupted goes on
+        from there, a longer one takes over what a shorter one found.
     dropout, missing, therapists, gaps, ceiling, start
         How the world is seen, as in `simulate`.
     errors : str, optional
@@ -237,8 +274,10 @@ def recover(
         its `pseudo_true` values. Names that are left out are compared with the truth.
     level : float
         Of the intervals.
+    smallest_effect : float
+        Smallest size that would matter to a verdict on direction, within-client SDs.
     progress : callable, optional
-        Called as ``progress(done, total, doing)``.
+        Called as ``progress(done, total, doing)``; ``doing`` says how long it will take.
 
     Returns
     -------
@@ -248,73 +287,139 @@ def recover(
     Raises
     ------
     SpecificationError
-        If an argument is impossible.
+        If an argument is impossible, or the checkpoint belongs to another study.
+    DataError
+        If the checkpoint is damaged.
 
     References
     ----------
     Morris, T. P., White, I. R., & Crowther, M. J. (2019). Using simulation studies to evaluate
     statistical methods. Statistics in Medicine, 38, 2074-2102.
     """
-    if not isinstance(truth, Dynamics):
-        raise SpecificationError("truth must be a Dynamics, e.g. Dynamics.time_ordered(...).")
-    if not 0.0 < level < 1.0:
-        raise SpecificationError(f"level must be between 0 and 1, not {level:g}. Use 0.95.")
-    observation = {
+    given = {
         **{"dropout": dropout, "missing": missing, "therapists": therapists},
         **{"gaps": gaps, "ceiling": ceiling, "start": start},
     }
-    trial = _Trial(spec, truth, clients, sessions, observation, errors)
+    truth, observation = seen_from(truth, given)
+    refuse_strange(level, smallest_effect)
+    trial = Trial(spec, truth, clients, sessions, observation, errors, level, smallest_effect)
     wanted = {} if target is None else pd.Series(target, dtype=float).to_dict()
-    began = time.perf_counter()
-    _refuse_impossible(trial, seed)
+    refuse_impossible(trial, seed)
     if wanted:
         _refuse_unknown(wanted, trial, seed)
-    doing = f"{spec.name}, {clients} clients x {sessions} sessions"
-    outcomes = replicate(trial, replications, seed, jobs, progress, doing)
-    estimates, spread = _frames(outcomes)
-    compared = _true_values(truth, sessions, therapists, start) | wanted
-    found = [outcome for outcome in outcomes if isinstance(outcome, _Found)]
+    work = Work(jobs, cluster, checkpoint, told_with_time_left(progress))
+    return study_of(trial, replications, seed, work, wanted)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where and how a study is computed; no number depends on it.
+
+    Parameters
+    ----------
+    jobs : int
+        Processes; -1 = one per processor.
+    cluster : distributed.Client or str, optional
+        A Dask cluster instead.
+    checkpoint : path, optional
+        File that keeps every replication.
+    progress : callable, optional
+        Who is told.
+    """
+
+    jobs: int = -1
+    cluster: Cluster | None = None
+    checkpoint: str | os.PathLike[str] | None = None
+    progress: Progress | None = None
+
+
+def study_of(
+    trial: Trial,
+    replications: int,
+    seed: int,
+    work: Work,
+    target: Mapping[str, float] | None = None,
+) -> RecoveryStudy:
+    """Run a trial many times and put what was found together; see `recover`."""
+    began = time.perf_counter()
+    path = work.checkpoint
+    outcomes = replicate(
+        trial,
+        replications,
+        seed,
+        work.jobs,
+        work.progress,
+        f"{trial.spec.name}, {trial.clients} clients x {trial.sessions} sessions",
+        cluster=work.cluster,
+        keeper=None if path is None else Checkpoint(path, identity(trial, seed)),
+    )
+    return _collected(trial, outcomes, seed, target or {}, time.perf_counter() - began)
+
+
+def _collected(
+    trial: Trial,
+    outcomes: Sequence[Found | Failure],
+    seed: int,
+    wanted: Mapping[str, float],
+    seconds: float,
+) -> RecoveryStudy:
+    """Put the outcomes of all replications together."""
+    found = {r: one for r, one in enumerate(outcomes) if isinstance(one, Found)}
+    # A last session that nobody attended has no mean in that replication.
+    columns = max((list(one.names) for one in found.values()), key=len, default=[])
+    compared = _compared(trial, wanted)
     return RecoveryStudy(
-        spec=spec,
-        truth=truth,
-        clients=clients,
-        sessions=sessions,
-        replications=replications,
+        spec=trial.spec,
+        truth=trial.truth,
+        clients=trial.clients,
+        sessions=trial.sessions,
+        replications=len(outcomes),
         seed=seed,
-        target=pd.Series({name: _look_up(compared, name) for name in estimates}, dtype=float),
-        estimates=estimates,
-        errors=spread,
+        target=pd.Series({name: compared(name) for name in columns}, dtype=float),
+        estimates=_frame(found, columns, "estimates"),
+        errors=_frame(found, columns, "errors"),
         failures=_counted(_reason(one) for one in outcomes if isinstance(one, Failure)),
-        boundaries=_counted(name for outcome in found for name in set(outcome.at_bound)),
-        seconds=time.perf_counter() - began,
-        level=level,
+        boundaries=_counted(name for one in found.values() for name in set(one.at_bound)),
+        seconds=seconds,
+        level=trial.level,
+        observation=dict(trial.observation),
+        smallest_effect=trial.smallest_effect,
+        found=tuple(found.values()),
     )
 
 
-def _frames(outcomes: Sequence[_Found | Failure]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Collect estimates and standard errors, one row per converged fit."""
-    found = {r: one for r, one in enumerate(outcomes) if isinstance(one, _Found)}
-    # A last session that nobody attended has no mean in that replication.
-    columns = max((list(one.names) for one in found.values()), key=len, default=[])
+def _frame(found: Mapping[int, Found], columns: Sequence[str], what: str) -> pd.DataFrame:
+    """Collect one vector of every converged fit, a row per fit."""
     index = pd.Index(list(found), name="replication", dtype=int)
     place = {name: j for j, name in enumerate(columns)}
-    values = np.full((2, len(found), len(columns)), np.nan)
+    values = np.full((len(found), len(columns)), np.nan)
     for row, one in enumerate(found.values()):
-        at = [place[name] for name in one.names]
-        values[0, row, at], values[1, row, at] = one.estimates, one.errors
-    estimates, errors = (pd.DataFrame(part, index=index, columns=columns) for part in values)
-    return estimates, errors
+        values[row, [place[name] for name in one.names]] = getattr(one, what)
+    return pd.DataFrame(values, index=index, columns=columns)
 
 
-def _true_values(
-    truth: Dynamics, sessions: int, therapists: Therapists | None, start: Any
-) -> dict[str, float]:
+def _compared(trial: Trial, wanted: Mapping[str, float]) -> Callable[[str], float]:
+    """Return the function from a parameter's name to what its estimates are compared with."""
+    values = _true_values(trial)
+    same: tuple[str, ...] | None = None
+    if isinstance(trial.spec, Regression):
+        same = _SAME_IN_REGRESSIONS
+    elif isinstance(trial.spec, _PUSHED):
+        same = _SAME_WHERE_PUSHED
+    if same is not None:
+        values = {name: value for name, value in values.items() if names.parse(name)[0] in same}
+    return lambda name: _look_up(values | dict(wanted), name)
+
+
+def _true_values(trial: Trial) -> dict[str, float]:
     """Return the truth by name; therapists' differences are part of those between clients."""
+    truth = trial.truth
+    therapists, start = trial.observation.get("therapists"), trial.observation.get("start")
     if therapists is not None:
         cov = np.asarray(truth.between_cov) + np.asarray(therapists.cov)
         truth = replace(truth, between_cov=cov)
-    values = {str(name): float(value) for name, value in truth.params(sessions).items()}
-    if not isinstance(start, str):
+    values = {str(name): float(value) for name, value in truth.params(trial.sessions).items()}
+    if start is not None and not isinstance(start, str):
         labels = names.symmetric_labels("initial_cov", truth.variables)
         upper = np.asarray(start, float)[np.triu_indices(len(truth.variables))]
         values |= dict(zip(labels, upper.tolist(), strict=True))
@@ -326,17 +431,27 @@ def _look_up(values: Mapping[str, float], name: str) -> float:
     return values.get(name, values.get(name.partition("@")[0], np.nan))
 
 
-def _refuse_impossible(trial: _Trial, seed: int) -> None:
+def refuse_strange(level: float, smallest_effect: float) -> None:
+    """Refuse a level or a smallest effect that is none."""
+    if not 0.0 < level < 1.0:
+        raise SpecificationError(f"level must be between 0 and 1, not {level:g}. Use 0.95.")
+    if not 0.0 <= smallest_effect < np.inf:
+        raise SpecificationError(
+            f"smallest_effect={smallest_effect!r}: give a size in within-client SDs, such as 0.05."
+        )
+
+
+def refuse_impossible(trial: Trial, seed: int) -> None:
     """Refuse a world or a way of seeing it that no draw can make possible, before the first one."""
     (first,) = replicate(trial.simulate, 1, seed)
     if isinstance(first, Failure) and first.error == SpecificationError.__name__:
         raise SpecificationError(first.reason)
 
 
-def _refuse_unknown(target: Mapping[str, float], trial: _Trial, seed: int) -> None:
+def _refuse_unknown(target: Mapping[str, float], trial: Trial, seed: int) -> None:
     """Refuse names that the first replication does not estimate, before the others are run."""
     (first,) = replicate(trial, 1, seed)
-    known = first.names if isinstance(first, _Found) else tuple(target)
+    known = first.names if isinstance(first, Found) else tuple(target)
     unknown = [name for name in target if name not in known]
     if unknown:
         raise SpecificationError(
@@ -357,4 +472,4 @@ def _counted(values: Any) -> dict[str, int]:
 def _is_variance(name: str) -> bool:
     """Tell whether a parameter is a variance, of which 0 is the smallest possible value."""
     family, indices, _ = names.parse(name)
-    return "cov" in family and len(set(indices)) == 1
+    return family.endswith("var") or ("cov" in family and len(set(indices)) == 1)
