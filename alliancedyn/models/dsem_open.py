@@ -181,10 +181,8 @@ def _root(name: str, scales: list[float], priors: Priors) -> tuple[Any, Any, Any
 
 
 def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
-    """Add how the effects of clients differ: ``effect_root`` (q, q)."""
+    """Add how the effects of clients differ: ``effect_root`` of all, or intercepts and the SDs."""
     pm = import_pymc()
-    import pytensor.tensor as pt
-
     k = len(shape.variables)
     scales = [priors.phi_sd] * (k * k if shape.random_phi else 0)
     scales += [priors.log_innovation_sd] * (k if shape.random_innovation else 0)
@@ -197,7 +195,7 @@ def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
         root, _, _ = _root("between_cov", between, priors)
     if scales and not shape.correlated:
         more = pm.HalfNormal("effect_sd", sigma=np.array(scales))
-        root = pt.linalg.block_diag(root, pt.diag(more))
+        parts["effect_sd"] = more
     if shape.random_phi:
         pm.Deterministic("phi_sd", more[: k * k].reshape((k, k)), dims=("outcome", "source"))
     if shape.random_innovation:
@@ -299,12 +297,23 @@ def _client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
     center += [parts["phi"].ravel()] if shape.random_phi else []
     center += [pt.zeros(data.k)] if shape.random_innovation else []
     z = pm.Normal("client_z", dims=("client", "effect"))
-    b = pt.concatenate(center) + z @ parts["effect_root"].T
+    b = pt.concatenate(center) + _spread(z, parts)
     if shape.predictors:
         b = b + data.predictors @ parts["slopes"].T
     if shape.therapist:
         b = b[:, : data.k].inc(parts["therapist"][data.therapist])
     return pm.Deterministic("client_effects", b, dims=("client", "effect"))
+
+
+def _spread(z: Any, parts: Tensors) -> Any:
+    """Return L z for every client."""
+    import pytensor.tensor as pt
+
+    if "effect_sd" not in parts:
+        return z @ parts["effect_root"].T
+    root, sd = parts["effect_root"], parts["effect_sd"]
+    k = int(root.type.shape[0])
+    return pt.concatenate([z[:, :k] @ root.T, z[:, k:] * sd], axis=1)
 
 
 def _add_process(
@@ -341,16 +350,20 @@ def _add_process(
 def _log_density(e: Any, root: Any, degrees: Any = None) -> Any:
     """Return the log density of rows e ~ N(0, L L') or t(degrees, 0, L L'), up to a constant.
 
-    One triangular system for all rows: PyMC's own distributions solve one for each.
+    L^-1 e column by column, for all rows at once: PyMC's own distributions solve a system for
+    each row, and linear algebra libraries start threads for it.
     """
     import pytensor.tensor as pt
 
-    k = e.shape[1]
-    white = pt.linalg.solve_triangular(root, e.T, lower=True)
+    k = int(e.type.shape[1])
+    white: list[Any] = []
+    for a in range(k):
+        rest = sum((root[a, b] * white[b] for b in range(a)), start=pt.zeros(()))
+        white.append((e[:, a] - rest) / root[a, a])
+    distance = sum((one**2 for one in white), start=pt.zeros(()))
     volume = -e.shape[0] * pt.log(pt.diag(root)).sum()
     if degrees is None:
-        return volume - 0.5 * (white**2).sum()
-    distance = (white**2).sum(axis=0)
+        return volume - 0.5 * distance.sum()
     total = (degrees + k) / 2.0
     each = pt.gammaln(total) - pt.gammaln(degrees / 2.0) - k / 2.0 * pt.log(degrees)
     return volume + e.shape[0] * each - (total * pt.log1p(distance / degrees)).sum()
