@@ -6,8 +6,8 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
-from alliancedyn.models import ALT, GCLM, MLSEM, LatentChange, Regression
 from alliancedyn.replicate import Cluster, Failure, Progress, replicate
 from alliancedyn.simulate import Dropout, Dynamics, Gaps, Therapists
 from alliancedyn.studies.ademp import summary
@@ -25,6 +24,7 @@ from alliancedyn.studies.checkpoint import Checkpoint, identity
 from alliancedyn.studies.performance import performance
 from alliancedyn.studies.population import Specification
 from alliancedyn.studies.remaining import told_with_time_left
+from alliancedyn.studies.targets import compared_with
 from alliancedyn.studies.trial import NOT_CONVERGED, Found, Trial
 from alliancedyn.studies.verdicts import confusion
 from alliancedyn.studies.world import World, seen_from
@@ -38,11 +38,6 @@ MEASURES = (
     *("mcse_bias", "mcse_rmse", "mcse_empirical_se", "mcse_model_se"),
     *("mcse_coverage", "mcse_power", "n", "intervals"),
 )
-# Stable parts that push at every session are no random intercepts, and what is called between_cov
-# and initial_cov there is not what the truth calls so. These families mean the same:
-_PUSHED = (ALT, GCLM, LatentChange, MLSEM)
-_SAME_WHERE_PUSHED = ("phi", "phi2", "innovation_cov", "mean")
-_SAME_IN_REGRESSIONS = ("phi",)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 
 
@@ -367,7 +362,7 @@ def _collected(
     found = {r: one for r, one in enumerate(outcomes) if isinstance(one, Found)}
     # A last session that nobody attended has no mean in that replication.
     columns = max((list(one.names) for one in found.values()), key=len, default=[])
-    compared = _compared(trial, wanted)
+    compared = compared_with(trial, wanted)
     return RecoveryStudy(
         spec=trial.spec,
         truth=trial.truth,
@@ -396,39 +391,6 @@ def _frame(found: Mapping[int, Found], columns: Sequence[str], what: str) -> pd.
     for row, one in enumerate(found.values()):
         values[row, [place[name] for name in one.names]] = getattr(one, what)
     return pd.DataFrame(values, index=index, columns=columns)
-
-
-def _compared(trial: Trial, wanted: Mapping[str, float]) -> Callable[[str], float]:
-    """Return the function from a parameter's name to what its estimates are compared with."""
-    values = _true_values(trial)
-    same: tuple[str, ...] | None = None
-    if isinstance(trial.spec, Regression):
-        same = _SAME_IN_REGRESSIONS
-    elif isinstance(trial.spec, _PUSHED):
-        same = _SAME_WHERE_PUSHED
-    if same is not None:
-        values = {name: value for name, value in values.items() if names.parse(name)[0] in same}
-    return lambda name: _look_up(values | dict(wanted), name)
-
-
-def _true_values(trial: Trial) -> dict[str, float]:
-    """Return the truth by name; therapists' differences are part of those between clients."""
-    truth = trial.truth
-    therapists, start = trial.observation.get("therapists"), trial.observation.get("start")
-    if therapists is not None:
-        cov = np.asarray(truth.between_cov) + np.asarray(therapists.cov)
-        truth = replace(truth, between_cov=cov)
-    values = {str(name): float(value) for name, value in truth.params(trial.sessions).items()}
-    if start is not None and not isinstance(start, str):
-        labels = names.symmetric_labels("initial_cov", truth.variables)
-        upper = np.asarray(start, float)[np.triu_indices(len(truth.variables))]
-        values |= dict(zip(labels, upper.tolist(), strict=True))
-    return values
-
-
-def _look_up(values: Mapping[str, float], name: str) -> float:
-    """Find a parameter's value; one session's is that of all where the world does not change."""
-    return values.get(name, values.get(name.partition("@")[0], np.nan))
 
 
 def refuse_strange(level: float, smallest_effect: float) -> None:
