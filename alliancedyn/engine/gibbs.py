@@ -24,13 +24,13 @@ import numpy as np
 from numpy.random import Generator, SeedSequence
 
 from alliancedyn.engine.dsem import Array, DsemData, DsemShape, Priors, Sampled
-from alliancedyn.engine.gibbs_states import Gaps, Panel
-from alliancedyn.engine.gibbs_sweep import Chain, Kept, Plan, Room, Scales, advance
+from alliancedyn.engine.gibbs_small import seed_thread
+from alliancedyn.engine.gibbs_sweep import Chain, Kept, Panel, Plan, Scales, advance, prepare
 from alliancedyn.errors import ConvergenceError, SpecificationError
 
 Progress = Callable[[int, int, str], None]
 
-STEPS = 50  # how often progress is told, at most
+PIECES = 20  # in which a chain runs; progress is told after each
 DOING = "sweeps"
 
 
@@ -75,7 +75,7 @@ def sample_gibbs(
         _start(panel, plan, shape, priors, draws, np.random.default_rng(child))
         for child in SeedSequence(seed).spawn(chains)
     ]
-    _load(panel, plan, runs)
+    _compile(panel, plan, shape, priors)
     clock = time.perf_counter()
     _run(panel, plan, runs, draws, tune, progress)
     seconds = time.perf_counter() - clock
@@ -90,11 +90,9 @@ def sample_gibbs(
 
 @dataclass(frozen=True)
 class _Run:
-    """One chain: its state, its room, what it keeps, its random numbers."""
+    """One chain: its state, what it keeps, the seeds of its pieces."""
 
     chain: Chain
-    room: Room
-    gaps: Gaps
     kept: Kept
     rng: Generator
 
@@ -120,6 +118,7 @@ def _panel(data: DsemData) -> Panel:
         np.column_stack([np.ones(N), data.predictors.reshape(N, -1)]),
         np.ascontiguousarray(therapist, dtype=np.int64),
         np.ascontiguousarray(data.measurement_var, dtype=np.float64),
+        (last - 1).astype(np.float64),
     )
 
 
@@ -176,28 +175,39 @@ def _start(
     scale, free = _effect_scales(shape, priors)
     sd = scale * rng.uniform(0.1, 0.6, q)
     sd[:k] = between * rng.uniform(0.5, 1.5, k)
-    J = int(panel.therapist.max()) + 1
     common, every = np.full(k, priors.sd), np.ones((k, k), dtype=np.bool_)
-    chain = Chain(
-        coef,
-        np.zeros((panel.course.shape[1], k)),
-        rng.uniform(-0.3, 0.3, (k, k)),
-        _scales(sd, scale, free),
-        _scales(between * rng.uniform(0.2, 1.0, k), common, every),
-        _scales(within * rng.uniform(0.6, 1.4, k), common, every),
-        _scales(within * rng.uniform(0.6, 1.4, k), common, every),
-        np.zeros((N, q)),
-        np.zeros((J, k)),
-        np.zeros((N, T, k)),
-        0.5 * np.full(k, priors.log_innovation_sd),
-    )
-    room = _room(panel, q)
     count = int(panel.slot.max()) + 1
-    gaps = Gaps(np.zeros((count, k)), np.zeros((count, k, k)), np.zeros((count, k, k)))
+    chain = Chain(
+        coef=coef,
+        course=np.zeros((panel.course.shape[1], k)),
+        phi=rng.uniform(-0.3, 0.3, (k, k)),
+        random=_scales(sd, scale, free),
+        therapist=_scales(between * rng.uniform(0.2, 1.0, k), common, every),
+        innovation=_scales(within * rng.uniform(0.6, 1.4, k), common, every),
+        first=_scales(within * rng.uniform(0.6, 1.4, k), common, every),
+        U=np.zeros((N, q)),
+        v=np.zeros((int(panel.therapist.max()) + 1, k)),
+        W=np.zeros((N, T, k)),
+        stretch=np.full(k, 0.5 * priors.log_innovation_sd),
+        z=panel.y.copy(),
+        mean=np.zeros((N, q)),
+        lags=np.zeros((N, k, k)),
+        logs=np.zeros((N, k)),
+        psi=np.zeros((N, k, k)),
+        gaps=(np.zeros((count, k)), np.zeros((count, k, k)), np.zeros((count, k, k))),
+        info=np.zeros((N, k, k)),
+        score=np.zeros((N, k)),
+        lag_info=np.zeros((N, k * k, k * k)),
+        lag_score=np.zeros((N, k * k)),
+        S=np.zeros((3, N, k, k)),
+        E=np.zeros((N, k, k)),
+        first_scatter=np.zeros((k, k)),
+    )
+    prepare(panel, plan, chain)
     kept = Kept(
         np.zeros((draws, len(shape.parameter_names()))), np.zeros((N, q)), np.zeros((N, q))
     )
-    return _Run(chain, room, gaps, kept, rng)
+    return _Run(chain, kept, rng)
 
 
 def _rough(panel: Panel) -> tuple[Array, Array, Array]:
@@ -217,30 +227,10 @@ def _rough(panel: Panel) -> tuple[Array, Array, Array]:
     return level, between, within
 
 
-def _room(panel: Panel, q: int) -> Room:
-    N, _, k = panel.y.shape
-    return Room(
-        panel.y.copy(),
-        np.zeros((N, q)),
-        np.zeros((N, k, k)),
-        np.zeros((N, k, k)),
-        np.zeros((N, k)),
-        np.zeros((N, k, k)),
-        np.zeros((N, k)),
-        np.zeros((3, N, k, k)),
-        np.zeros((N, k, k)),
-        np.zeros((k, k)),
-        (panel.last - 1).astype(np.float64),
-    )
-
-
 def _advance(panel: Panel, plan: Plan, start: int, stop: int, tune: int, run: _Run) -> None:
-    advance(panel, plan, run.chain, run.room, run.gaps, run.kept, start, stop, tune, run.rng)
-
-
-def _load(panel: Panel, plan: Plan, runs: list[_Run]) -> None:
-    """Compile, or load what was compiled, before the clock starts: a run of no sweeps."""
-    _advance(panel, plan, 0, 0, 0, runs[0])
+    """Run a piece of a chain on this thread's generator, seeded from the chain's own."""
+    seed_thread(int(run.rng.integers(2**32)))
+    advance(panel, plan, run.chain, run.kept, start, stop, tune)
 
 
 def _run(
@@ -248,7 +238,7 @@ def _run(
 ) -> None:
     """Run all chains, as many at a time as there are cores."""
     total = draws + tune
-    size = total if progress is None else -(-total // STEPS)
+    size = -(-total // PIECES)  # with or without progress: a piece has its own seed
     workers = min(len(runs), _cores())
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, total, size):
@@ -273,3 +263,9 @@ def _clients(runs: list[_Run], draws: int) -> Array:
     squares = squares + draws * ((centers - mean) ** 2).sum(axis=0)
     sd = np.sqrt(squares / max(draws * len(runs) - 1, 1))
     return np.stack([mean, sd], axis=2)
+
+
+def _compile(panel: Panel, plan: Plan, shape: DsemShape, priors: Priors) -> None:
+    """Compile, or load what was compiled, before the clock starts: two sweeps thrown away."""
+    spare = _start(panel, plan, shape, priors, 1, np.random.default_rng(0))
+    _advance(panel, plan, 0, 2, 1, spare)

@@ -10,9 +10,8 @@ The sums over clients are k x k for every session, so that the number of columns
 from __future__ import annotations
 
 import numpy as np
-from numpy.random import Generator
 
-from alliancedyn.engine.gibbs_small import Array, Codes, compiled, draw_normal, inverse
+from alliancedyn.engine.gibbs_small import Array, Codes, compiled, draw_normal, inverse, multiply
 
 
 @compiled
@@ -21,10 +20,13 @@ def _sum_information(last: Codes, T: int, phi: Array, weight: Array) -> tuple[Ar
     N, k, _ = phi.shape
     now, across, before = np.zeros((T + 1, k, k)), np.zeros((T + 1, k, k)), np.zeros((T + 1, k, k))
     for i in range(N):
-        step = weight[i] @ phi[i]
+        step = multiply(weight[i], phi[i])
         now[last[i]] += weight[i]
         across[last[i]] += step
-        before[last[i]] += phi[i].T @ step
+        for r in range(k):
+            for s in range(k):
+                for c in range(k):
+                    before[last[i], r, s] += phi[i, c, r] * step[c, s]
     for t in range(T - 1, -1, -1):
         now[t] += now[t + 1]
         across[t] += across[t + 1]
@@ -95,7 +97,7 @@ def _assemble(
 @compiled
 def draw_course(
     course: Array, last: Codes, phi: Array, psi: Array, first_cov: Array, mean: Array, d: Array,
-    priors: Array, W: Array, rng: Generator,
+    priors: Array, W: Array
 ) -> None:  # fmt: skip
     """Draw mean (k,) and d (m, k); the states W follow, intercepts' deviations stay.
 
@@ -119,12 +121,12 @@ def draw_course(
             present = mean[r] if a == 0 else d[a - 1, r]
             precision[a * k + r, a * k + r] += priors[at + 1]
             linear[a * k + r] += priors[at + 1] * (priors[at] - present)
-    change = draw_normal(precision, linear, rng).reshape((m + 1, k))
+    change = draw_normal(precision, linear).reshape((m + 1, k))
     for r in range(k):
         mean[r] += change[0, r]
         for a in range(m):
             d[a, r] += change[a + 1, r]
-    shift = c @ change
+    shift = multiply(c, change)
     for i in range(N):
         for t in range(last[i]):
             for r in range(k):

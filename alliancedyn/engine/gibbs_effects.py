@@ -15,7 +15,6 @@ the others: V becomes V - V_o V_oo^-1 V_o', c_i moves by S u_o with S = V_o V_oo
 from __future__ import annotations
 
 import numpy as np
-from numpy.random import Generator
 
 from alliancedyn.engine.gibbs_small import (
     Array,
@@ -159,7 +158,7 @@ def spread(
 
 @compiled
 def draw_effects(
-    A: Array, r: Array, V: Array, start: int, stop: int, U: Array, rng: Generator
+    A: Array, r: Array, V: Array, start: int, stop: int, U: Array
 ) -> None:
     """Draw the deviations U[:, start:stop] of every unit from its mean."""
     others, slope, root, _ = _condition(V, start, stop)
@@ -171,7 +170,7 @@ def draw_effects(
         _whiten(A[i], r[i], root, slope, away, T, M, s)
         solve_lower(M, s)
         for a in range(p):
-            s[a] += rng.standard_normal()
+            s[a] += np.random.standard_normal()
         solve_upper(M, s)
         for a in range(p):
             total = 0.0
@@ -208,8 +207,7 @@ def regress(
 
 @compiled
 def draw_coefficients(
-    info: Array, score: Array, coef: Array, row: int, at: int, location: Array, precision: Array,
-    rng: Generator,
+    info: Array, score: Array, coef: Array, row: int, at: int, location: Array, precision: Array
 ) -> Array:  # fmt: skip
     """Draw coef[row:, at:at + p]; return the change (rows x p,).
 
@@ -224,7 +222,7 @@ def draw_coefficients(
             here = precision[row + c, at + a]
             info[c * p + a, c * p + a] += here
             score[c * p + a] += here * (location[row + c, at + a] - coef[row + c, at + a])
-    change = draw_normal(info, score, rng)
+    change = draw_normal(info, score)
     for c in range(rows):
         for a in range(p):
             coef[row + c, at + a] += change[c * p + a]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.random import Generator
 
 from alliancedyn.engine.gibbs_small import Array, compiled
 
@@ -37,12 +36,11 @@ def _target(x: float, rows: Array, square: float, line: float, growth: float) ->
 
 @compiled
 def _slice(
-    x0: float, floor: float, width: float, rows: Array, square: float, line: float, growth: float,
-    rng: Generator,
+    x0: float, floor: float, width: float, rows: Array, square: float, line: float, growth: float
 ) -> float:  # fmt: skip
     """Draw from `_target` above ``floor``: step out, shrink."""
-    level = _target(x0, rows, square, line, growth) + math.log(rng.random())
-    low = x0 - width * rng.random()
+    level = _target(x0, rows, square, line, growth) + math.log(np.random.random())
+    low = x0 - width * np.random.random()
     high = low + width
     for _ in range(STEPS):
         if low <= floor or not _target(low, rows, square, line, growth) > level:
@@ -54,7 +52,7 @@ def _slice(
         high += width
     low = max(low, floor)
     while high - low > 1e-13:
-        x = low + rng.random() * (high - low)
+        x = low + np.random.random() * (high - low)
         if _target(x, rows, square, line, growth) > level:
             return x
         if x < x0:
@@ -103,7 +101,7 @@ def _terms(E: Array, logs: Array, Q: Array, j: int) -> tuple[float, float]:
 
 @compiled
 def draw_log_variances(
-    E: Array, counts: Array, Q: Array, K: Array, start: int, U: Array, logs: Array, rng: Generator
+    E: Array, counts: Array, Q: Array, K: Array, start: int, U: Array, logs: Array
 ) -> None:
     """Draw every client's log variances; deviations U[:, start:] ~ N(0, K^-1) follow."""
     N, k = logs.shape
@@ -119,7 +117,7 @@ def draw_log_variances(
             for r in range(K.shape[0]):
                 line -= K[at, r] * U[i, r]
             width = WIDTH / math.sqrt(K[at, at] + 0.5 * counts[i])
-            change = _slice(0.0, -np.inf, width, rows, K[at, at], line, 0.0, rng)
+            change = _slice(0.0, -np.inf, width, rows, K[at, at], line, 0.0)
             logs[i, j] += change
             U[i, at] += change
 
@@ -127,7 +125,7 @@ def draw_log_variances(
 @compiled
 def rescale(
     E: Array, counts: Array, Q: Array, start: int, U: Array, logs: Array, sd: Array,
-    scale: Array, width: Array, tuning: bool, rng: Generator,
+    scale: Array, width: Array, tuning: bool
 ) -> None:  # fmt: skip
     """Move the SDs of the log variances with the standardized deviations fixed."""
     N, k = logs.shape
@@ -139,7 +137,7 @@ def rescale(
             half = math.exp(-0.5 * (logs[i, j] - U[i, at]))
             rows[i, 0], rows[i, 1] = counts[i], U[i, at] / sd[at]
             rows[i, 2], rows[i, 3] = own * half * half, cross * half
-        new = _slice(sd[at], 0.0, width[j], rows, 1.0 / scale[at] ** 2, 0.0, 0.0, rng)
+        new = _slice(sd[at], 0.0, width[j], rows, 1.0 / scale[at] ** 2, 0.0, 0.0)
         if tuning:
             width[j] += 0.05 * (3.0 * abs(new - sd[at]) - width[j])
             width[j] = max(width[j], 1e-4 * scale[at])
@@ -152,7 +150,7 @@ def rescale(
 
 @compiled
 def relevel(
-    K: Array, start: int, U: Array, logs: Array, sd: Array, scale: Array, rng: Generator
+    K: Array, start: int, U: Array, logs: Array, sd: Array, scale: Array
 ) -> None:  # fmt: skip
     """Move the innovation SDs with every client's own innovation variances fixed."""
     N, k = logs.shape
@@ -165,7 +163,7 @@ def relevel(
                 line += K[at, r] * U[i, r]
         square = N * K[at, at]
         growth = 0.5 * (sd[j] / scale[j]) ** 2
-        change = _slice(0.0, -np.inf, WIDTH / math.sqrt(square), rows, square, line, growth, rng)
+        change = _slice(0.0, -np.inf, WIDTH / math.sqrt(square), rows, square, line, growth)
         sd[j] *= math.exp(0.5 * change)
         for i in range(N):
             U[i, at] -= change

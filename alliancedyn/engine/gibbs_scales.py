@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.random import Generator
 
 from alliancedyn.engine.gibbs_small import (
     Array,
@@ -31,6 +30,7 @@ from alliancedyn.engine.gibbs_small import (
     covariance,
     factor_semidefinite,
     inverse,
+    multiply,
 )
 
 LOG_EVERY = 8  # one logarithm for the product of so many determinants
@@ -133,12 +133,12 @@ def _sd_target(x: float, sd: float, var: float, scale: float, parts: Array, weig
 
 @compiled
 def _slice_sd(
-    sd: float, scale: float, width: float, parts: Array, weight: float, rng: Generator
+    sd: float, scale: float, width: float, parts: Array, weight: float
 ) -> float:
     """Draw an SD: step out, shrink."""
     var = sd * sd
-    level = -0.5 * (sd / scale) ** 2 + math.log(rng.random())
-    low = sd - width * rng.random()
+    level = -0.5 * (sd / scale) ** 2 + math.log(np.random.random())
+    low = sd - width * np.random.random()
     high = low + width
     for _ in range(STEPS):
         if low <= 0.0 or _sd_target(low, sd, var, scale, parts, weight) <= level:
@@ -150,7 +150,7 @@ def _slice_sd(
         high += width
     low = max(low, 0.0)
     while high - low > 1e-13 * high:
-        x = low + rng.random() * (high - low)
+        x = low + np.random.random() * (high - low)
         if _sd_target(x, sd, var, scale, parts, weight) > level:
             return x
         if x < sd:
@@ -162,8 +162,7 @@ def _slice_sd(
 
 @compiled
 def _slice_corr(
-    between: float, root: float, spread: float, lkj: float, parts: Array, weight: float,
-    rng: Generator,
+    between: float, root: float, spread: float, lkj: float, parts: Array, weight: float
 ) -> float:  # fmt: skip
     """Draw the change of a correlation on the interval where |R| > 0; LKJ prior.
 
@@ -171,9 +170,9 @@ def _slice_corr(
     the covariance by ``spread`` x.
     """
     low, high = -1.0 / (root + between), 1.0 / (root - between)
-    level = math.log(rng.random())
+    level = math.log(np.random.random())
     while high - low > 1e-14:
-        x = low + rng.random() * (high - low)
+        x = low + np.random.random() * (high - low)
         det = (1.0 + x * between) ** 2 - (x * root) ** 2
         if det > 0.0:
             value = _gain(parts, weight, 0.0, spread * x) + (lkj - 1.0) * math.log(det)
@@ -189,14 +188,14 @@ def _slice_corr(
 @compiled
 def _move_sd(
     j: int, V: Array, sd: Array, H: Array, g: Array, weight: float, scale: float, width: Array,
-    tuning: bool, parts: Array, u: Array, rng: Generator,
+    tuning: bool, parts: Array, u: Array
 ) -> None:  # fmt: skip
     """Move one SD; V, H, g and the width of its slice follow."""
     p = V.shape[0]
     for r in range(p):
         u[r] = V[r, j] if r != j else 0.0
     _project(H, g, j, u, parts)
-    new = _slice_sd(sd[j], scale, width[j], parts, weight, rng)
+    new = _slice_sd(sd[j], scale, width[j], parts, weight)
     if tuning:
         width[j] += LEARN * (STRETCH * abs(new - sd[j]) - width[j])
         width[j] = max(width[j], 1e-4 * scale)
@@ -212,7 +211,7 @@ def _move_sd(
 @compiled
 def _move_corr(
     a: int, b: int, V: Array, sd: Array, corr: Array, H: Array, g: Array, weight: float,
-    lkj: float, parts: Array, u: Array, rng: Generator,
+    lkj: float, parts: Array, u: Array
 ) -> None:  # fmt: skip
     """Move one correlation; V, H and g follow."""
     u[:] = 0.0
@@ -221,7 +220,7 @@ def _move_corr(
     inverted = inverse(corr)
     root = math.sqrt(inverted[a, a] * inverted[b, b])
     spread = sd[a] * sd[b]
-    x = _slice_corr(inverted[a, b], root, spread, lkj, parts, weight, rng)
+    x = _slice_corr(inverted[a, b], root, spread, lkj, parts, weight)
     _update(H, g, a, u, parts, 0.0, spread * x)
     corr[a, b] += x
     corr[b, a] = corr[a, b]
@@ -232,7 +231,7 @@ def _move_corr(
 @compiled
 def move_covariance(
     V: Array, sd: Array, corr: Array, free: Flags, H: Array, g: Array, weight: float, start: int,
-    stop: int, scale: Array, lkj: float, width: Array, tuning: bool, rng: Generator,
+    stop: int, scale: Array, lkj: float, width: Array, tuning: bool
 ) -> None:  # fmt: skip
     """Move the SDs start .. stop and every free correlation that involves one of them.
 
@@ -255,18 +254,18 @@ def move_covariance(
     parts = np.empty((H.shape[0], 6))
     u = np.empty(p)
     for j in range(start, stop):
-        _move_sd(j, V, sd, H, g, weight, scale[j], width, tuning, parts, u, rng)
+        _move_sd(j, V, sd, H, g, weight, scale[j], width, tuning, parts, u)
     for a in range(p):
         for b in range(a + 1, p):
             touched = (start <= a < stop) or (start <= b < stop)
             if free[a, b] and touched:
-                _move_corr(a, b, V, sd, corr, H, g, weight, lkj, parts, u, rng)
+                _move_corr(a, b, V, sd, corr, H, g, weight, lkj, parts, u)
 
 
 @compiled
 def move_from_scatter(
     sd: Array, corr: Array, free: Flags, scatter: Array, n: float, start: int, stop: int,
-    scale: Array, lkj: float, width: Array, tuning: bool, rng: Generator,
+    scale: Array, lkj: float, width: Array, tuning: bool
 ) -> None:  # fmt: skip
     """Move SDs and correlations given the sum of squares of n known vectors N(0, D R D)."""
     p = sd.shape[0]
@@ -276,7 +275,5 @@ def move_from_scatter(
     root = scatter.copy()
     factor_semidefinite(root)
     H[0] = inverse(V)
-    g[0] = H[0] @ root
-    move_covariance(
-        V, sd, corr, free, H, g, n, start, stop, scale, lkj, width, tuning, rng
-    )  # fmt: skip
+    g[0] = multiply(H[0], root)
+    move_covariance(V, sd, corr, free, H, g, n, start, stop, scale, lkj, width, tuning)

@@ -1,7 +1,9 @@
 """Small matrices for the Gibbs sampler: factors, solves, draws, written out as loops.
 
 A matrix of two to ten rows is done before a call to LAPACK has begun. Nothing here checks its
-input: a matrix that is not positive definite gives NaN, which the sampler reports.
+input: a matrix that is not positive definite gives NaN, which the sampler reports. Random numbers
+are those of the compiled generator, one per thread: `seed_thread` at the head of a run of sweeps
+makes them a chain's own. Kernels take plain arrays, because tuples of arrays take minutes to compile.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import math
 
 import numpy as np
 from numba import njit
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -22,6 +23,12 @@ _FAST = {"reassoc", "nsz", "arcp", "contract"}
 compiled = njit(cache=True, fastmath=_FAST, error_model="numpy", nogil=True)
 
 SINGULAR = 1e-12  # a pivot below this share of its diagonal is a known direction, not a variance
+
+
+@compiled
+def seed_thread(seed: int) -> None:
+    """Seed the generator of the calling thread."""
+    np.random.seed(seed)
 
 
 @compiled
@@ -98,13 +105,25 @@ def inverse(A: Array) -> Array:
 
 
 @compiled
-def draw_normal(precision: Array, linear: Array, rng: Generator) -> Array:
+def multiply(A: Array, B: Array) -> Array:
+    """Return A B."""
+    found = np.zeros((A.shape[0], B.shape[1]))
+    for i in range(A.shape[0]):
+        for j in range(A.shape[1]):
+            for c in range(B.shape[1]):
+                found[i, c] += A[i, j] * B[j, c]
+    return found
+
+
+@compiled
+def draw_normal(precision: Array, linear: Array
+) -> Array:
     """Draw from N(P^-1 b, P^-1); the precision P is overwritten by its factor."""
     factor(precision)
     drawn = linear.copy()
     solve_lower(precision, drawn)
     for j in range(drawn.shape[0]):
-        drawn[j] += rng.standard_normal()
+        drawn[j] += np.random.standard_normal()
     solve_upper(precision, drawn)
     return drawn
 

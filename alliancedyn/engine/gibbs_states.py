@@ -18,10 +18,7 @@ Analysis, 15, 183-202.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.random import Generator
 
 from alliancedyn.engine.gibbs_small import (
     Array,
@@ -30,29 +27,8 @@ from alliancedyn.engine.gibbs_small import (
     compiled,
     factor_semidefinite,
     inverse,
+    multiply,
 )
-
-
-class Panel(NamedTuple):
-    """The data as the kernels read them."""
-
-    y: Array  # (N, T, k), 0 where missing
-    seen: Flags  # (N, T, k)
-    whole: Flags  # (N, T), the state is known once the intercept is
-    slot: Codes  # (N, T), place of a gap in the arrays of `Gaps`
-    last: Codes  # (N,), sessions up to the last one with a score
-    course: Array  # (T, m)
-    X: Array  # (N, 1 + c), ones and predictors
-    therapist: Codes  # (N,), zeros where there is none
-    noise: Array  # (k,)
-
-
-class Gaps(NamedTuple):
-    """Filtered states of the sessions that are not whole: mean a - B m, covariance P."""
-
-    a: Array  # (G, k)
-    B: Array  # (G, k, k)
-    P: Array  # (G, k, k)
 
 
 @compiled
@@ -121,7 +97,7 @@ def _add_runs(runs: int, total: Array, phi: Array, psi: Array, info: Array, scor
     M = -phi
     for r in range(k):
         M[r, r] += 1.0
-    weighted = inverse(psi) @ M
+    weighted = multiply(inverse(psi), M)
     for r in range(k):
         for c in range(k):
             score[r] += weighted[c, r] * total[c]
@@ -131,17 +107,18 @@ def _add_runs(runs: int, total: Array, phi: Array, psi: Array, info: Array, scor
 
 @compiled
 def _filter(
-    i: int, panel: Panel, z: Array, phi: Array, psi: Array, first: Array, gaps: Gaps, info: Array,
-    score: Array, work: Array,
+    z: Array, seen: Flags, whole: Flags, slot: Codes, last: int, noise: Array, phi: Array,
+    psi: Array, first: Array, gap_a: Array, gap_B: Array, gap_P: Array, info: Array, score: Array,
+    work: Array,
 ) -> None:  # fmt: skip
     """Filter one client; store its gaps."""
     k = z.shape[1]
     a, B, P = np.zeros(k), np.zeros((k, k)), first.copy()
     total = np.zeros(k)
     runs = 0
-    for t in range(panel.last[i]):
-        known = t > 0 and panel.whole[i, t - 1]
-        if known and panel.whole[i, t]:
+    for t in range(last):
+        known = t > 0 and whole[t - 1]
+        if known and whole[t]:
             runs += 1
             for r in range(k):
                 total[r] += z[t, r]
@@ -156,35 +133,59 @@ def _filter(
                     P[r, c] = 0.0
         if t > 0:
             _predict(phi, psi, a, B, P, work)
-        _observe(z[t], panel.seen[i, t], panel.noise, a, B, P, info, score, work)
-        if not panel.whole[i, t]:
-            gaps.a[panel.slot[i, t]] = a
-            gaps.B[panel.slot[i, t]] = B
-            gaps.P[panel.slot[i, t]] = P
+        _observe(z[t], seen[t], noise, a, B, P, info, score, work)
+        if not whole[t]:
+            gap_a[slot[t]] = a
+            gap_B[slot[t]] = B
+            gap_P[slot[t]] = P
     if runs > 0:
         _add_runs(runs, total, phi, psi, info, score)
 
 
 @compiled
 def filter_all(
-    panel: Panel, z: Array, phi: Array, psi: Array, first: Array, gaps: Gaps, info: Array,
-    score: Array,
+    z: Array, seen: Flags, whole: Flags, slot: Codes, last: Codes, noise: Array, phi: Array,
+    psi: Array, first: Array, gap_a: Array, gap_B: Array, gap_P: Array, info: Array, score: Array,
 ) -> None:  # fmt: skip
-    """Filter every client: info (N, k, k) and score (N, k) of its intercept, and its gaps."""
+    """Filter every client: info (N, k, k) and score (N, k) of its intercept, and its gaps.
+
+    Parameters
+    ----------
+    z, seen, whole, slot : (N, T, k), (N, T, k), (N, T), (N, T)
+        Scores without the common course, 0 where missing; which were seen; sessions whose state
+        is known once the intercept is; place of the others among the gaps.
+    last : (N,)
+        Sessions up to a client's last score.
+    noise : (k,)
+        Measurement error variances.
+    phi, psi, first : (N, k, k), (N, k, k), (k, k)
+        Lagged effects, innovation covariances, covariance of the first state.
+    gap_a, gap_B, gap_P : (G, k), (G, k, k), (G, k, k)
+        Filled: the state of a gap has mean a - B m and covariance P.
+    """
     work = np.empty((z.shape[2] + 2, z.shape[2]))
     info[:] = 0.0
     score[:] = 0.0
     for i in range(z.shape[0]):
-        _filter(i, panel, z[i], phi[i], psi[i], first, gaps, info[i], score[i], work)
+        _filter(
+            z[i], seen[i], whole[i], slot[i], last[i], noise, phi[i], psi[i], first, gap_a, gap_B,
+            gap_P, info[i], score[i], work,
+        )  # fmt: skip
 
 
 @compiled
 def _look_ahead(ahead: Array, phi: Array, psi: Array, mean: Array, P: Array) -> None:
     """Condition mean and P of w_t on w_{t+1}: J = P Phi' (Phi P Phi' + Psi)^-1."""
-    cross = phi @ P
-    J = cross.T @ inverse(cross @ phi.T + psi)
-    surprise = ahead - phi @ mean
     k = mean.shape[0]
+    cross = multiply(phi, P)
+    total = psi.copy()
+    surprise = ahead.copy()
+    for r in range(k):
+        for c in range(k):
+            surprise[r] -= phi[r, c] * mean[c]
+            for j in range(k):
+                total[r, c] += cross[r, j] * phi[c, j]
+    J = multiply(cross.T, inverse(total))
     for r in range(k):
         for c in range(k):
             mean[r] += J[r, c] * surprise[c]
@@ -194,25 +195,29 @@ def _look_ahead(ahead: Array, phi: Array, psi: Array, mean: Array, P: Array) -> 
 
 @compiled
 def draw_states(
-    panel: Panel, z: Array, m: Array, phi: Array, psi: Array, gaps: Gaps, W: Array, rng: Generator
-) -> None:
+    z: Array, whole: Flags, slot: Codes, last: Codes, m: Array, phi: Array, psi: Array,
+    gap_a: Array, gap_B: Array, gap_P: Array, W: Array,
+) -> None:  # fmt: skip
     """Draw the states W (N, T, k) of every client up to its last score, the last one first."""
     N, _, k = z.shape
-    noise = np.empty(k)
+    noise, mean = np.empty(k), np.empty(k)
     for i in range(N):
-        for t in range(panel.last[i] - 1, -1, -1):
-            if panel.whole[i, t]:
+        for t in range(last[i] - 1, -1, -1):
+            if whole[i, t]:
                 for r in range(k):
                     W[i, t, r] = z[i, t, r] - m[i, r]
                 continue
-            gap = panel.slot[i, t]
-            mean = gaps.a[gap] - gaps.B[gap] @ m[i]
-            P = gaps.P[gap].copy()
-            if t + 1 < panel.last[i]:
+            gap = slot[i, t]
+            P = gap_P[gap].copy()
+            for r in range(k):
+                mean[r] = gap_a[gap, r]
+                for c in range(k):
+                    mean[r] -= gap_B[gap, r, c] * m[i, c]
+            if t + 1 < last[i]:
                 _look_ahead(W[i, t + 1], phi[i], psi[i], mean, P)
             factor_semidefinite(P)
             for r in range(k):
-                noise[r] = rng.standard_normal()
+                noise[r] = np.random.standard_normal()
             for r in range(k):
                 W[i, t, r] = mean[r]
                 for c in range(r + 1):

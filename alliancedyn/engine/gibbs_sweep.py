@@ -8,25 +8,18 @@
    of predictors; then the lag matrices. With common lags: one regression.
 4. Log innovation variances and their scales; innovation covariance; covariance of the first state.
 
-Nothing is stored per session and draw: the states of the last sweep, no more.
+The kernels do the work and let go of the interpreter's lock; nothing here loops over clients or
+sessions, and nothing is stored per session and draw: the states of the last sweep, no more.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.random import Generator
 
+from alliancedyn.engine import gibbs_effects, gibbs_systems
 from alliancedyn.engine.gibbs_course import draw_course
-from alliancedyn.engine.gibbs_effects import (
-    draw_coefficients,
-    draw_effects,
-    group_information,
-    integrate_groups,
-    regress,
-    spread,
-)
 from alliancedyn.engine.gibbs_innovation import (
     common_scatter,
     draw_log_variances,
@@ -35,11 +28,28 @@ from alliancedyn.engine.gibbs_innovation import (
     residual_scatter,
 )
 from alliancedyn.engine.gibbs_scales import move_covariance, move_from_scatter
-from alliancedyn.engine.gibbs_small import Array, Flags, compiled, covariance, draw_normal, inverse
-from alliancedyn.engine.gibbs_states import Gaps, Panel, draw_states, filter_all, moments
+from alliancedyn.engine.gibbs_small import Array, Codes, Flags, covariance, draw_normal, inverse
+from alliancedyn.engine.gibbs_states import draw_states, filter_all, moments
 
 
-class Scales(NamedTuple):
+@dataclass(frozen=True)
+class Panel:
+    """The data as the kernels read them."""
+
+    y: Array  # (N, T, k), 0 where missing
+    seen: Flags  # (N, T, k)
+    whole: Flags  # (N, T), the state is known once the intercept is
+    slot: Codes  # (N, T), place among the gaps
+    last: Codes  # (N,), sessions up to the last one with a score
+    course: Array  # (T, m)
+    X: Array  # (N, 1 + c), ones and predictors
+    therapist: Codes  # (N,), zeros where there is none
+    noise: Array  # (k,)
+    counts: Array  # (N,), innovations of a client
+
+
+@dataclass(frozen=True)
+class Scales:
     """A covariance matrix D R D, its priors, the widths of its slices."""
 
     sd: Array  # (p,)
@@ -48,8 +58,14 @@ class Scales(NamedTuple):
     scale: Array  # (p,)
     width: Array  # (p,)
 
+    @property
+    def cov(self) -> Array:
+        """The covariance matrix."""
+        return covariance(self.sd, self.corr, 0, self.sd.size)
 
-class Plan(NamedTuple):
+
+@dataclass(frozen=True)
+class Plan:
     """Which effects there are, and the normal priors."""
 
     random_phi: bool
@@ -63,8 +79,9 @@ class Plan(NamedTuple):
     phi: Array  # (2,): location, precision of a common lagged effect
 
 
-class Chain(NamedTuple):
-    """Everything that is drawn."""
+@dataclass(frozen=True)
+class Chain:
+    """Everything that is drawn, and the sums that a sweep fills anew."""
 
     coef: Array  # (1 + c, q): means, effects of predictors
     course: Array  # (m, k)
@@ -77,25 +94,23 @@ class Chain(NamedTuple):
     v: Array  # (J, k)
     W: Array  # (N, T, k)
     stretch: Array  # (k,), widths of the slices of `rescale`
-
-
-class Room(NamedTuple):
-    """Arrays that a sweep fills anew."""
-
     z: Array  # (N, T, k), scores without the common course
     mean: Array  # (N, q), of the effects
-    phi: Array  # (N, k, k)
-    psi: Array  # (N, k, k)
+    lags: Array  # (N, k, k)
     logs: Array  # (N, k)
-    info: Array  # (N, k, k)
+    psi: Array  # (N, k, k)
+    gaps: tuple[Array, Array, Array]  # (G, k), (G, k, k), (G, k, k)
+    info: Array  # (N, k, k), about intercepts
     score: Array  # (N, k)
-    S: Array  # (3, N, k, k)
-    E: Array  # (N, k, k)
-    first: Array  # (k, k)
-    counts: Array  # (N,), innovations of a client
+    lag_info: Array  # (N, k k, k k)
+    lag_score: Array  # (N, k k)
+    S: Array  # (3, N, k, k), moments of the states
+    E: Array  # (N, k, k), sums of squares of innovations
+    first_scatter: Array  # (k, k)
 
 
-class Kept(NamedTuple):
+@dataclass(frozen=True)
+class Kept:
     """What is stored."""
 
     draws: Array  # (draws, n)
@@ -103,316 +118,222 @@ class Kept(NamedTuple):
     square: Array  # (N, q), running sum of squares around it
 
 
-@compiled
-def _set_means(panel: Panel, chain: Chain, room: Room) -> None:
-    """Set the means of the effects: X coef, and the therapist's part."""
-    N, q = room.mean.shape
-    for i in range(N):
-        for e in range(q):
-            total = 0.0
-            for c in range(panel.X.shape[1]):
-                total += panel.X[i, c] * chain.coef[c, e]
-            room.mean[i, e] = total
-        for r in range(chain.v.shape[1]):
-            room.mean[i, r] += chain.v[panel.therapist[i], r]
+@dataclass(frozen=True)
+class _Block:
+    """Effects start .. stop within the part of the covariance matrix that they correlate with."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+
+    @property
+    def inside(self) -> tuple[int, int]:
+        """Where the block is in that part."""
+        return self.start - self.low, self.stop - self.low
 
 
-@compiled
-def _set_systems(plan: Plan, chain: Chain, room: Room) -> None:
-    """Set every client's lag matrix, log variances and innovation covariance from the effects."""
-    N, k = room.logs.shape
-    V = covariance(chain.innovation.sd, chain.innovation.corr, 0, k)
-    at = k + k * k if plan.random_phi else k
-    for i in range(N):
-        for r in range(k):
-            if plan.random_innovation:
-                room.logs[i, r] = room.mean[i, at + r] + chain.U[i, at + r]
-            for c in range(k):
-                if plan.random_phi:
-                    e = k + r * k + c
-                    room.phi[i, r, c] = room.mean[i, e] + chain.U[i, e]
-                else:
-                    room.phi[i, r, c] = chain.phi[r, c]
-        for r in range(k):
-            for c in range(k):
-                scale = np.exp(0.5 * (room.logs[i, r] + room.logs[i, c]))
-                room.psi[i, r, c] = V[r, c] * scale
+def _block(plan: Plan, chain: Chain, start: int, stop: int) -> _Block:
+    if plan.correlated:
+        return _Block(start, stop, 0, chain.U.shape[1])
+    return _Block(start, stop, start, stop)
 
 
-@compiled
-def _set_scores(panel: Panel, chain: Chain, room: Room) -> None:
-    """Take the common course out of the scores."""
-    course = panel.course @ chain.course
-    N, _, k = room.z.shape
-    for i in range(N):
-        for t in range(panel.last[i]):
-            for r in range(k):
-                room.z[i, t, r] = panel.y[i, t, r] - course[t, r]
+def _part(scales: Scales, block: _Block) -> Scales:
+    """Return the part of the scales that a block correlates with; SDs and widths stay shared."""
+    here = slice(block.low, block.high)
+    return Scales(
+        scales.sd[here],
+        scales.corr[here, here].copy(),
+        scales.free[here, here].copy(),
+        scales.scale[here],
+        scales.width[here],
+    )
 
 
-@compiled
-def _scores_at_mean(A: Array, h: Array, mean: Array, start: int) -> Array:
-    """Return h - A c for the effects start .. of every client."""
-    N, p = h.shape
-    r = h.copy()
-    for i in range(N):
-        for a in range(p):
-            for b in range(p):
-                r[i, a] -= A[i, a, b] * mean[i, start + b]
-    return r
+def _set_means(panel: Panel, chain: Chain) -> None:
+    gibbs_systems.set_means(panel.X, panel.therapist, chain.coef, chain.v, chain.mean)
 
 
-@compiled
+def _move(
+    own: Scales, V: Array, H: Array, g: Array, inside: tuple[int, int], plan: Plan, tuning: bool
+) -> None:
+    move_covariance(
+        V, own.sd, own.corr, own.free, H, g, 1.0, *inside, own.scale, plan.lkj, own.width, tuning
+    )
+
+
 def _draw_groups(
     panel: Panel, plan: Plan, chain: Chain, H: Array, g: Array, info: Array, score: Array,
-    tuning: bool, rng: Generator,
+    tuning: bool,
 ) -> None:  # fmt: skip
     """Draw the therapists' covariance, means and predictors of intercepts, therapists."""
     J, k = chain.v.shape
     own = chain.therapist
-    A, r, Z = group_information(panel.X, panel.therapist, H, g, 0, chain.v)
-    V = covariance(own.sd, own.corr, 0, k)
-    H2, g2 = np.empty((J, k, k)), np.empty((J, k, 1))
-    spread(A, r, V, 0, k, chain.v, H2, g2)
-    move_covariance(
-        V, own.sd, own.corr, own.free, H2, g2, 1.0, 0, k, own.scale, plan.lkj, own.width, tuning,
-        rng,
-    )  # fmt: skip
-    integrate_groups(A, r, Z, V, chain.v, info, score)
-    change = draw_coefficients(
-        info, score, chain.coef, 0, 0, plan.location, plan.precision, rng
-    )  # fmt: skip
-    for j in range(J):
-        for a in range(k):
-            for c in range(change.shape[0]):
-                r[j, a] -= Z[j, c, a] * change[c]
-    draw_effects(A, r, V, 0, k, chain.v, rng)
+    A, r, Z = gibbs_effects.group_information(panel.X, panel.therapist, H, g, 0, chain.v)
+    V = own.cov
+    H_group, g_group = np.empty((J, k, k)), np.empty((J, k, 1))
+    gibbs_effects.spread(A, r, V, 0, k, chain.v, H_group, g_group)
+    _move(own, V, H_group, g_group, (0, k), plan, tuning)
+    gibbs_effects.integrate_groups(A, r, Z, V, chain.v, info, score)
+    change = gibbs_effects.draw_coefficients(
+        info, score, chain.coef, 0, 0, plan.location, plan.precision
+    )
+    r -= np.einsum("jca,c->ja", Z, change)
+    gibbs_effects.draw_effects(A, r, V, 0, k, chain.v)
 
 
-@compiled
 def _draw_block(
-    panel: Panel, plan: Plan, chain: Chain, room: Room, A: Array, h: Array, start: int, stop: int,
-    tuning: bool, rng: Generator,
-) -> None:  # fmt: skip
-    """Draw scales, means and effects start .. stop, about which the data say N(A b, h)."""
-    N, q = chain.U.shape
-    low, high = (0, q) if plan.correlated else (start, stop)
-    own = chain.random
-    V = covariance(own.sd, own.corr, low, high)
-    corr = own.corr[low:high, low:high].copy()
-    free = own.free[low:high, low:high].copy()
-    U = chain.U[:, low:high].copy()
-    H, g = np.empty((N, high - low, high - low)), np.empty((N, high - low, 1))
-    spread(A, _scores_at_mean(A, h, room.mean, start), V, start - low, stop - low, U, H, g)
-    move_covariance(
-        V, own.sd[low:high], corr, free, H, g, 1.0, start - low, stop - low, own.scale[low:high],
-        plan.lkj, own.width[low:high], tuning, rng,
-    )  # fmt: skip
-    own.corr[low:high, low:high] = corr
-    info, score = regress(panel.X, 0, H, g, start - low, stop - low)
-    if plan.therapists and start == 0:
-        _draw_groups(panel, plan, chain, H, g, info, score, tuning, rng)
-    else:
-        draw_coefficients(info, score, chain.coef, 0, start, plan.location, plan.precision, rng)
-    _set_means(panel, chain, room)
-    r = _scores_at_mean(A, h, room.mean, start)
-    draw_effects(A, r, V, start - low, stop - low, U, rng)
-    chain.U[:, start:stop] = U[:, start - low : stop - low]
-
-
-@compiled
-def _lag_information(room: Room) -> tuple[Array, Array]:
-    """Return what the states say of vec Phi_i: Psi_i^-1 (x) S_00 and vec Psi_i^-1 S_10."""
-    N, k = room.logs.shape
-    A, h = np.empty((N, k * k, k * k)), np.empty((N, k * k))
-    for i in range(N):
-        weight = inverse(room.psi[i])
-        for r in range(k):
-            for c in range(k):
-                total = 0.0
-                for s in range(k):
-                    total += weight[r, s] * room.S[1, i, s, c]
-                    for d in range(k):
-                        A[i, r * k + c, s * k + d] = weight[r, s] * room.S[0, i, c, d]
-                h[i, r * k + c] = total
-    return A, h
-
-
-@compiled
-def _draw_common_lags(plan: Plan, chain: Chain, A: Array, h: Array, rng: Generator) -> None:
-    """Draw one lag matrix for all clients."""
-    k = chain.phi.shape[0]
-    precision, linear = np.zeros((k * k, k * k)), np.zeros(k * k)
-    for i in range(A.shape[0]):
-        precision += A[i]
-        linear += h[i]
-    for a in range(k * k):
-        precision[a, a] += plan.phi[1]
-        linear[a] += plan.phi[1] * plan.phi[0]
-    chain.phi[:] = draw_normal(precision, linear, rng).reshape((k, k))
-
-
-@compiled
-def _draw_logs(
-    panel: Panel, plan: Plan, chain: Chain, room: Room, tuning: bool, rng: Generator
+    panel: Panel, plan: Plan, chain: Chain, A: Array, h: Array, start: int, stop: int, tuning: bool
 ) -> None:
+    """Draw scales, means and effects start .. stop, about which the data say N(A b, h)."""
+    block = _block(plan, chain, start, stop)
+    N, q = len(h), block.high - block.low
+    own = _part(chain.random, block)
+    V = own.cov
+    U = chain.U[:, block.low : block.high].copy()
+    H, g = np.empty((N, q, q)), np.empty((N, q, 1))
+    r = gibbs_systems.scores_at_mean(A, h, chain.mean, start)
+    gibbs_effects.spread(A, r, V, *block.inside, U, H, g)
+    _move(own, V, H, g, block.inside, plan, tuning)
+    chain.random.corr[block.low : block.high, block.low : block.high] = own.corr
+    info, score = gibbs_effects.regress(panel.X, 0, H, g, *block.inside)
+    if plan.therapists and start == 0:
+        _draw_groups(panel, plan, chain, H, g, info, score, tuning)
+    else:
+        gibbs_effects.draw_coefficients(
+            info, score, chain.coef, 0, start, plan.location, plan.precision
+        )
+    _set_means(panel, chain)
+    r = gibbs_systems.scores_at_mean(A, h, chain.mean, start)
+    gibbs_effects.draw_effects(A, r, V, *block.inside, U)
+    chain.U[:, start:stop] = U[:, block.inside[0] : block.inside[1]]
+
+
+def _draw_states(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
+    """Do steps 1 and 2."""
+    k = chain.phi.shape[0]
+    if panel.course.shape[1]:
+        gibbs_systems.set_scores(panel.y, panel.last, panel.course, chain.course, chain.z)
+    first = chain.first.cov
+    filter_all(
+        chain.z, panel.seen, panel.whole, panel.slot, panel.last, panel.noise, chain.lags,
+        chain.psi, first, *chain.gaps, chain.info, chain.score,
+    )  # fmt: skip
+    _draw_block(panel, plan, chain, chain.info, chain.score, 0, k, tuning)
+    m = chain.mean[:, :k] + chain.U[:, :k]
+    draw_states(
+        chain.z, panel.whole, panel.slot, panel.last, m, chain.lags, chain.psi, *chain.gaps, chain.W
+    )
+    if panel.course.shape[1]:
+        draw_course(
+            panel.course, panel.last, chain.lags, chain.psi, first, chain.coef[0], chain.course,
+            plan.course, chain.W,
+        )  # fmt: skip
+        _set_means(panel, chain)
+    moments(chain.W, panel.last, chain.S, chain.first_scatter)
+
+
+def _draw_lags(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
+    """Do step 3."""
+    k = chain.phi.shape[0]
+    A, h = chain.lag_info, chain.lag_score
+    gibbs_systems.lag_information(chain.S, chain.psi, A, h)
+    if plan.random_phi:
+        _draw_block(panel, plan, chain, A, h, k, k + k * k, tuning)
+    else:
+        info, score = gibbs_systems.sum_information(A, h)
+        info[np.diag_indices(k * k)] += plan.phi[1]
+        score += plan.phi[1] * plan.phi[0]
+        chain.phi[:] = draw_normal(info, score).reshape(k, k)
+    gibbs_systems.set_lags(chain.mean, chain.U, chain.phi, plan.random_phi, chain.lags)
+
+
+def _draw_logs(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
     """Draw log variances, their scales, their level, their predictors."""
     N, q = chain.U.shape
-    k = room.logs.shape[1]
-    start = q - k
-    low = 0 if plan.correlated else start
-    own = chain.random
-    Q = inverse(covariance(chain.innovation.sd, chain.innovation.corr, 0, k))
-    U = chain.U[:, low:].copy()
-    K = inverse(covariance(own.sd, own.corr, low, q))
-    draw_log_variances(room.E, room.counts, Q, K, start - low, U, room.logs, rng)
-    sd, width = own.sd[low:], own.width[low:]
+    start = q - chain.phi.shape[0]
+    block = _block(plan, chain, start, q)
+    at, stop = block.inside
+    own = _part(chain.random, block)
+    Q = inverse(chain.innovation.cov)
+    U = chain.U[:, block.low :].copy()
+    draw_log_variances(chain.E, panel.counts, Q, inverse(own.cov), at, U, chain.logs)
     rescale(
-        room.E, room.counts, Q, start - low, U, room.logs, sd, own.scale[low:], chain.stretch,
-        tuning, rng,
+        chain.E, panel.counts, Q, at, U, chain.logs, own.sd, own.scale, chain.stretch, tuning
     )  # fmt: skip
-    corr = own.corr[low:, low:].copy()
-    free = own.free[low:, low:].copy()
     move_from_scatter(
-        sd, corr, free, U.T @ U, float(N), start - low, q - low, own.scale[low:], plan.lkj, width,
-        tuning, rng,
+        own.sd, own.corr, own.free, U.T @ U, float(N), at, stop, own.scale, plan.lkj, own.width,
+        tuning,
     )  # fmt: skip
-    own.corr[low:, low:] = corr
-    K = inverse(covariance(own.sd, own.corr, low, q))
-    relevel(
-        K, start - low, U, room.logs, chain.innovation.sd, chain.innovation.scale, rng
-    )  # fmt: skip
+    chain.random.corr[block.low :, block.low :] = own.corr
+    K = inverse(own.cov)
+    relevel(K, at, U, chain.logs, chain.innovation.sd, chain.innovation.scale)
     if panel.X.shape[1] > 1:
-        H, g = np.empty((N, q - low, q - low)), np.empty((N, q - low, 1))
-        for i in range(N):
-            H[i] = K
-            g[i, :, 0] = K @ U[i]
-        info, score = regress(panel.X, 1, H, g, start - low, q - low)
-        draw_coefficients(info, score, chain.coef, 1, start, plan.location, plan.precision, rng)
-        _set_means(panel, chain, room)
-    for i in range(N):
-        for j in range(k):
-            chain.U[i, start + j] = room.logs[i, j] - room.mean[i, start + j]
+        H, g = np.tile(K, (N, 1, 1)), (U @ K)[:, :, None]
+        info, score = gibbs_effects.regress(panel.X, 1, H, g, at, stop)
+        gibbs_effects.draw_coefficients(
+            info, score, chain.coef, 1, start, plan.location, plan.precision
+        )
+        _set_means(panel, chain)
+    chain.U[:, start:] = chain.logs - chain.mean[:, start:]
 
 
-@compiled
-def _draw_lags(
-    panel: Panel, plan: Plan, chain: Chain, room: Room, tuning: bool, rng: Generator
-) -> None:
-    """Do step 3."""
-    k = room.logs.shape[1]
-    A, h = _lag_information(room)
-    if plan.random_phi:
-        _draw_block(panel, plan, chain, room, A, h, k, k + k * k, tuning, rng)
-    else:
-        _draw_common_lags(plan, chain, A, h, rng)
-    _set_systems(plan, chain, room)
-
-
-@compiled
-def _draw_innovations(
-    panel: Panel, plan: Plan, chain: Chain, room: Room, tuning: bool, rng: Generator
-) -> None:
+def _draw_innovations(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
     """Do step 4."""
-    N, k = room.logs.shape
-    residual_scatter(room.S, room.phi, room.E)
+    k = chain.phi.shape[0]
+    residual_scatter(chain.S, chain.lags, chain.E)
     if plan.random_innovation:
-        _draw_logs(panel, plan, chain, room, tuning, rng)
-    own = chain.innovation
-    move_from_scatter(
-        own.sd, own.corr, own.free, common_scatter(room.E, room.logs), room.counts.sum(), 0, k,
-        own.scale, plan.lkj, own.width, tuning, rng,
-    )  # fmt: skip
-    own = chain.first
-    move_from_scatter(
-        own.sd, own.corr, own.free, room.first, float(N), 0, k, own.scale, plan.lkj, own.width,
-        tuning, rng,
-    )  # fmt: skip
-    _set_systems(plan, chain, room)
+        _draw_logs(panel, plan, chain, tuning)
+    scatter = common_scatter(chain.E, chain.logs)
+    known = (chain.innovation, scatter, panel.counts.sum())
+    for own, squares, n in (known, (chain.first, chain.first_scatter, float(len(panel.y)))):
+        move_from_scatter(
+            own.sd, own.corr, own.free, squares, n, 0, k, own.scale, plan.lkj, own.width, tuning
+        )
+    gibbs_systems.set_innovations(chain.innovation.sd, chain.innovation.corr, chain.logs, chain.psi)
 
 
-@compiled
-def sweep(
-    panel: Panel, plan: Plan, chain: Chain, room: Room, gaps: Gaps, tuning: bool, rng: Generator
-) -> None:
-    """Draw everything once."""
-    k = room.logs.shape[1]
-    columns = panel.course.shape[1]
-    if columns > 0:
-        _set_scores(panel, chain, room)
-    first = covariance(chain.first.sd, chain.first.corr, 0, k)
-    filter_all(panel, room.z, room.phi, room.psi, first, gaps, room.info, room.score)
-    _draw_block(panel, plan, chain, room, room.info, room.score, 0, k, tuning, rng)
-    m = room.mean[:, :k] + chain.U[:, :k]
-    draw_states(panel, room.z, m, room.phi, room.psi, gaps, chain.W, rng)
-    if columns > 0:
-        draw_course(
-            panel.course, panel.last, room.phi, room.psi, first, chain.coef[0], chain.course,
-            plan.course, chain.W, rng,
-        )  # fmt: skip
-        _set_means(panel, chain, room)
-    moments(chain.W, panel.last, room.S, room.first)
-    _draw_lags(panel, plan, chain, room, tuning, rng)
-    _draw_innovations(panel, plan, chain, room, tuning, rng)
+def prepare(panel: Panel, plan: Plan, chain: Chain) -> None:
+    """Set means and client systems from the starting values."""
+    _set_means(panel, chain)
+    if plan.random_innovation:
+        start = chain.U.shape[1] - chain.phi.shape[0]
+        chain.logs[:] = chain.mean[:, start:] + chain.U[:, start:]
+    gibbs_systems.set_lags(chain.mean, chain.U, chain.phi, plan.random_phi, chain.lags)
+    gibbs_systems.set_innovations(chain.innovation.sd, chain.innovation.corr, chain.logs, chain.psi)
 
 
-@compiled
-def _put_covariance(scales: Scales, k: int, at: int, row: Array) -> int:
-    for a in range(k):
-        for b in range(a, k):
-            row[at] = scales.sd[a] * scales.corr[a, b] * scales.sd[b]
-            at += 1
-    return at
+def sweep(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
+    """Draw everything once, with the generator of the calling thread."""
+    _draw_states(panel, plan, chain, tuning)
+    _draw_lags(panel, plan, chain, tuning)
+    _draw_innovations(panel, plan, chain, tuning)
 
 
-@compiled
-def _record(plan: Plan, chain: Chain, row: Array) -> None:
-    """Write the population parameters in the order of `DsemShape.parameter_names`."""
-    C, q = chain.coef.shape
-    m, k = chain.course.shape
-    at = k
-    row[:k] = chain.coef[0, :k]
-    for j in range(m):
-        row[at : at + k] = chain.course[j]
-        at += k
-    row[at : at + k * k] = chain.coef[0, k : k + k * k] if plan.random_phi else chain.phi.ravel()
-    at += k * k
-    row[at : at + q - k] = chain.random.sd[k:]
-    at += q - k
-    for c in range(1, C):
-        row[at : at + q] = chain.coef[c]
-        at += q
-    at = _put_covariance(chain.random, k, at, row)
+def record(plan: Plan, chain: Chain) -> Array:
+    """Return the population parameters in the order of `DsemShape.parameter_names`."""
+    k = chain.phi.shape[0]
+    q = chain.U.shape[1]
+    once = np.triu_indices(k)
+    lags = chain.coef[0, k : k + k * k] if plan.random_phi else chain.phi.ravel()
+    found = [chain.coef[0, :k], chain.course.ravel(), lags, chain.random.sd[k:]]
+    found += [chain.coef[1:].ravel(), covariance(chain.random.sd, chain.random.corr, 0, k)[once]]
     if plan.correlated:
-        for a in range(q):
-            for b in range(max(a + 1, k), q):
-                row[at] = chain.random.corr[a, b]
-                at += 1
+        a, b = np.triu_indices(q, 1)
+        found.append(chain.random.corr[a[b >= k], b[b >= k]])
     if plan.therapists:
-        at = _put_covariance(chain.therapist, k, at, row)
-    at = _put_covariance(chain.innovation, k, at, row)
-    _put_covariance(chain.first, k, at, row)
+        found.append(chain.therapist.cov[once])
+    found += [chain.innovation.cov[once], chain.first.cov[once]]
+    return np.concatenate(found)
 
 
-@compiled
 def advance(
-    panel: Panel, plan: Plan, chain: Chain, room: Room, gaps: Gaps, kept: Kept, start: int,
-    stop: int, tune: int, rng: Generator,
-) -> None:  # fmt: skip
+    panel: Panel, plan: Plan, chain: Chain, kept: Kept, start: int, stop: int, tune: int
+) -> None:
     """Do sweeps start .. stop of a chain; those from ``tune`` on are stored."""
-    N, q = chain.U.shape
-    if start == 0:
-        _set_means(panel, chain, room)
-        _set_systems(plan, chain, room)
     for step in range(start, stop):
-        sweep(panel, plan, chain, room, gaps, step < tune, rng)
-        if step < tune:
-            continue
-        n = step - tune
-        _record(plan, chain, kept.draws[n])
-        for i in range(N):
-            for e in range(q):
-                b = room.mean[i, e] + chain.U[i, e]
-                away = b - kept.center[i, e]
-                kept.center[i, e] += away / (n + 1)
-                kept.square[i, e] += away * (b - kept.center[i, e])
+        sweep(panel, plan, chain, step < tune)
+        if step >= tune:
+            kept.draws[step - tune] = record(plan, chain)
+            gibbs_systems.accumulate(step - tune, chain.mean, chain.U, kept.center, kept.square)
