@@ -26,7 +26,7 @@ demo: $(VENV)/.runtime  ## analyze the bundled example and write a report
 	@echo "Open $$(cd "$(OUT)" && pwd)/report.html in a browser."
 
 test: $(VENV)/.dev  ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev  ## check style and formatting
 	$(BIN)/ruff check .
