@@ -166,3 +166,35 @@ def factor(cov: Array) -> Array:
             rest = cov[..., i, j] - (lower[..., i, :j] * lower[..., j, :j]).sum(axis=-1)
             lower[..., i, j] = np.where(root > 0.0, rest / safe, 0.0)
     return lower
+
+
+def as_vector(value: Any, name: str) -> tuple[float, ...]:
+    """Return one number per series as a tuple, which compares and hashes by value."""
+    return tuple(as_array(value, (np.size(value),), name).tolist())
+
+
+def as_paths(value: Any, name: str) -> tuple[tuple[str, str, float], ...]:
+    """Return changes of lagged effects, each (target, source, change), as tuples."""
+    try:
+        paths = tuple((target, source, size) for target, source, size in value)
+    except (TypeError, ValueError):
+        raise SpecificationError(
+            f'{name} must list changes of lagged effects: [("target", "source", 0.1)].'
+        ) from None
+    return tuple(
+        (str(target), str(source), as_number(size, name)) for target, source, size in paths
+    )
+
+
+def as_optional(value: Any, kind: type, name: str) -> None:
+    """Raise SpecificationError unless ``value`` is None or of the given kind."""
+    if not (value is None or isinstance(value, kind)):
+        raise SpecificationError(f"{name}={value!r}: give a {kind.__name__}(...) or None.")
+
+
+def as_several(value: Any, kind: type, name: str) -> tuple[Any, ...]:
+    """Return a sequence of values of one kind as a tuple; a single one is a sequence of one."""
+    values = (value,) if isinstance(value, kind) else value
+    if not isinstance(values, Sequence) or any(not isinstance(one, kind) for one in values):
+        raise SpecificationError(f"{name} must be a list of {kind.__name__}(...).")
+    return tuple(values)

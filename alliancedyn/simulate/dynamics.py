@@ -3,10 +3,10 @@
 Observed score of client i at session t (k series, score points):
 
     y_it = mean + k_i + trend_i(t) + w_it + e_it
-    w_it = Phi w_i,t-1 + v_it,      Cov(v_it) = Psi
+    w_it = Phi w_i,t-1 + Phi2 w_i,t-2 + c U_it + v_it,      Cov(v_it) = Psi
 
-with stable client differences k_i ~ N(0, between_cov), within-client deviations w_it and
-measurement error e_it.
+with stable client differences k_i ~ N(0, between_cov), within-client deviations w_it, an
+unobserved common cause U_it and measurement error e_it. What else may happen is in `features`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine import var
 from alliancedyn.errors import SpecificationError
-from alliancedyn.simulate import parameters
+from alliancedyn.simulate import parameters, system
 from alliancedyn.simulate.arguments import (
     as_array,
     as_choice,
     as_count,
     as_covariance,
     as_lag_sds,
+    as_optional,
     as_reliabilities,
-    refuse_explosive,
+    as_several,
 )
-from alliancedyn.simulate.growth import GrowthCurve
+from alliancedyn.simulate.features import Confounder, Covariate, Event, Innovations, Phase
+from alliancedyn.simulate.growth import GrowthCurve, refuse_mismatched
 from alliancedyn.simulate.series import roles, series_names, session_timing
 
 Array = NDArray[np.float64]
+KINDS = ("reduced", "structural")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,6 +74,14 @@ class Dynamics:
     timing : mapping name -> "before" | "after", optional
         When in the session each score is taken. Default: alliance after and symptoms before for
         series of those names, otherwise unknown.
+    phi2 : (k, k), optional
+        Lagged effects over two sessions.
+    innovations : Innovations, optional
+        Student-t or skewed innovations, and variances that differ between clients.
+    confounder : Confounder, optional
+        An unobserved series that moves the others.
+    covariates, phases, events : sequences of Covariate, Phase, Event
+        Properties that move levels, slopes or lags; lags that change; ruptures and crises.
 
     Raises
     ------
@@ -101,26 +112,38 @@ class Dynamics:
     reliability: Array | float | None = None
     variables: Sequence[str] = ("alliance", "symptoms")
     timing: Mapping[str, str] | None = None
+    phi2: Array | None = None
+    innovations: Innovations | None = None
+    confounder: Confounder | None = None
+    covariates: Sequence[Covariate] = ()
+    phases: Sequence[Phase] = ()
+    events: Sequence[Event] = ()
 
     def __post_init__(self) -> None:
-        store = object.__setattr__
-        store(self, "variables", series_names(self.variables))
-        k = len(self.variables)
+        store, variables = object.__setattr__, series_names(self.variables)
+        store(self, "variables", variables)
+        k = len(variables)
         store(self, "phi", as_array(self.phi, (k, k), "phi"))
         store(self, "innovation_cov", as_covariance(self.innovation_cov, k, "innovation_cov"))
         between = np.zeros((k, k)) if self.between_cov is None else self.between_cov
         store(self, "between_cov", as_covariance(between, k, "between_cov"))
-        mean = np.zeros(k) if self.mean is None else self.mean
-        store(self, "mean", as_array(mean, (k,), "mean"))
+        store(self, "mean", as_array(np.zeros(k) if self.mean is None else self.mean, (k,), "mean"))
         if self.phi_sd is not None:
             store(self, "phi_sd", as_lag_sds(self.phi_sd, k))
         store(self, "reliability", as_reliabilities(self.reliability, k))
-        store(self, "timing", session_timing(self.timing, tuple(self.variables)))
-        refuse_explosive(self.phi)
+        store(self, "timing", session_timing(self.timing, variables))
+        if self.phi2 is not None:
+            store(self, "phi2", as_array(self.phi2, (k, k), "phi2"))
+        as_optional(self.innovations, Innovations, "innovations")
+        as_optional(self.confounder, Confounder, "confounder")
+        store(self, "covariates", as_several(self.covariates, Covariate, "covariates"))
+        store(self, "phases", as_several(self.phases, Phase, "phases"))
+        store(self, "events", as_several(self.events, Event, "events"))
         if self.trend is not None:
-            _refuse_mismatched_trend(self.trend, k)
+            refuse_mismatched(self.trend, k)
             size = len(self.random_effects_cov)
             as_covariance(self.random_effects_cov, size, "The intercept and slope covariance")
+        system.refuse_impossible(self)
 
     @classmethod
     def time_ordered(
@@ -162,8 +185,8 @@ class Dynamics:
         variables : pair of names
             The series rated after the session first, the one rated before it second.
         """
-        numbers = (phi_alliance, phi_symptoms, forward, backward, backward_delayed)
-        lags = as_array(numbers, (5,), "The lagged effects")
+        given = (phi_alliance, phi_symptoms, forward, backward, backward_delayed)
+        lags = as_array(given, (5,), "The lagged effects")
         variances = as_array((alliance_var, symptoms_var), (2,), "The innovation variances")
         if (variances < 0.0).any():
             raise SpecificationError("Innovation variances must not be negative.")
@@ -181,6 +204,19 @@ class Dynamics:
             timing={after: "after", before: "before"},
         )
 
+    @classmethod
+    def continuous(
+        cls, drift: Any, diffusion_cov: Any, *, between_cov: Any = None, mean: Any = None
+    ) -> Dynamics:
+        """Build the world from a process in continuous time, dw = A w dt + G dW, seen once a week.
+
+        ``drift`` is A (k, k) per week, row = outcome; ``diffusion_cov`` is GG' in squared score
+        points per week. `Gaps` with ``per="time"`` sees the same process at any gap; the other
+        options of the class are set by `dataclasses.replace`.
+        """
+        phi, psi = parameters.one_week(drift, diffusion_cov)
+        return cls(phi=phi, innovation_cov=psi, between_cov=between_cov, mean=mean)
+
     @property
     def process(self) -> str:
         """The series that plays the process: ``"alliance"`` if there is one, else the first."""
@@ -194,7 +230,8 @@ class Dynamics:
     @cached_property
     def within_cov(self) -> Array:
         """Stationary covariance W = Phi W Phi' + Psi: (k, k), squared score points."""
-        cov = var.stationary_cov(self.phi, self.innovation_cov)
+        k = len(self.variables)
+        cov: Array = np.ascontiguousarray(system.stationary(self)[1][:k, :k])
         cov.flags.writeable = False
         return cov
 
@@ -210,7 +247,7 @@ class Dynamics:
     def random_effects_cov(self) -> Array:
         """Covariance of what is stable in a client: intercepts (k), then slopes (k) if they vary.
 
-        Squared score points; slopes per unit of the trend's basis.
+        Squared score points; slopes per unit of the trend's basis; covariates not included.
         """
         between = np.asarray(self.between_cov)
         if self.trend is None or self.trend.slope_cov is None:
@@ -225,10 +262,11 @@ class Dynamics:
         """Share of a session's score variance that is stable between clients.
 
         Observed scores: between / (between + within + measurement error), at session 1 where
-        there are slopes; therapists, who belong to `simulate`, come on top.
+        there are slopes, covariates included; therapists, who belong to `simulate`, come on top.
         """
-        between = np.diag(np.asarray(self.between_cov))
-        total = between + np.diag(self.within_cov) + self.measurement_var
+        between = np.diag(system.stable_cov(self))[: len(self.variables)]
+        passing = np.diag(self.within_cov) + np.diag(system.passing_cov(self))
+        total = between + passing + self.measurement_var
         shares = np.divide(between, total, out=np.full(len(total), np.nan), where=total > 0)
         return pd.Series(shares, index=list(self.variables), name="icc")
 
@@ -253,12 +291,9 @@ class Dynamics:
         Raises
         ------
         SpecificationError
-            If lags vary over clients: scores are then a mixture without a closed form.
+            If lags or innovation variances vary, or events happen: a mixture, no closed form.
         """
-        if self.phi_sd is not None and np.any(self.phi_sd):
-            raise SpecificationError(
-                "moments() has no closed form where lags vary over clients. Use phi_sd=None."
-            )
+        parameters.refuse_mixture(self)
         return self.session_means(sessions).ravel(), parameters.score_cov(self, sessions)
 
     def effect(self, source: str, target: str, standardized: str | None = None) -> float:
@@ -300,7 +335,7 @@ class Dynamics:
         SpecificationError
             Unless there are two series, one taken before and one after the session.
         """
-        after, before = self._after_before("structural()")
+        after, before = parameters.after_before(self, "structural()")
         scale = self._sd_ratio(before, after), self._sd_ratio(after, before)
         return parameters.time_ordered(self, after, before, *scale)
 
@@ -324,14 +359,13 @@ class Dynamics:
         DataFrame
             Rows 0 .. ``sessions`` (index ``session``), one column per series, score points.
         """
-        as_choice(kind, ("reduced", "structural"), "kind")
-        sessions = as_count(sessions, 0, "sessions")
+        kind, sessions = as_choice(kind, KINDS, "kind"), as_count(sessions, 0, "sessions")
         push = np.zeros(len(self.variables))
         push[self._position(shock)] = 1.0
         if kind == "structural":
-            i, j = self._after_before('impulse_response(kind="structural")')
+            i, j = parameters.after_before(self, 'impulse_response(kind="structural")')
             push[i] += push[j] * self.innovation_cov[i, j] / self.innovation_cov[j, j]
-        response = var.impulse_response(self.phi, push, sessions)
+        response = parameters.response(self, push, sessions)
         index = pd.RangeIndex(sessions + 1, name="session")
         return pd.DataFrame(response, index=index, columns=list(self.variables))
 
@@ -350,12 +384,13 @@ class Dynamics:
         as_choice(kind, ("sustained", "total"), "kind")
         i, j = self._position(target), self._position(source)
         if kind == "total":
-            return float(var.total_effect(self.phi)[i, j])
+            return float(parameters.total_effect(self)[i, j])
         if i == j:
             raise SpecificationError(
                 'A sustained effect needs two series. For one series ask kind="total".'
             )
-        return float(var.sustained_effect(float(self.phi[i, i]), float(self.phi[i, j])))
+        lags = self.phi if self.phi2 is None else self.phi + self.phi2
+        return float(var.sustained_effect(float(lags[i, i]), float(lags[i, j])))
 
     def params(self, sessions: int | None = None) -> pd.Series:
         """Return the true parameters by the names that fits use.
@@ -370,8 +405,8 @@ class Dynamics:
         Series
             ``phi[...]``, ``innovation_cov[...]``, ``between_cov[...]``, ``initial_cov[...]`` (the
             stationary one), ``mean[...]`` or, where there is a growth curve with slopes,
-            ``intercept[...]`` and ``trend[...]``; ``measurement_var[...]`` where a reliability is
-            below 1, ``phi_sd[...]`` where lags vary.
+            ``intercept[...]`` and ``trend[...]``; where there are such, ``measurement_var[...]``,
+            ``phi_sd[...]``, ``phi2[...]``.
         """
         return parameters.named(self, sessions)
 
@@ -390,18 +425,6 @@ class Dynamics:
             )
         return float(np.sqrt(source_var / target_var))
 
-    def _after_before(self, what: str) -> tuple[int, int]:
-        taken = dict(self.timing or {})
-        if len(self.variables) != 2 or sorted(taken.values()) != ["after", "before"]:
-            raise SpecificationError(
-                f"{what} needs two series, one taken before and one after the session. "
-                'Pass timing={"name": "before", "other": "after"}.'
-            )
-        after = next(i for i, name in enumerate(self.variables) if taken[name] == "after")
-        if not self.innovation_cov[1 - after, 1 - after] > 0.0:
-            raise SpecificationError(f"{what} needs innovations in the score taken before.")
-        return after, 1 - after
-
     def _values(self) -> list[Any]:
         """Return the fields as plain lists, numbers and names, ready for the constructor."""
         return [_plain(getattr(self, field.name)) for field in fields(self)]
@@ -414,7 +437,7 @@ class Dynamics:
 
     def __repr__(self) -> str:
         named = zip((field.name for field in fields(self)), self._values(), strict=True)
-        given = (f"{name}={value!r}" for name, value in named if value is not None)
+        given = (f"{name}={value!r}" for name, value in named if value not in (None, ()))
         return f"Dynamics({', '.join(given)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -425,14 +448,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return dict(value) if isinstance(value, Mapping) else value
-
-
-def _refuse_mismatched_trend(trend: GrowthCurve, k: int) -> None:
-    if not isinstance(trend, GrowthCurve):
-        raise SpecificationError("trend must be a GrowthCurve, e.g. GrowthCurve(slope=(0, -0.3)).")
-    if trend.n_series != k:
-        raise SpecificationError(f"trend describes {trend.n_series} series, phi {k}.")
-    if trend.slope_cov is not None:
-        as_covariance(trend.slope_cov, k, "slope_cov")
-    if trend.intercept_slope_cov is not None:
-        as_array(trend.intercept_slope_cov, (k, k), "intercept_slope_cov")

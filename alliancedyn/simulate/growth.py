@@ -9,11 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alliancedyn.errors import SpecificationError
-from alliancedyn.simulate.arguments import as_array, as_choice, as_number, as_rows
+from alliancedyn.simulate.arguments import (
+    as_array,
+    as_choice,
+    as_count,
+    as_covariance,
+    as_number,
+    as_rows,
+)
 
 Array = NDArray[np.float64]
 
-SHAPES = ("linear", "log", "exponential", "sessions")
+SHAPES = ("linear", "log", "exponential", "piecewise", "sessions")
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class GrowthCurve:
     ``"linear"``          t - 1
     ``"log"``             ln t
     ``"exponential"``     1 - exp(-rate (t - 1)): ``slope`` is then the whole change
+    ``"piecewise"``       min(t, first knot) - 1; after each knot the mean goes on by ``later``
     ``"sessions"``        none; ``means`` gives each session's distance from ``mean``
     ====================  =======================================================
 
@@ -50,6 +58,11 @@ class GrowthCurve:
         Speed of the exponential shape.
     means : (T, k), score points
         Only for ``shape="sessions"``: one row per session; a panel may have at most T sessions.
+    knots : sequence of ints, above 1 and increasing
+        Only for ``shape="piecewise"``: session numbers at which a phase ends, such as an early
+        gain or the approach of termination.
+    later : (one row per knot, k), score points per session
+        Mean slopes of the phases after each knot; clients differ in the first phase only.
 
     Raises
     ------
@@ -63,6 +76,8 @@ class GrowthCurve:
     intercept_slope_cov: tuple[tuple[float, ...], ...] | None = None
     rate: float = 0.5
     means: tuple[tuple[float, ...], ...] | None = None
+    knots: tuple[int, ...] | None = None
+    later: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         as_choice(self.shape, SHAPES, "shape")
@@ -70,6 +85,7 @@ class GrowthCurve:
             self._check_session_means()
         else:
             self._check_slopes()
+        self._check_phases()
         rate = as_number(self.rate, "rate")
         if rate <= 0.0:
             raise SpecificationError(f"rate must be above 0, not {rate:g}.")
@@ -82,6 +98,24 @@ class GrowthCurve:
         if any(option is not None for option in given):
             raise SpecificationError('shape="sessions" has no slopes. Leave out slope options.')
         object.__setattr__(self, "means", as_rows(self.means, "means"))
+
+    def _check_phases(self) -> None:
+        if self.shape != "piecewise":
+            if self.knots is not None or self.later is not None:
+                raise SpecificationError('knots= and later= belong to shape="piecewise" only.')
+            return
+        knots = tuple(as_count(knot, 2, "knots") for knot in self.knots or ())
+        if not knots or list(knots) != sorted(set(knots)):
+            raise SpecificationError(
+                'shape="piecewise" needs knots=, increasing session numbers such as (5, 12).'
+            )
+        later = as_rows(self.later, "later")
+        if len(later) != len(knots) or len(later[0]) != self.n_series:
+            raise SpecificationError(
+                f"later must have {len(knots)} rows, one per knot, of {self.n_series} slopes."
+            )
+        object.__setattr__(self, "knots", knots)
+        object.__setattr__(self, "later", later)
 
     def _check_slopes(self) -> None:
         if self.means is not None:
@@ -125,6 +159,8 @@ class GrowthCurve:
             return np.log(t)
         if self.shape == "exponential":
             return -np.expm1(-self.rate * (t - 1.0))
+        if self.knots is not None:
+            return np.minimum(t, self.knots[0]) - 1.0
         raise SpecificationError('shape="sessions" has no basis; use expected().')
 
     def expected(self, sessions: int) -> Array:
@@ -136,4 +172,22 @@ class GrowthCurve:
                     "Give more rows in means= or ask for fewer sessions."
                 )
             return np.array(self.means[:sessions])
-        return np.outer(self.basis(sessions), self.slope or ())
+        expected = np.outer(self.basis(sessions), self.slope or ())
+        if self.knots is not None:
+            t = np.arange(1, sessions + 1, dtype=np.float64)
+            ends = (*self.knots[1:], max(sessions, self.knots[-1]))
+            for knot, end, slope in zip(self.knots, ends, self.later or (), strict=True):
+                expected += np.outer(np.clip(t, knot, end) - knot, slope)
+        return expected
+
+
+def refuse_mismatched(trend: GrowthCurve, k: int) -> None:
+    """Raise SpecificationError unless ``trend`` is a curve of k series."""
+    if not isinstance(trend, GrowthCurve):
+        raise SpecificationError("trend must be a GrowthCurve, e.g. GrowthCurve(slope=(0, -0.3)).")
+    if trend.n_series != k:
+        raise SpecificationError(f"trend describes {trend.n_series} series, phi {k}.")
+    if trend.slope_cov is not None:
+        as_covariance(trend.slope_cov, k, "slope_cov")
+    if trend.intercept_slope_cov is not None:
+        as_array(trend.intercept_slope_cov, (k, k), "intercept_slope_cov")

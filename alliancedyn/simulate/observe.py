@@ -1,7 +1,8 @@
-"""How a world is seen: who leaves and when, which scores are missing, which dates, which ceiling.
+"""How a world is seen: who leaves and when, which scores are missing, which ceiling.
 
-Order of events: ceiling, then scores missing completely at random, then dropout. Dropout looks at
-observed scores only, so a likelihood that contains both series may ignore it (missing at random).
+Order of events: items, ceiling, then missing scores, then dropout. Dropout looks at observed
+scores only, so a likelihood that contains both series may ignore it (missing at random); the rule
+"rupture" looks at events, which no likelihood of the scores alone contains.
 """
 
 from __future__ import annotations
@@ -15,18 +16,60 @@ from numpy.typing import NDArray
 
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.simulate.arguments import (
-    as_array,
     as_choice,
     as_count,
-    as_covariance,
     as_number,
-    as_rows,
     as_share,
 )
 
 Array = NDArray[np.float64]
 
-RULES = ("random", "unwell", "well_enough", "improving")
+RULES = ("random", "unwell", "well_enough", "improving", "low", "rupture", "administrative")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Scores that are missing although the session took place, and sessions that did not.
+
+    Parameters
+    ----------
+    share : float
+        Expected share of single scores, among sessions attended, that are missing.
+    rule : "random" or "state"
+        "random": completely at random. "state": with probability logistic(c + strength x), x the
+        client's score of ``variable`` *at that session*, seen or not, in SDs from the mean: not
+        at random.
+    strength : float, log odds per SD
+        Positive: high scores are missing more often.
+    variable : str, optional
+        The series that decides under "state". Default: the outcome.
+    sessions : float
+        Share of sessions after the first that a client misses: no row, and the number stays free.
+
+    Raises
+    ------
+    SpecificationError
+        If a share lies outside 0 .. 1.
+    """
+
+    share: float = 0.1
+    rule: str = "random"
+    strength: float = 1.0
+    variable: str | None = None
+    sessions: float = 0.0
+
+    def __post_init__(self) -> None:
+        as_choice(self.rule, ("random", "state"), "rule")
+        as_share(self.share, "share")
+        as_share(self.sessions, "sessions")
+        as_number(self.strength, "strength")
+
+    def push(self, states: Array) -> Array | None:
+        """Return strength x for states (N, T) of the deciding series; None at random."""
+        spread = float(states.std())
+        if self.rule == "random" or not spread > 0.0:
+            return None
+        return self.strength * (states - states.mean()) / spread
 
 
 @dataclass(frozen=True)
@@ -47,7 +90,12 @@ class Dropout:
     ``"unwell"``       S - mean: those who feel bad leave
     ``"well_enough"``  max(0, level - S): those below a level leave, the lower the sooner
     ``"improving"``    previous observed score - S: those who just improved leave
+    ``"low"``          mean - S, S of the process: those with a weak alliance leave
+    ``"rupture"``      1 while an event is open at the session just attended (not in SDs)
     =================  ====================================================================
+
+    The rule ``"administrative"`` has no hazard: recording ends (the export was made). A share
+    ``rate`` of the clients is cut off, at a session drawn evenly from ``first`` on.
 
     c is found by root search so that, given the scores drawn, the expected share of clients who
     leave before the last session is exactly ``rate``; the share that does leave varies binomially.
@@ -65,7 +113,9 @@ class Dropout:
     level : float, score points, optional
         For ``"well_enough"``. Default: the mean of all observed scores.
     variable : str, optional
-        The series S. Default: the outcome.
+        The series S. Default: the outcome; for ``"low"`` the process.
+    event : str, optional
+        For ``"rupture"``: the name of the event. Default: the first event of the world.
 
     Raises
     ------
@@ -79,6 +129,7 @@ class Dropout:
     strength: float = 1.0
     level: float | None = None
     variable: str | None = None
+    event: str | None = None
 
     def __post_init__(self) -> None:
         store = object.__setattr__
@@ -90,90 +141,12 @@ class Dropout:
             raise SpecificationError(
                 f'strength must be above 0, not {self.strength:g}. Use rule="random" for no effect.'
             )
+        if self.event is not None and self.rule != "rupture":
+            raise SpecificationError('event= belongs to rule="rupture" only.')
         if self.level is not None:
             if self.rule != "well_enough":
                 raise SpecificationError('level= belongs to rule="well_enough" only.')
             store(self, "level", as_number(self.level, "level"))
-
-
-@dataclass(frozen=True)
-class Gaps:
-    """Weeks between one session and the next, drawn independently.
-
-    Parameters
-    ----------
-    weeks : sequence of numbers
-        Possible gaps, above 0.
-    weights : sequence of numbers, optional
-        Their relative frequencies. None: equally frequent.
-    per : "session" or "week"
-        What the lagged effects refer to. "session": a long gap carries over as much as a short one
-        (then only the dates are irregular). "week": the dynamics run once a week whether or not
-        there is a session, and ``weeks`` must be whole numbers.
-
-    Raises
-    ------
-    SpecificationError
-        If gaps or weights are impossible.
-    """
-
-    weeks: tuple[float, ...] = (1, 2, 4)
-    weights: tuple[float, ...] | None = None
-    per: str = "session"
-
-    def __post_init__(self) -> None:
-        weeks = as_array(self.weeks, (np.size(self.weeks),), "weeks")
-        if not len(weeks) or (weeks <= 0.0).any():
-            raise SpecificationError("weeks must hold at least one gap, each above 0.")
-        as_choice(self.per, ("session", "week"), "per")
-        if self.per == "week" and (weeks % 1 != 0).any():
-            raise SpecificationError('per="week" needs whole numbers of weeks.')
-        object.__setattr__(self, "weeks", tuple(weeks.tolist()))
-        if self.weights is not None:
-            weights = as_array(self.weights, weeks.shape, "weights")
-            if (weights < 0.0).any() or weights.sum() <= 0.0:
-                raise SpecificationError("weights must not be negative and not all zero.")
-            object.__setattr__(self, "weights", tuple(weights.tolist()))
-
-    def draw(self, clients: int, sessions: int, rng: np.random.Generator) -> Array:
-        """Return weeks since each client's first session: (N, T), 0 at session 1."""
-        weights = np.ones(len(self.weeks)) if self.weights is None else np.array(self.weights)
-        cumulative = np.cumsum(weights / weights.sum())
-        chosen = np.searchsorted(cumulative, rng.random((clients, sessions - 1)), side="right")
-        elapsed = np.zeros((clients, sessions))
-        gaps = np.array(self.weeks)[np.minimum(chosen, len(self.weeks) - 1)]
-        np.cumsum(gaps, axis=1, out=elapsed[:, 1:])
-        return elapsed
-
-
-@dataclass(frozen=True)
-class Therapists:
-    """Therapists who differ in the level of their clients' scores.
-
-    Each client has one therapist, drawn at random, so caseloads vary. A therapist's effect is
-    N(0, cov) and adds to the clients' ``between_cov``.
-
-    Parameters
-    ----------
-    n : int
-        Number of therapists.
-    cov : (k, k), squared score points
-        Covariance of the therapist effects.
-
-    Raises
-    ------
-    SpecificationError
-        If ``n`` is below 1 or ``cov`` is not a covariance matrix.
-    """
-
-    n: int
-    cov: tuple[tuple[float, ...], ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "n", as_count(self.n, 1, "The number of therapists"))
-        rows = as_rows(self.cov, "The therapist covariance")
-        as_covariance(rows, len(rows), "The therapist covariance")
-        object.__setattr__(self, "cov", rows)
 
 
 def apply_ceiling(
@@ -199,14 +172,38 @@ def apply_ceiling(
     return np.minimum(scores, top)
 
 
-def hide_scores(scores: Array, missing: float, rng: np.random.Generator) -> Array:
-    """Return the scores with each one missing (NaN) independently with probability ``missing``."""
+def hide_scores(
+    scores: Array,
+    missing: float,
+    rng: np.random.Generator,
+    push: Array | None = None,
+) -> Array:
+    """Return the scores with each one missing (NaN) independently with probability ``missing``.
+
+    With ``push`` (N, T), log odds, the probability is logistic(c + push), c such that its mean
+    over all sessions is ``missing``.
+    """
     if missing == 0.0:
         return scores
-    return np.where(rng.random(scores.shape) < missing, np.nan, scores)
+    share: float | Array = missing
+    if push is not None:
+        share = _chances(push, missing)[:, :, None]
+    return np.where(rng.random(scores.shape) < share, np.nan, scores)
 
 
-def last_sessions(observed: Array, dropout: Dropout, rng: np.random.Generator) -> NDArray[np.int64]:
+def _chances(push: Array, mean: float) -> Array:
+    """Return logistic(c + push) with c such that the average is ``mean``."""
+    from scipy.optimize import brentq
+    from scipy.special import expit
+
+    bound = 50.0 + float(np.abs(push).max())
+    c = brentq(lambda c: float(expit(c + push).mean()) - mean, -bound, bound, xtol=1e-12)
+    return np.asarray(expit(c + push))
+
+
+def last_sessions(
+    observed: Array, dropout: Dropout, rng: np.random.Generator, opened: Array | None = None
+) -> NDArray[np.int64]:
     """Draw each client's last session number, 1..T.
 
     Parameters
@@ -216,6 +213,8 @@ def last_sessions(observed: Array, dropout: Dropout, rng: np.random.Generator) -
     dropout : Dropout
         The rule.
     rng : numpy Generator
+    opened : (N, T) array of 0 and 1, optional
+        Sessions at which an event is open, for the rule "rupture".
 
     Returns
     -------
@@ -236,14 +235,17 @@ def last_sessions(observed: Array, dropout: Dropout, rng: np.random.Generator) -
     stay = np.full(clients, sessions, dtype=np.int64)
     if dropout.rate == 0.0:
         return stay
-    push = drive(observed, dropout)
+    if dropout.rule == "administrative":
+        cut = rng.random(clients) < dropout.rate
+        return np.where(cut, rng.integers(dropout.first, sessions, size=clients), stay)
+    push = drive(observed, dropout, opened)
     logit = push + _calibrate(push, dropout.rate)
     leaves = rng.random(push.shape) < 1.0 / (1.0 + np.exp(-np.clip(logit, -700.0, 700.0)))
     first_leave = dropout.first + leaves.argmax(axis=1)
     return np.where(leaves.any(axis=1), first_leave, stay)
 
 
-def drive(observed: Array, dropout: Dropout) -> Array:
+def drive(observed: Array, dropout: Dropout, opened: Array | None = None) -> Array:
     """Return strength x at each chance to leave, after sessions first..T-1.
 
     Parameters
@@ -252,6 +254,8 @@ def drive(observed: Array, dropout: Dropout) -> Array:
         The series that dropout looks at; NaN = missing.
     dropout : Dropout
         The rule.
+    opened : (N, T) array of 0 and 1, optional
+        Sessions at which an event is open.
 
     Returns
     -------
@@ -260,6 +264,10 @@ def drive(observed: Array, dropout: Dropout) -> Array:
     """
     chances = slice(dropout.first - 1, observed.shape[1] - 1)
     shape = (len(observed), observed.shape[1] - dropout.first)
+    if dropout.rule == "rupture":
+        if opened is None:
+            raise SpecificationError('rule="rupture" needs a world with events.')
+        return dropout.strength * opened[:, chances]
     seen = observed[np.isfinite(observed)]
     spread = seen.std() if len(seen) else 0.0
     if dropout.rule == "random" or not spread > 0.0:
@@ -267,6 +275,8 @@ def drive(observed: Array, dropout: Dropout) -> Array:
     last, previous = _last_two(observed)
     if dropout.rule == "unwell":
         x = last - seen.mean()
+    elif dropout.rule == "low":
+        x = seen.mean() - last
     elif dropout.rule == "well_enough":
         level = seen.mean() if dropout.level is None else dropout.level
         x = np.maximum(level - last, 0.0)

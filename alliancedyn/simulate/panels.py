@@ -11,20 +11,25 @@ from numpy.typing import NDArray
 
 from alliancedyn.errors import SpecificationError
 from alliancedyn.panel import SessionPanel
-from alliancedyn.simulate.arguments import as_count, as_covariance, as_share, factor
+from alliancedyn.simulate.arguments import as_count, as_optional, as_share, factor
+from alliancedyn.simulate.calendar import Episodes, Gaps
+from alliancedyn.simulate.course import Setting
 from alliancedyn.simulate.dynamics import Dynamics
+from alliancedyn.simulate.groups import Groups, Membership
+from alliancedyn.simulate.items import Items, measured
 from alliancedyn.simulate.observe import (
     Dropout,
-    Gaps,
-    Therapists,
+    Missing,
     apply_ceiling,
     hide_scores,
     last_sessions,
 )
-from alliancedyn.simulate.scores import simulate_scores
+from alliancedyn.simulate.scores import Course, draw_course
+from alliancedyn.simulate.therapists import Therapists, assign
 
 Array = NDArray[np.float64]
 
+ROLES = ("therapist", "day", "group", "site", "episode", "arm")
 MOST_SESSIONS = 400  # what a panel holds
 
 
@@ -34,9 +39,12 @@ def simulate(
     sessions: int,
     *,
     therapists: Therapists | None = None,
+    groups: Groups | None = None,
     dropout: Dropout | None = None,
-    missing: float = 0.0,
+    missing: float | Missing = 0.0,
     gaps: Gaps | None = None,
+    episodes: Episodes | None = None,
+    items: Mapping[str, Items] | None = None,
     ceiling: Mapping[str, float] | None = None,
     start: Any = "stationary",
     seed: int | np.random.SeedSequence | None = None,
@@ -53,14 +61,21 @@ def simulate(
     clients, sessions : int
         Number of clients, and of sessions planned for each (2 to 400).
     therapists : Therapists, optional
-        Adds therapist differences and a column ``therapist``.
+        Adds therapist differences and a column ``therapist``, with sites a column ``site``.
+    groups : Groups, optional
+        Adds therapy groups, whose members move each other, and a column ``group``.
     dropout : Dropout, optional
-        Who leaves early. It depends on observed scores only.
-    missing : float
-        Share of single scores, among sessions attended, that are missing completely at random.
-        A session whose scores are all missing keeps its row.
+        Who leaves early. It depends on observed scores only, except where its rule says so.
+    missing : float or Missing
+        Share of single scores, among sessions attended, that are missing completely at random;
+        `Missing` for other reasons and for missed sessions. A session whose scores are all missing
+        keeps its row.
     gaps : Gaps, optional
         Weeks between sessions; adds a column ``day``, days since the first session.
+    episodes : Episodes, optional
+        Clients who return; adds a column ``episode``. Each episode is a series of its own.
+    items : mapping name -> Items, optional
+        Questionnaires by which series are measured; kept items become variables of the panel.
     ceiling : mapping name -> number, score points, optional
         Highest possible score; what lies above is recorded as the ceiling. The parameters of
         ``truth`` describe the scores before that.
@@ -87,36 +102,53 @@ def simulate(
     """
     if not isinstance(truth, Dynamics):
         raise SpecificationError("truth must be a Dynamics, e.g. Dynamics.time_ordered(...).")
-    for name, given, kind in (
-        ("therapists", therapists, Therapists),
-        ("dropout", dropout, Dropout),
-        ("gaps", gaps, Gaps),
-    ):
-        if not (given is None or isinstance(given, kind)):
-            raise SpecificationError(f"{name}={given!r}: give a {kind.__name__}(...) or None.")
+    as_optional(therapists, Therapists, "therapists")
+    as_optional(groups, Groups, "groups")
+    as_optional(dropout, Dropout, "dropout")
+    as_optional(gaps, Gaps, "gaps")
+    as_optional(episodes, Episodes, "episodes")
     clients = as_count(clients, 1, "clients")
     sessions = as_count(sessions, 2, "sessions", largest=MOST_SESSIONS)
-    missing = as_share(missing, "missing")
-    streams = [np.random.default_rng(child) for child in _root(seed).spawn(5)]
-    for_scores, for_therapists, for_gaps, for_missing, for_dropout = streams
+    if not isinstance(missing, Missing):
+        missing = Missing(as_share(missing, "missing"))
+    root = _root(seed)
+    streams = [np.random.default_rng(child) for child in root.spawn(8)]
+    for_scores, for_therapists, for_gaps, for_missing, for_dropout, *more = streams
+    for_groups, for_items, for_episodes = more
+    persons = _persons(episodes, clients, for_episodes)
+    rows = clients if persons is None else len(persons)
     columns: dict[str, Any] = {}
-    effects, steps = None, None
+    shifts, lag_shifts, steps, weeks = None, None, None, None
     if therapists is not None:
-        codes, effects = _assign(therapists, truth, clients, for_therapists)
-        columns["therapist"] = pd.Categorical.from_codes(codes, _labels("T", therapists.n))
+        load = assign(therapists, len(truth.variables), rows, sessions, for_therapists)
+        shifts, lag_shifts = load.levels, load.lags
+        columns["therapist"] = _coded(load.therapist, "T", therapists.n)
+        if load.site is not None and therapists.sites is not None:
+            columns["site"] = _coded(load.site, "S", therapists.sites)
+    members = None
+    if groups is not None:
+        members, levels = _grouped(groups, truth, rows, persons, for_groups)
+        shifts = levels if shifts is None else shifts + levels
+        columns["group"] = _coded(members.codes, "G", len(members.starts))
     if gaps is not None:
-        weeks = gaps.draw(clients, sessions, for_gaps)
-        columns["day"] = 7.0 * weeks
-        steps = weeks.astype(np.int64) if gaps.per == "week" else None
-    scores = simulate_scores(
-        truth, clients, sessions, for_scores, start=start, shifts=effects, steps=steps
+        dates = gaps.draw(rows, sessions, for_gaps)
+        columns["day"] = 7.0 * _resumed(dates, episodes, clients)
+        steps = dates.astype(np.int64) if gaps.per == "week" else None
+        weeks = dates if gaps.per == "time" else None
+    setting = Setting(lag_shifts, groups, members, persons, weeks)
+    course = draw_course(
+        truth, rows, sessions, for_scores, start=start, shifts=shifts, steps=steps, setting=setting
     )
-    scores = apply_ceiling(scores, tuple(truth.variables), ceiling)
-    scores = hide_scores(scores, missing, for_missing)
-    last = np.full(clients, sessions)
+    recorded, names, series = measured(course.scores, truth.variables, items, for_items)
+    recorded = apply_ceiling(recorded, names, ceiling)
+    recorded, attended = _hidden(truth, course.scores, recorded, missing, for_missing)
+    last = np.full(rows, sessions)
     if dropout is not None:
-        last = last_sessions(scores[:, :, _watched(dropout, truth)], dropout, for_dropout)
-    return _panel(truth, scores, last, columns)
+        watched = recorded[:, :, _watched(dropout, truth, names, series)]
+        last = last_sessions(watched, dropout, for_dropout, _opened(dropout, course))
+    seen = attended & (np.arange(1, sessions + 1) <= last[:, None])
+    people = _people(clients, persons)
+    return _panel(truth, course, recorded, seen, people | columns, series)
 
 
 def _root(seed: int | np.random.SeedSequence | None) -> np.random.SeedSequence:
@@ -128,20 +160,75 @@ def _root(seed: int | np.random.SeedSequence | None) -> np.random.SeedSequence:
     return np.random.SeedSequence(None if seed is None else as_count(seed, 0, "seed"))
 
 
-def _assign(
-    therapists: Therapists, truth: Dynamics, clients: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], Array]:
-    cov = as_covariance(therapists.cov, len(truth.variables), "The therapist covariance")
-    codes = rng.integers(therapists.n, size=clients)
-    effects = rng.standard_normal((therapists.n, len(cov))) @ factor(cov).T
-    return codes, effects[codes]
+def _persons(
+    episodes: Episodes | None, clients: int, rng: np.random.Generator
+) -> NDArray[np.int64] | None:
+    """Return whose series each row is: the clients, then once more those who return."""
+    if episodes is None:
+        return None
+    returns = np.flatnonzero(rng.random(clients) < episodes.share)
+    return np.concatenate([np.arange(clients), returns])
 
 
-def _watched(dropout: Dropout, truth: Dynamics) -> int:
-    name = truth.outcome if dropout.variable is None else dropout.variable
+def _resumed(weeks: Array, episodes: Episodes | None, clients: int) -> Array:
+    """Return weeks since the person's first session, counting on in a second episode."""
+    if episodes is None:
+        return weeks
+    resumed = weeks.copy()
+    resumed[clients:] += weeks.max() + episodes.pause
+    return resumed
+
+
+def _grouped(
+    groups: Groups,
+    truth: Dynamics,
+    rows: int,
+    persons: NDArray[np.int64] | None,
+    rng: np.random.Generator,
+) -> tuple[Membership, Array]:
+    if persons is not None:
+        raise SpecificationError("Groups and episodes cannot be combined: groups are closed.")
+    members = Membership.of(groups.codes(rows))
+    cov = groups.levels(len(truth.variables))
+    levels = rng.standard_normal((len(members.starts), len(cov))) @ factor(cov).T
+    return members, levels[members.codes]
+
+
+def _hidden(
+    truth: Dynamics, states: Array, recorded: Array, missing: Missing, rng: np.random.Generator
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the recorded scores with gaps, and which sessions are attended, (N, T)."""
+    name = truth.outcome if missing.variable is None else missing.variable
     if name not in truth.variables:
-        raise SpecificationError(f"Dropout looks at {name!r}, which is not among the series.")
-    return truth.variables.index(name)
+        raise SpecificationError(f"Missing looks at {name!r}, which is not among the series.")
+    push = missing.push(states[:, :, truth.variables.index(name)])
+    recorded = hide_scores(recorded, missing.share, rng, push)
+    attended = np.ones(recorded.shape[:2], dtype=bool)
+    if missing.sessions > 0.0:
+        attended[:, 1:] = rng.random(attended[:, 1:].shape) >= missing.sessions
+        recorded = np.where(attended[:, :, None], recorded, np.nan)
+    return recorded, attended
+
+
+def _watched(
+    dropout: Dropout, truth: Dynamics, names: tuple[str, ...], series: Mapping[str, str]
+) -> int:
+    """Return the column that dropout looks at: of a series in items, its first item."""
+    default = truth.process if dropout.rule == "low" else truth.outcome
+    name = default if dropout.variable is None else dropout.variable
+    for j, column in enumerate(names):
+        if name in (column, series[column]):
+            return j
+    raise SpecificationError(f"Dropout looks at {name!r}, which is not among the series.")
+
+
+def _opened(dropout: Dropout, course: Course) -> Array | None:
+    if dropout.rule != "rupture":
+        return None
+    if dropout.event is not None and dropout.event not in course.events:
+        raise SpecificationError(f"Dropout looks at {dropout.event!r}, which is no event.")
+    name = next(iter(course.events), None) if dropout.event is None else dropout.event
+    return None if name is None else course.events[name]
 
 
 def _labels(prefix: str, count: int) -> list[str]:
@@ -149,30 +236,56 @@ def _labels(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{i:0{width}d}" for i in range(1, count + 1)]
 
 
+def _coded(codes: NDArray[np.int64], prefix: str, count: int) -> tuple[Any, list[str]]:
+    return codes, _labels(prefix, count)
+
+
+def _people(clients: int, persons: NDArray[np.int64] | None) -> dict[str, Any]:
+    """Return the columns that say whose row it is."""
+    labels = _labels("C", clients)
+    if persons is None:
+        return {"client": (np.arange(clients), labels)}
+    episode = np.repeat([0, 1], [clients, len(persons) - clients])
+    return {"client": (persons, labels), "episode": (episode, ["1", "2"])}
+
+
 def _panel(
-    truth: Dynamics, scores: Array, last: NDArray[np.int64], columns: dict[str, Any]
+    truth: Dynamics,
+    course: Course,
+    recorded: Array,
+    seen: NDArray[np.bool_],
+    columns: dict[str, Any],
+    series: dict[str, str],
 ) -> SessionPanel:
-    clients, sessions, _ = scores.shape
-    who, when = np.nonzero(np.arange(1, sessions + 1) <= last[:, None])
-    # Categories, not strings: a label is then checked once per client, not once per row.
-    frame: dict[str, Any] = {
-        "client": pd.Categorical.from_codes(who, _labels("C", clients)),
-        "session": when + 1,
-    }
-    frame |= {name: scores[who, when, j] for j, name in enumerate(truth.variables)}
-    if "therapist" in columns:
-        frame["therapist"] = columns["therapist"][who]
-    if "day" in columns:
-        frame["day"] = columns["day"][who, when]
+    who, when = np.nonzero(seen)
+    more: dict[str, Any] = {**course.covariates, **course.events}
+    if "arm" in more:  # a role of the panel: two labels
+        columns = columns | {"arm": (more.pop("arm").astype(np.int64), ["0", "1"])}
+    frame: dict[str, Any] = {"session": when + 1}
+    frame |= {name: recorded[who, when, j] for j, name in enumerate(series)}
+    for name, values in (columns | more).items():
+        # Categories, not strings: a label is then checked once per client, not once per row.
+        coded = isinstance(values, tuple)
+        given = values[0] if coded else values
+        rows = given[who] if given.ndim == 1 else given[who, when]
+        frame[name] = pd.Categorical.from_codes(rows, values[1]) if coded else rows
+    first = {source: name for name, source in reversed(series.items())}
+    roles = {role: role if role in columns else None for role in ROLES}
+    timing = dict(truth.timing or {})
     return SessionPanel.from_frame(
         pd.DataFrame(frame),
-        client="client",
         session="session",
-        variables={name: name for name in truth.variables},
-        process=truth.process,
-        outcome=truth.outcome,
-        therapist="therapist" if "therapist" in columns else None,
-        day="day" if "day" in columns else None,
-        timing=dict(truth.timing or {}),
+        variables={name: name for name in series},
+        process=first[truth.process],
+        outcome=first[truth.outcome],
+        covariates=tuple(more),
+        timing={name: timing[source] for name, source in series.items() if source in timing},
         truth=truth,
+        client="client",
+        therapist=roles["therapist"],
+        day=roles["day"],
+        group=roles["group"],
+        site=roles["site"],
+        episode=roles["episode"],
+        arm=roles["arm"],
     )

@@ -6,6 +6,7 @@ stream, so switching one part on leaves the others as they were.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,16 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine import var
 from alliancedyn.errors import SpecificationError
+from alliancedyn.simulate import system
 from alliancedyn.simulate.arguments import as_count, as_covariance, factor
+from alliancedyn.simulate.course import (
+    Happenings,
+    Setting,
+    client_lags,
+    extended_path,
+    happenings,
+    refuse_unsuited,
+)
 
 if TYPE_CHECKING:
     from alliancedyn.simulate.dynamics import Dynamics
@@ -62,32 +72,131 @@ def simulate_scores(
     SpecificationError
         If counts, ``start`` or the spread of the lags are impossible.
     """
+    course = draw_course(
+        truth, clients, sessions, rng, start=start, shifts=shifts, steps=steps, setting=Setting()
+    )
+    return course.scores
+
+
+@dataclass(frozen=True)
+class Course:
+    """What was drawn.
+
+    ``scores`` (N, T, k); by name the covariates (N,) or (N, T), and the sessions (N, T) at which
+    an event was open.
+    """
+
+    scores: Array
+    covariates: dict[str, Array]
+    events: dict[str, Array]
+
+
+def draw_course(
+    truth: Dynamics,
+    clients: int,
+    sessions: int,
+    rng: np.random.Generator,
+    *,
+    start: Any,
+    shifts: Array | None,
+    steps: NDArray[np.int64] | None,
+    setting: Setting,
+) -> Course:
+    """Draw scores with everything else that happens; arguments as in `simulate_scores`.
+
+    ``shifts`` may be (T, N, k), where levels change during treatment.
+    """
     clients = as_count(clients, 1, "clients")
     sessions = as_count(sessions, 1, "sessions")
     k = len(truth.variables)
     stable, lags, within, measurement = rng.spawn(4)
     expected = truth.session_means(sessions)
     runs = sessions if steps is None else int(steps.max()) + 1
-    path = _within_path(truth, clients, runs, lags, within, start)
+    happened = Happenings({}, {}, None)
+    if plain(truth) and setting.plain:
+        path = _within_path(truth, clients, runs, lags, within, start)
+    else:
+        refuse_unsuited(truth, setting, steps is not None)
+        more, much_more = rng.spawn(2)
+        happened = happenings(truth, clients, runs, setting, more)
+        normal = within.standard_normal((runs, clients, k))
+        phi = _own_lags(truth, clients, lags, happened, setting)
+        cov = None if _settled(start) else _initial_cov(truth, start)
+        path = extended_path(truth, normal, phi, happened, setting, cov, much_more)
     if steps is not None:
         path = path[np.asarray(steps).T, np.arange(clients)]
     effects = stable.standard_normal((clients, len(truth.random_effects_cov)))
     effects = effects @ factor(truth.random_effects_cov).T
+    if setting.persons is not None:
+        effects = effects[setting.persons]
     levels = effects[:, :k] if shifts is None else effects[:, :k] + shifts
     path += levels
     path += expected[:, None, :]
     if truth.trend is not None and truth.trend.varies:
         path += truth.trend.basis(sessions)[:, None, None] * effects[:, k:]
+    _add_covariates(truth, path, happened)
     if np.any(truth.measurement_var > 0.0):
         path += np.sqrt(truth.measurement_var) * measurement.standard_normal(path.shape)
-    return np.ascontiguousarray(path.transpose(1, 0, 2))
+    seen = {name: value.T for name, value in happened.values.items()}
+    opened = {name: value.T for name, value in happened.open.items()}
+    return Course(np.ascontiguousarray(path.transpose(1, 0, 2)), seen, opened)
 
 
-def draw_lags(truth: Dynamics, clients: int, rng: np.random.Generator) -> Array:
+def plain(truth: Dynamics) -> bool:
+    """Whether nothing but lags, levels, trends and measurement error is in the world."""
+    extra = (truth.phi2, truth.innovations, truth.confounder)
+    happens = (truth.covariates, truth.phases, truth.events)
+    return all(part is None for part in extra) and not any(happens)
+
+
+def _own_lags(
+    truth: Dynamics,
+    clients: int,
+    rng: np.random.Generator,
+    happened: Happenings,
+    setting: Setting,
+) -> Array | None:
+    """Draw each client's lags where they differ, (N, k, k); None where they do not."""
+    moved = client_lags(truth, happened)
+    if setting.lag_shifts is not None:
+        moved = setting.lag_shifts if moved is None else moved + setting.lag_shifts
+    if truth.phi_sd is None and moved is None:
+        return None
+    return draw_lags(truth, clients, rng, moved, setting.persons)
+
+
+def _add_covariates(truth: Dynamics, path: Array, happened: Happenings) -> None:
+    """Add what covariates do to levels and slopes, in place."""
+    for one in truth.covariates:
+        value = (happened.values[one.name] - one.mean)[..., None]
+        if one.on_level is not None:
+            path += value * np.array(one.on_level)
+        if one.on_trend is not None and truth.trend is not None:
+            basis = truth.trend.basis(len(path))
+            path += basis[:, None, None] * (value * np.array(one.on_trend))
+
+
+def draw_lags(
+    truth: Dynamics,
+    clients: int,
+    rng: np.random.Generator,
+    shifts: Array | None = None,
+    persons: NDArray[np.int64] | None = None,
+) -> Array:
     """Draw each client's lag matrix, phi_i ~ N(phi, phi_sd^2) elementwise, kept stationary.
 
-    A client whose matrix has spectral radius 1 or more is drawn again, which is a draw from the
-    normal truncated to stationary matrices.
+    A client whose process has spectral radius 1 or more is drawn again, which is a draw from the
+    normal truncated to stationary processes.
+
+    Parameters
+    ----------
+    truth : Dynamics
+    clients : int
+    rng : numpy Generator
+    shifts : (N, k, k) array, optional
+        What moves a client's lags by covariates, therapist and site; never drawn again.
+    persons : (N,) array of int, optional
+        Whose episode each row is: all episodes of a person have the same lags.
 
     Returns
     -------
@@ -100,14 +209,25 @@ def draw_lags(truth: Dynamics, clients: int, rng: np.random.Generator) -> Array:
     """
     k = len(truth.variables)
     spread = np.zeros((k, k)) if truth.phi_sd is None else truth.phi_sd
+    own = 0.0 if shifts is None else shifts
     phi = np.empty((clients, k, k))
     pending = np.arange(clients)
-    for _ in range(REDRAWS):
-        phi[pending] = truth.phi + spread * rng.standard_normal((len(pending), k, k))
-        radius = np.abs(np.linalg.eigvals(phi[pending])).max(axis=-1)
-        pending = pending[~(radius < 1.0)]
-        if len(pending) == 0:
-            return phi
+    for _ in range(REDRAWS if np.any(spread) else 1):
+        drawn = spread * rng.standard_normal((len(pending), k, k))
+        phi[pending] = truth.phi + drawn
+        whole = phi if persons is None else phi[persons]
+        whole = whole if shifts is None else whole + own
+        A, _ = system.companion(truth, whole, np.asarray(truth.innovation_cov))
+        explosive = ~(np.abs(np.linalg.eigvals(A)).max(axis=-1) < 1.0)
+        if not explosive.any():
+            return whole
+        pending = np.flatnonzero(explosive)
+        pending = pending if persons is None else np.unique(persons[pending])
+    if not np.any(spread):
+        raise SpecificationError(
+            f"Covariates, therapists or sites make the lags of {len(pending)} of {clients} clients "
+            "explosive. Make their effects on lags smaller."
+        )
     raise SpecificationError(
         f"phi_sd is too large: {len(pending)} of {clients} clients had explosive lags in each of "
         f"{REDRAWS} draws. Make phi_sd smaller."
@@ -133,7 +253,7 @@ def _within_path(
             path[t] += path[t - 1] @ truth.phi.T
         return path
     phi = draw_lags(truth, clients, lags)
-    settled = isinstance(start, str) and start == "stationary"
+    settled = _settled(start)
     cov = settled_cov(phi, truth.innovation_cov) if settled else _initial_cov(truth, start)
     path[0] = (factor(cov) @ path[0][:, :, None])[:, :, 0]
     for t in range(1, runs):
@@ -162,6 +282,10 @@ def settled_cov(phi: Array, psi: Array) -> Array:
         cov += power @ cov @ power.swapaxes(-1, -2)
         power = power @ power
     return cov
+
+
+def _settled(start: Any) -> bool:
+    return isinstance(start, str) and start == "stationary"
 
 
 def _initial_cov(truth: Dynamics, start: Any) -> Array:
