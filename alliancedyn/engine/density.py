@@ -41,14 +41,15 @@ def density(draws: Array, grid: Array, lower: float = -np.inf, upper: float = np
         whole.append(2.0 * lower - draws)
     if np.isfinite(upper):
         whole.append(2.0 * upper - draws)
-    at = (np.concatenate(whole) - grid[0]) / step
-    at = at[(at >= 0.0) & (at <= len(grid) - 1.0)]
-    left = np.minimum(at.astype(np.int64), len(grid) - 2)
+    reach = int(np.ceil(5.0 * h / step))  # draws just off the grid count at its ends
+    size = len(grid) + 2 * reach
+    at = (np.concatenate(whole) - grid[0]) / step + reach
+    at = at[(at >= 0.0) & (at <= size - 1.0)]
+    left = np.minimum(at.astype(np.int64), size - 2)
     weight = at - left
-    counts = np.bincount(left, 1.0 - weight, len(grid)) + np.bincount(left + 1, weight, len(grid))
-    reach = int(np.ceil(5.0 * h / step))
+    counts = np.bincount(left, 1.0 - weight, size) + np.bincount(left + 1, weight, size)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / h) ** 2)
-    smooth = np.convolve(counts, kernel / (h * np.sqrt(2.0 * np.pi)))[reach : reach + len(grid)]
+    smooth = np.convolve(counts, kernel / (h * np.sqrt(2.0 * np.pi)), mode="valid")
     inside = (grid >= lower) & (grid <= upper)
     return np.asarray(np.where(inside, smooth / len(draws), 0.0))
 

@@ -66,7 +66,7 @@ class DSEM:
     trend : {None, "linear", "session"}
         Common course of all clients: none, a line, or a step for every session.
     predictors : tuple of str
-        Client-level numbers that shift every random effect: ``predictor[symptoms<-alliance,arm]``
+        Client-level numbers that shift every random effect: ``predictor[symptoms<-alliance,severity]``
         says by how much the lagged effect differs.
     measurement_var : dict of str to float or "free", optional
         Known error variances, squared score points; or estimated, where errors leave no trace at
