@@ -196,7 +196,7 @@ def _on_cluster(
             for batch in _batches(left, most, workers)
         ]
         try:
-            for future in distributed.as_completed(futures):
+            for future in distributed.as_completed(futures, loop=client.loop):
                 yield future.result()  # computed anew if its worker was lost on the way
                 future.release()
         finally:
