@@ -66,8 +66,8 @@ class DSEM:
     trend : {None, "linear", "session"}
         Common course of all clients: none, a line, or a step for every session.
     predictors : tuple of str
-        Client-level numbers that shift every random effect: ``predictor[symptoms<-alliance,severity]``
-        says by how much the lagged effect differs.
+        Client-level numbers that shift every random effect:
+        ``predictor[symptoms<-alliance,severity]`` says by how much a lagged effect differs.
     measurement_var : dict of str to float or "free", optional
         Known error variances, squared score points; or estimated, where errors leave no trace at
         the next session.
