@@ -65,6 +65,7 @@ def draw(
     tune: int,
     chains: int,
     seed: int | None,
+    jitter: bool = True,
 ) -> Drawn:
     """Draw from a model; only what is named is kept.
 
@@ -78,6 +79,9 @@ def draw(
         Per chain. The quick look returns chains times draws as one chain.
     seed : int, optional
         For the same draws again.
+    jitter : bool
+        Whether chains start around the initial values, or at them: far from them some processes
+        do not exist.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def draw(
     if sampler == "laplace":
         return _around_mode(model, keep, draws * chains, seed)
     run = _by_nutpie if sampler == "nutpie" else _by_pymc
-    data, seconds = run(model, list(keep), draws, tune, chains, seed)
+    data, seconds = run(model, list(keep), draws, tune, chains, seed, jitter)
     values = {name: np.asarray(data.posterior[name], float) for name in keep}
     kept = {name: data.sample_stats[name] for name in ("diverging", "energy")}
     statistics = {name: np.asarray(value, float) for name, value in kept.items()}
@@ -101,14 +105,16 @@ def draw(
 
 
 def _by_nutpie(
-    model: Any, keep: list[str], draws: int, tune: int, chains: int, seed: int
+    model: Any, keep: list[str], draws: int, tune: int, chains: int, seed: int, jitter: bool
 ) -> tuple[Any, float]:
     import_pymc()
     import nutpie
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numba, about code that it compiles
-        compiled = nutpie.compile_pymc_model(model, var_names=keep)
+        compiled = nutpie.compile_pymc_model(
+            model, var_names=keep, jitter_rvs=None if jitter else set()
+        )
     began = time.perf_counter()
     data = nutpie.sample(
         compiled, draws=draws, tune=tune, chains=chains, seed=seed, progress_bar=False,
@@ -118,7 +124,7 @@ def _by_nutpie(
 
 
 def _by_pymc(
-    model: Any, keep: list[str], draws: int, tune: int, chains: int, seed: int
+    model: Any, keep: list[str], draws: int, tune: int, chains: int, seed: int, jitter: bool
 ) -> tuple[Any, float]:
     pm = import_pymc()
     with warnings.catch_warnings(), model:
@@ -126,7 +132,7 @@ def _by_pymc(
         data = pm.sample(
             draws=draws, tune=tune, chains=chains, cores=min(chains, os.cpu_count() or 1),
             random_seed=seed, progressbar=False, quiet=True, compute_convergence_checks=False,
-            var_names=keep,
+            var_names=keep, init="auto" if jitter else "adapt_diag",
         )  # fmt: skip
     return data, float(data.posterior.attrs["sampling_time"])
 
