@@ -586,7 +586,7 @@ def test_what_cannot_be_estimated_is_refused_by_name() -> None:
     with pytest.raises(SpecificationError, match="'symptoms' has the same value"):
         FixedEffects().fit(as_panel(constant))
     level = frame.assign(alliance=pd.factorize(frame["client"])[0] / 7)
-    with pytest.raises(SpecificationError, match=r"phi\[symptoms,alliance\].*within clients"):
+    with pytest.raises(SpecificationError, match="'alliance' never changes within a client"):
         FixedEffects().fit(as_panel(level))
     course = frame.assign(alliance=frame["session"] * 1.0)
     with pytest.raises(

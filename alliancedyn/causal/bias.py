@@ -104,6 +104,11 @@ def bias_diagnosis(fit: Fit, replications: int = 200, *, seed: int = SEED) -> Bi
     ----------
     Nickell, S. (1981). Biases in dynamic models with fixed effects. Econometrica, 49, 1417-1426.
     """
+    if not isinstance(fit, Fit):
+        raise SpecificationError(
+            f"bias_diagnosis is given a {type(fit).__name__}; give it the fit of a model: "
+            "bias_diagnosis(model.fit(panel))."
+        )
     if not isinstance(fit.model, Regression):
         raise SpecificationError(
             f"bias_diagnosis is about regressions; {fit.model.name} models both series, and "
@@ -113,6 +118,8 @@ def bias_diagnosis(fit: Fit, replications: int = 200, *, seed: int = SEED) -> Bi
         raise SpecificationError("This fit no longer holds its data, so its panel is not known.")
     if not isinstance(replications, int) or replications < FEWEST:
         raise SpecificationError(f"replications={replications!r}: give {FEWEST} or more.")
+    if not isinstance(seed, int) or seed < 0:
+        raise SpecificationError(f"seed={seed!r}: give a whole number from 0 up.")
     answers = _known.setdefault(fit, {})
     if (replications, seed) not in answers:
         answers[replications, seed] = _diagnosed(fit, fit.model, fit.data, replications, seed)

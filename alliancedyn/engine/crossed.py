@@ -182,7 +182,8 @@ def fit_crossed(y: Array, X: Array, group: Codes, outer: Codes, *, reml: bool = 
     if table.scatter[-1, -1] <= len(scores) * (ROUNDING * float(np.abs(scores).max())) ** 2:
         raise SpecificationError(
             "No spread is left within clients, so the residual variance is zero and the likelihood "
-            "has no maximum. Leave this variable out."
+            "has no maximum. Leave out what never changes, or what "
+            "repeats the outcome."
         )
     fit = _fitted(table, D, client, unit, start, np.asarray(np.linalg.inv(triangle)))
     return replace(fit, clients=np.unique(group), outer_units=np.unique(outer))

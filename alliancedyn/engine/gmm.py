@@ -216,8 +216,12 @@ def _check_options(
             "An intercept is lost in transformed rows and repeats session effects. Use it with "
             "system=True and session_effects=False alone."
         )
-    for _, lags in gmm:
-        refuse_lags(lags)
+    for given in gmm:
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise SpecificationError(
+                "gmm holds pairs of values and lags: gmm=[(values, (2, None)), ...]."
+            )
+        refuse_lags(given[1])
 
 
 def _levels(grid: Grid, rows: list[Rows]) -> list[Rows]:

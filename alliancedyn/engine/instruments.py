@@ -116,7 +116,10 @@ class Grid:
 
 
 def _numbers(values: ArrayLike, name: str) -> Array:
-    given = np.asarray(values, np.float64)
+    try:
+        given = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} must hold numbers. Turn text into numbers first.") from error
     if bad := int(np.isinf(given).sum()):
         raise DataError(f"{name} holds {bad} infinite values. Set them missing (NaN) or mend them.")
     return given
@@ -406,6 +409,13 @@ def noise_covariance(
 
 def refuse_lags(lags: Lags) -> None:
     """Refuse lags that cannot be instruments."""
+    ends = tuple(lags) if isinstance(lags, tuple | list) else ()
+    whole = [isinstance(end, int | np.integer) and not isinstance(end, bool) for end in ends]
+    if len(ends) != 2 or not whole[0] or not (whole[1] or ends[1] is None):
+        raise SpecificationError(
+            f"Instrument lags are {lags!r}; give (first, last) in whole numbers, or (first, None) "
+            "for all."
+        )
     first, last = lags
     if first < 1 or (last is not None and last < first):
         raise SpecificationError(

@@ -95,7 +95,10 @@ def fit_mixed(
 def _checked_rows(
     y: ArrayLike, X: ArrayLike, Z: ArrayLike, group: ArrayLike, outer: ArrayLike | None
 ) -> tuple[tuple[Array, Array, Array], Codes, Codes | None]:
-    scores, fixed, random = (np.asarray(part, dtype=np.float64) for part in (y, X, Z))
+    try:
+        scores, fixed, random = (np.asarray(part, dtype=np.float64) for part in (y, X, Z))
+    except (TypeError, ValueError) as error:
+        raise DataError("y, X and Z must hold numbers. Turn text into numbers first.") from error
     codes = [np.asarray(code) for code in (group, outer) if code is not None]
     if scores.ndim != 1 or fixed.ndim != 2 or random.ndim != 2:
         raise DataError("y must have one dimension, X and Z two. Use Z[:, None] for one column.")

@@ -72,7 +72,7 @@ def standardize(y: Array, X: Array, Z: Array, grouping: Grouping) -> StandardDes
     SpecificationError
         If columns of X or of Z are dependent, or no spread is left within clients.
     """
-    fixed, random = _shifted(X), _shifted(Z)
+    fixed, random, largest = _shifted(X), _shifted(Z), float(np.abs(y).max())
     if random.one is not None and len(grouping.labels) == len(grouping.outer_labels):
         raise SpecificationError(
             "Every outer unit has a single client, so the two levels cannot be told apart. Leave "
@@ -83,9 +83,10 @@ def standardize(y: Array, X: Array, Z: Array, grouping: Grouping) -> StandardDes
         fixed = _turned(X, fixed.one, "X")
         beta = np.asarray(np.linalg.lstsq(X, y, rcond=None)[0], dtype=np.float64)
         y = y - X @ beta
-        design = _standardize(y, fixed, random, grouping, _reduce(y, fixed, random, grouping))
+        ahead = _reduce(y, fixed, random, grouping)
+        design = _standardize(y, fixed, random, grouping, ahead, largest)
         return replace(design, start=design.start + beta)
-    return _standardize(y, fixed, random, grouping, ahead)
+    return _standardize(y, fixed, random, grouping, ahead, largest)
 
 
 def _shifted(columns: Array) -> _Columns:
@@ -156,7 +157,12 @@ def _is_delicate(gram: Array) -> bool:
 
 
 def _standardize(
-    y: Array, fixed: _Columns, random: _Columns, grouping: Grouping, reduced: Reduced
+    y: Array,
+    fixed: _Columns,
+    random: _Columns,
+    grouping: Grouping,
+    reduced: Reduced,
+    largest: float,
 ) -> StandardDesign:
     q = random.values.shape[1]
     flat = reduced[0][:, :, :q].reshape(-1, q)
@@ -168,7 +174,7 @@ def _standardize(
     turn = _inverse(triangle).T
     start, back, size, mix = _solve_least_squares(_gram(reduced), len(y))
     stats = _turn_statistics(reduced, turn, mix, random, grouping, len(y))
-    _refuse_no_spread(stats, q, float(max(y.max(), -y.min())) / size)
+    _refuse_no_spread(stats, q, largest / size)
     log_volume = -float(np.linalg.slogdet(back)[1])
     if fixed.one is not None:  # undo the shifts: 1 = X one
         start = start + fixed.one * (_shift_of_scores(y, fixed) - fixed.shift @ start)
@@ -242,5 +248,6 @@ def _refuse_no_spread(stats: ClientStatistics, q: int, largest: float) -> None:
     if free <= 0 or left <= stats.rows * (ROUNDING * largest) ** 2:
         raise SpecificationError(
             "No spread is left within clients, so the residual variance is zero and the "
-            "likelihood has no maximum. Leave this variable out."
+            "likelihood has no maximum. Leave out what never changes, or what "
+            "repeats the outcome."
         )

@@ -51,7 +51,7 @@ def client_effects(
     DataError
         If the data are needed and not there.
     """
-    model = fit.model
+    model = fit.model if isinstance(fit, Fit) else None
     if not isinstance(model, WithinBetween) or model.residuals != "independent":
         raise SpecificationError(
             "client_effects belong to a WithinBetween model with independent residuals. For parts "

@@ -19,9 +19,19 @@ from alliancedyn.engine import names
 from alliancedyn.engine.gmm import GMMFit, fit_gmm
 from alliancedyn.engine.maximise import outer_products
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.equation_data import far_from_zero
 from alliancedyn.models.equations import Equation
-from alliancedyn.models.instrument_guards import Bracket, bracket, read, refuse_too_many, remarks
-from alliancedyn.models.regression import Question, Regression
+from alliancedyn.models.instrument_guards import (
+    Bracket,
+    bracket,
+    of_zero,
+    read,
+    refuse_exact,
+    refuse_too_many,
+    refuse_unidentified,
+    remarks,
+)
+from alliancedyn.models.regression import Question, Regression, checked_names
 from alliancedyn.models.rows import lagged
 from alliancedyn.models.selection import Needs
 from alliancedyn.panel import SessionPanel
@@ -30,6 +40,11 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MOST_LAGS = 4
+MOST_DIGITS = 1e5  # mean in units of spread, beyond which products lose what changes
+FAR_FROM_ZERO = (
+    "The scores of {name!r} lie {times:.0e} times their spread away from zero, which leaves too "
+    "few digits for what changes. Use center_instruments=True, and check the export."
+)
 
 NO_TERM = "a term of the equation missing there or at the sessions before"
 NO_CHANGE = "no complete session beside it to take a change from"
@@ -66,6 +81,11 @@ class DynamicPanelGMM(Regression):
     session_effects : bool
         Whether sessions have an effect each, which is its own instrument. In differences
         ``session[3]`` is the change of level since session 2; otherwise a level.
+    center_instruments : bool
+        Whether scores are instruments as deviations from the mean of their session. A missing
+        instrument counts as 0; so by default, as in other programs, estimates depend on where the
+        scales have their zero when sessions are missing or there are no session effects. Centered,
+        they never do.
 
     Notes
     -----
@@ -107,6 +127,7 @@ class DynamicPanelGMM(Regression):
     collapse: bool = True
     instrument_lags: tuple[int, int | None] = (2, None)
     session_effects: bool = True
+    center_instruments: bool = False
 
     name: ClassVar[str] = "Dynamic-panel GMM"
     usual_errors: ClassVar[str] = "robust"
@@ -129,14 +150,16 @@ class DynamicPanelGMM(Regression):
 
     def __post_init__(self) -> None:
         given = self.exogenous
-        object.__setattr__(self, "exogenous", (given,) if isinstance(given, str) else tuple(given))
+        given = (given,) if isinstance(given, str) else given
+        object.__setattr__(self, "exogenous", checked_names("exogenous", given))
         super().__post_init__()
         for option in ("outcome_lags", "process_lags"):
-            if getattr(self, option) not in range(1, MOST_LAGS + 1):
+            count = getattr(self, option)
+            if not _whole(count) or not 1 <= count <= MOST_LAGS:
                 raise SpecificationError(
                     f"{option} is {getattr(self, option)!r}; give a number from 1 to {MOST_LAGS}."
                 )
-        _check_lags(self.instrument_lags)
+        object.__setattr__(self, "instrument_lags", _checked_lags(self.instrument_lags))
         if self.direction == "both" and self.process_role == "exogenous":
             raise SpecificationError(
                 'direction="both" asks whether the outcome moves the process, which an exogenous '
@@ -154,6 +177,7 @@ class DynamicPanelGMM(Regression):
             "steps": (1, 2),
             "collapse": (True, False),
             "session_effects": (True, False),
+            "center_instruments": (True, False),
         }
 
     def needs(self) -> Needs:
@@ -173,8 +197,9 @@ class DynamicPanelGMM(Regression):
     def equation(self, question: Question) -> Equation:
         """Estimate one direction."""
         X = self._regressors(question)
-        fit = self._estimate(question, X)
+        fit = self._estimated(question, X)
         refuse_too_many(fit, question.target)
+        refuse_exact(fit, question.y, question.target)
         labels = self._labels(question, fit)
         between = bracket(question.y, X, self.session_effects)
         clusters = question.clusters
@@ -193,7 +218,10 @@ class DynamicPanelGMM(Regression):
             rows_set_aside=_set_aside(question.y, complete, used),
             variances={names.label("residual_var", question.target): fit.sigma2},
             variance_cov=_variance_cov(fit, used, self, clusters),
-            notes=remarks(fit, between, self.steps, self.system),
+            notes=(
+                *remarks(fit, between, self.steps, self.system),
+                *self._of_zero(question, X, fit, labels),
+            ),
             diagnostics=_diagnostics(fit, self._series(question), labels, between),
         )
 
@@ -212,19 +240,47 @@ class DynamicPanelGMM(Regression):
                 columns.append(before)
         return np.concatenate([np.stack(columns, axis=2), question.data.inputs], axis=2)
 
-    def _estimate(self, question: Question, X: Array) -> GMMFit:
+    def _estimated(self, question: Question, X: Array) -> GMMFit:
+        """Estimate, refusing by name what cannot be."""
+        if not self.center_instruments:
+            for name, far in zip(
+                question.data.variables, far_from_zero(question.data.Y), strict=True
+            ):
+                if far > MOST_DIGITS:
+                    raise SpecificationError(FAR_FROM_ZERO.format(name=name, times=far))
+        try:
+            return self._estimate(question, X, self.center_instruments)
+        except SpecificationError:
+            refuse_unidentified(question.y, X, self._terms(question), self.session_effects)
+            raise
+
+    def _of_zero(
+        self, question: Question, X: Array, fit: GMMFit, labels: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Say so where estimates depend on the arbitrary zero of the scales."""
+        whole = not np.isnan(question.data.Y).any()
+        if self.center_instruments or (whole and self.session_effects):
+            return ()
+        try:
+            centered = self._estimate(question, X, True)
+        except SpecificationError:
+            return ()
+        return of_zero(fit, centered, labels[: X.shape[2]], whole)
+
+    def _estimate(self, question: Question, X: Array, center: bool) -> GMMFit:
         n, T = question.y.shape
         first, last = self.instrument_lags
-        series: list[tuple[Array, tuple[int, int | None]]] = [
-            (question.y.ravel(), self.instrument_lags)
-        ]
+        x, y = question.x, question.y
+        if center:
+            x, y = _from_session_means(x), _from_session_means(y)
+        series: list[tuple[Array, tuple[int, int | None]]] = [(y.ravel(), self.instrument_lags)]
         own = self.outcome_lags + self.process_lags  # where columns that are their own begin
         if self.process_role == "exogenous":
             own = self.outcome_lags
         elif self.process_role == "endogenous":
-            series.append((question.x.ravel(), (first + 1, None if last is None else last + 1)))
+            series.append((x.ravel(), (first + 1, None if last is None else last + 1)))
         else:
-            series.append((question.x.ravel(), self.instrument_lags))
+            series.append((x.ravel(), self.instrument_lags))
         flat = X.reshape(n * T, -1)
         return fit_gmm(
             question.y.ravel(),
@@ -242,26 +298,43 @@ class DynamicPanelGMM(Regression):
         )
 
     def _labels(self, question: Question, fit: GMMFit) -> tuple[str, ...]:
+        sessions = [question.session_name(session) for session in fit.effects]
+        constant = self.system and not self.session_effects
+        rest = [names.label("intercept", question.target)] if constant else []
+        return (*self._terms(question), *sessions, *rest)
+
+    def _terms(self, question: Question) -> tuple[str, ...]:
         y, x = question.target, question.source
         lags = [names.label(_phi(k), y, y) for k in range(1, self.outcome_lags + 1)]
         lags += [names.label(_phi(k), y, x) for k in range(1, self.process_lags + 1)]
-        inputs = [names.label("input", y, name) for name in self.exogenous]
-        sessions = [question.session_name(session) for session in fit.effects]
-        rest = [names.label("intercept", y)] if self.system and not self.session_effects else []
-        return (*lags, *inputs, *sessions, *rest)
+        return (*lags, *(names.label("input", y, name) for name in self.exogenous))
+
+
+def _from_session_means(scores: Array) -> Array:
+    """Return scores (n, T) less the mean of their session; NaN stays."""
+    seen = ~np.isnan(scores)
+    total = np.where(seen, scores, 0.0).sum(axis=0)
+    return np.asarray(scores - total / np.maximum(seen.sum(axis=0), 1))
 
 
 def _phi(lag: int) -> str:
     return "phi" if lag == 1 else f"phi{lag}"
 
 
-def _check_lags(lags: tuple[int, int | None]) -> None:
-    first, last = lags
-    if first < 2 or (last is not None and last < first):
-        raise SpecificationError(
-            f"instrument_lags is {tuple(lags)}; give (first, last) with 2 <= first <= last, or "
-            "None for all. The score one session before holds an error of the change itself."
-        )
+def _whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _checked_lags(lags: object) -> tuple[int, int | None]:
+    ends = tuple(lags) if isinstance(lags, tuple | list) else ()
+    if len(ends) == 2 and _whole(ends[0]) and (ends[1] is None or _whole(ends[1])):
+        first, last = ends
+        if first >= 2 and (last is None or last >= first):
+            return first, last
+    raise SpecificationError(
+        f"instrument_lags is {lags!r}; give (first, last) with 2 <= first <= last, or (first, "
+        "None) for all. The score one session before holds an error of the change itself."
+    )
 
 
 def _set_aside(y: Array, complete: Mask, used: Mask) -> dict[str, int]:

@@ -17,6 +17,12 @@ from alliancedyn.results import Observed
 Array = NDArray[np.float64]
 
 UNUSED = "no score that the equations use"
+FAR_FROM_ZERO = (
+    "The scores of {name!r} lie {times:.0e} times their spread away from zero, which leaves too "
+    "few digits for what changes. Subtract a constant, such as their mean, and check the export."
+)
+MOST_DIGITS = 1e4  # mean in units of spread, beyond which squares lose what changes
+REPEATED = 1e-12  # 1 - |r| of columns that are the same up to rounding
 REMEDY = "Restrict the sessions to those that more clients reached: sessions=(first, last)."
 
 
@@ -81,6 +87,10 @@ def _by_session(panel: SessionPanel, name: str, numbers: tuple[int, ...]) -> Arr
 def _by_client(panel: SessionPanel, name: str) -> Array:
     """Return a client-level number (N,), NaN where it is not known."""
     values = _numbers(name, pd.Series(panel.client_values(name)))
+    if np.isnan(values).all():
+        raise SpecificationError(
+            f"The covariate {name!r} is known of no client. Check the export, or leave it out."
+        )
     if not np.nanmax(values, initial=-np.inf) > np.nanmin(values, initial=np.inf):
         raise SpecificationError(
             f"The covariate {name!r} is the same for all clients in the model. Leave it out."
@@ -187,3 +197,45 @@ def refuse_constant(plan: Plan, data: Observed) -> None:
                 f"{name!r} never changes within a client, so its scores at different sessions "
                 "cannot be told apart. Name it in covariates=, or leave it out."
             )
+
+
+def refuse_repeated(plan: Plan, data: Observed) -> None:
+    """Refuse columns that repeat others, and scores too far from zero to see them change.
+
+    Raises
+    ------
+    SpecificationError
+        With the columns and the remedy.
+    """
+    for name, far in zip(data.variables, far_from_zero(data.Y), strict=True):
+        if far > MOST_DIGITS:
+            raise SpecificationError(FAR_FROM_ZERO.format(name=name, times=far))
+    columns = {c: data.Y[:, 0, data.variables.index(c)] for c in plan.covariates}
+    columns |= {v: data.Y[:, :, data.variables.index(v)].ravel() for v in plan.predictors}
+    names = list(columns)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            if _repeat(columns[one], columns[other]):
+                raise SpecificationError(
+                    f"{other!r} repeats {one!r}: one is the other times a number plus a number, "
+                    "so their effects cannot be told apart. Leave one of them out."
+                )
+
+
+def far_from_zero(Y: Array) -> Array:
+    """Return the mean of each series (n, T, k) in units of its spread, (k,)."""
+    flat = Y.reshape(-1, Y.shape[2])
+    spread = np.nanstd(flat, axis=0)
+    return np.asarray(np.abs(np.nanmean(flat, axis=0)) / np.where(spread > 0.0, spread, np.inf))
+
+
+def _repeat(one: Array, other: Array) -> bool:
+    """Tell whether one column is a linear function of another of the same length."""
+    if len(one) != len(other):
+        return False
+    both = ~np.isnan(one) & ~np.isnan(other)
+    if both.sum() < CLIENTS_PER_SESSION:
+        return False
+    a, b = one[both] - one[both].mean(), other[both] - other[both].mean()
+    length = float(np.sqrt((a @ a) * (b @ b)))
+    return bool(length > 0.0 and 1.0 - abs(float(a @ b)) / length < REPEATED)

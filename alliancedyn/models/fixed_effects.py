@@ -36,13 +36,14 @@ from alliancedyn.engine.two_way import (
 )
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.equations import Equation
-from alliancedyn.models.regression import Question, Regression
+from alliancedyn.models.regression import Question, Regression, checked_names
 from alliancedyn.models.selection import Needs
 from alliancedyn.panel import SessionPanel
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+EXACT = 1e-20  # share of the squares within clients that is rounding
 SESSIONS_ENOUGH = 8  # with fewer, what the jackknife leaves of the bias can still be read
 
 NO_LAG = "a term of the equation missing there or at the session before"
@@ -130,7 +131,8 @@ class FixedEffects(Regression):
 
     def __post_init__(self) -> None:
         given = self.exogenous
-        object.__setattr__(self, "exogenous", (given,) if isinstance(given, str) else tuple(given))
+        given = (given,) if isinstance(given, str) else given
+        object.__setattr__(self, "exogenous", checked_names("exogenous", given))
         super().__post_init__()
 
     @classmethod
@@ -165,13 +167,15 @@ class FixedEffects(Regression):
         """Estimate one direction."""
         halve = self.bias_correction == "half-panel"
         used, aside, clients_aside = _usable(question, halve)
-        X = np.full((*question.y.shape, 2), np.nan)
-        X[:, 1:, 0], X[:, 1:, 1] = question.y[:, :-1], question.x[:, :-1]
-        grid = Grid(question.y, X, question.data.inputs, used, self.session_effects)
+        x, y = (scores - np.nanmean(scores) for scores in (question.x, question.y))
+        X = np.full((*y.shape, 2), np.nan)  # digits are for what changes, not for a common level
+        X[:, 1:, 0], X[:, 1:, 1] = y[:, :-1], x[:, :-1]
+        grid = Grid(y, X, question.data.inputs, used, self.session_effects)
         labels = self._labels(question, grid)
         _refuse(grid, labels, question)
         known, r2 = _panel_ols(grid)
         plain = estimate_within(grid, known)
+        _refuse_exact(grid, plain, question)
         within = _corrected(grid, plain) if halve else plain
         observed = question.errors == "observed" and not halve
         spoken_for = {"errors": "robust"} if question.errors == "observed" and halve else {}
@@ -269,6 +273,16 @@ def _refuse(grid: Grid, labels: tuple[str, ...], question: Question) -> None:
             f"{int(grid.counts.sum())} usable sessions of {clients} clients cannot carry "
             f"{len(labels)} effects for {question.target!r} beside one of every client. Use "
             "session_effects=False, or add sessions."
+        )
+
+
+def _refuse_exact(grid: Grid, plain: Within, question: Question) -> None:
+    """Refuse an outcome that the terms predict without error."""
+    spread = float((grid.deviations[:, :, 0] ** 2).sum())
+    if not float((plain.residuals**2).sum()) > EXACT * spread:
+        raise SpecificationError(
+            f"The equation predicts {question.target!r} without error, so nothing can be inferred. "
+            "Look for a column that repeats it, at this session or the one before."
         )
 
 

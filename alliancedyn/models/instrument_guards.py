@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine.gmm import GMMFit
 from alliancedyn.engine.orthogonality import NullTest
-from alliancedyn.engine.two_way import Grid
+from alliancedyn.engine.two_way import Grid, collinear
 from alliancedyn.errors import SpecificationError
 
 Array = NDArray[np.float64]
 
+EXACT = 1e-18  # share of the outcome's variance that is rounding
+NOTICEABLE = 1.0  # standard error by which the zero of the scales may move an effect
 LEVEL = 0.05  # of tests that speak up
 TOO_GOOD = 0.95  # p-values of Hansen's test above this
 
@@ -62,6 +64,55 @@ def _least_squares(gram: Array, p: int) -> Array:
 def read(test: NullTest) -> dict[str, float | int | None]:
     """Return a test as plain numbers."""
     return {"statistic": test.statistic, "df": test.df, "pvalue": test.pvalue}
+
+
+def refuse_unidentified(y: Array, X: Array, labels: tuple[str, ...], session_effects: bool) -> None:
+    """Refuse a term that does not change within clients, or repeats others, by its name.
+
+    Parameters
+    ----------
+    y : (n, T)
+    X : (n, T, p)
+    labels : tuple of str
+        Names of the p terms.
+    session_effects : bool
+
+    Raises
+    ------
+    SpecificationError
+        With the remedy.
+    """
+    used = ~np.isnan(y) & ~np.isnan(X).any(axis=2)
+    if not (used.sum(axis=1) > 1).any():  # nothing changes for want of rows
+        return
+    grid = Grid(
+        y, np.where(used[:, :, None], X, 0.0), np.zeros((*y.shape, 0)), used, session_effects
+    )
+    found = collinear(grid)
+    if found is None or found[0] != "effect":
+        return
+    also = " (or session effects do)" if session_effects else ""
+    raise SpecificationError(
+        f"{labels[found[1]]} cannot be estimated: its predictor does not change within clients, or "
+        f"the other terms add up to it{also}. Leave it out, or check the export."
+    )
+
+
+def refuse_exact(fit: GMMFit, y: Array, target: str) -> None:
+    """Refuse an equation that leaves nothing of the outcome (n, T).
+
+    Raises
+    ------
+    SpecificationError
+        With the remedy.
+    """
+    left = fit.residuals[~np.isnan(fit.residuals)]
+    spread = float(np.nanvar(y))
+    if not float(left @ left) > EXACT * len(left) * spread:
+        raise SpecificationError(
+            f"The equation predicts {target!r} without error, so nothing can be inferred. Look for "
+            "a column that repeats it, at this session or the one before."
+        )
 
 
 def refuse_too_many(fit: GMMFit, target: str) -> None:
@@ -138,6 +189,32 @@ def _of_memory(fit: GMMFit) -> list[str]:
             "the errors drift."
         )
     return found
+
+
+def of_zero(fit: GMMFit, centered: GMMFit, labels: tuple[str, ...], whole: bool) -> tuple[str, ...]:
+    """Say which effect depends most on the zero of the scales, if one does noticeably.
+
+    Parameters
+    ----------
+    fit, centered : GMMFit
+        With scores as they are, and as deviations from session means, as instruments.
+    labels : tuple of str
+        The effects of both.
+    whole : bool
+        Whether no score is missing.
+    """
+    p = len(labels)
+    se = np.sqrt(np.diag(fit.cov)[:p])
+    moved = np.abs(centered.beta[:p] - fit.beta[:p]) / np.where(se > 0.0, se, np.inf)
+    j = int(moved.argmax())
+    if not moved[j] > NOTICEABLE:
+        return ()
+    why = "without session effects," if whole else "missing sessions count as 0, so that"
+    return (
+        f"{why[0].upper()}{why[1:]} estimates depend on where the scales have their zero: with "
+        f"scores less their session's mean as instruments, {labels[j]} is {centered.beta[j]:.2f}, "
+        f"not {fit.beta[j]:.2f}. Use center_instruments=True.",
+    )
 
 
 def _of_bracket(fit: GMMFit, between: Bracket) -> list[str]:

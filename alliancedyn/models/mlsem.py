@@ -25,10 +25,21 @@ from alliancedyn.engine.structural import EquationLikelihood
 from alliancedyn.engine.system import Layout
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models import equation_start
-from alliancedyn.models.equation_data import refuse_constant, refuse_thin, select_columns, used
+from alliancedyn.models.equation_data import (
+    refuse_constant,
+    refuse_repeated,
+    refuse_thin,
+    select_columns,
+    used,
+)
 from alliancedyn.models.inference import fit_likelihood
 from alliancedyn.models.panel_equations import Column, Plan
-from alliancedyn.models.regression import Regression
+from alliancedyn.models.regression import (
+    Regression,
+    checked_errors,
+    checked_names,
+    checked_sessions,
+)
 from alliancedyn.models.selection import Selection
 from alliancedyn.models.verdict import tell
 from alliancedyn.panel import SessionPanel
@@ -39,6 +50,7 @@ Array = NDArray[np.float64]
 
 FEWEST_SESSIONS = 3
 USUAL_REMEDY = "Hold lags, innovations or means equal."  # of models that have these options
+BOTH_REMEDY = "Restrict the sessions."
 OWN_REMEDY = 'Restrict the sessions, or use direction="both", which has fewer parameters.'
 UNKNOWN_TIMING = (
     "when {process!r} and {outcome!r} were rated is not known, so what is new in {outcome!r} at a "
@@ -113,11 +125,10 @@ class MLSEM:
                     f"{option} is {getattr(self, option)!r}; choose {allowed}."
                 )
         for option in ("exogenous", "covariates"):
-            given = getattr(self, option)
-            if isinstance(given, str):
-                raise SpecificationError(f"{option} is {given!r}; give several, as a tuple.")
-            object.__setattr__(self, option, tuple(given))
-        if not isinstance(self.starts, int) or self.starts < 1:
+            object.__setattr__(self, option, checked_names(option, getattr(self, option)))
+        object.__setattr__(self, "sessions", checked_sessions(self.sessions))
+        whole = isinstance(self.starts, int) and not isinstance(self.starts, bool)
+        if not whole or self.starts < 1:
             raise SpecificationError(f"starts is {self.starts!r}; give a whole number from 1 up.")
         if self.direction == "both" and self.process_role == "exogenous":
             raise SpecificationError(
@@ -175,6 +186,7 @@ class MLSEM:
         ConvergenceError
             If ``strict`` and no maximum was found; the error holds the fit.
         """
+        errors = checked_errors(errors, Regression.known_errors)
         known = self._resolved(panel)
         selection = known._select(panel)
         data = selection.data
@@ -186,7 +198,8 @@ class MLSEM:
         )
         process, outcome = Regression(self.process, self.outcome).roles(panel)
         fit = replace(found, process=process, outcome=outcome)
-        notes = [note.replace(USUAL_REMEDY, OWN_REMEDY) for note in fit.diagnostics["notes"]]
+        remedy = OWN_REMEDY if self.direction == "forward" else BOTH_REMEDY
+        notes = [note.replace(USUAL_REMEDY, remedy) for note in fit.diagnostics["notes"]]
         fit.diagnostics["notes"] = notes
         tell(fit, strict, depth=2)
         if known.feedback != self.feedback and known.feedback == "next_session":
@@ -313,6 +326,7 @@ class MLSEM:
             )
         refuse_constant(self.plan(data), data)
         refuse_thin(self.plan(data), data)
+        refuse_repeated(self.plan(data), data)
         return selection
 
     def _refuse_beyond_clients(self, likelihood: EquationLikelihood, data: Observed) -> None:

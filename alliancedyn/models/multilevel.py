@@ -20,7 +20,7 @@ from alliancedyn.engine.mixed_inference import Freedom as ModelFreedom
 from alliancedyn.engine.mixed_result import Bound, MixedFit
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.equations import Equation
-from alliancedyn.models.rows import Terms
+from alliancedyn.models.rows import Terms, refuse_dependent
 
 if TYPE_CHECKING:
     from alliancedyn.models.regression import Question
@@ -84,7 +84,12 @@ def mixed_equation(
         If terms depend on one another, or the rows cannot carry the random effects.
     """
     rows = client_rows(model, question, terms, therapist)
-    fit = fitted(model, rows)
+    _refuse_therapists(rows)
+    try:
+        fit = fitted(model, rows)
+    except SpecificationError:
+        refuse_dependent(rows.X, tuple(terms.columns), question.target)
+        raise
     cov, shares, freedom = _errors(question, rows, fit, len(question.data.Y))
     return Equation(
         names=tuple(terms.columns),
@@ -102,6 +107,29 @@ def mixed_equation(
         boundary=_boundary(model, fit),
         notes=_notes(model, question, fit),
     )
+
+
+def _refuse_therapists(rows: Rows) -> None:
+    """Refuse therapists who are no level: a single one, or one for each client.
+
+    Raises
+    ------
+    SpecificationError
+        With the remedy.
+    """
+    if rows.outer is None or rows.of_client is None:
+        return
+    therapists, remedy = int(rows.outer.max()) + 1, 'Use levels=("client",).'
+    if therapists == 1:
+        raise SpecificationError(
+            "All clients with a usable session have the same therapist, so nothing is known of "
+            f"how therapists differ. {remedy}"
+        )
+    if therapists == len(rows.who) == len(np.unique(rows.of_client)) and not rows.switches:
+        raise SpecificationError(
+            f"Each of the {therapists} therapists has a single client, so the two levels cannot "
+            f"be told apart. {remedy}"
+        )
 
 
 def fitted(model: WithinBetween, rows: Rows) -> Fitted:

@@ -27,6 +27,8 @@ from alliancedyn.results.model import Params
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+ROUNDING = 1e-12  # change within clients below this share of the largest score is none
+
 
 @dataclass(frozen=True)
 class Question:
@@ -132,6 +134,7 @@ class Regression:
                 raise SpecificationError(
                     f"{option} is {getattr(self, option)!r}; choose {allowed}."
                 )
+        object.__setattr__(self, "sessions", checked_sessions(self.sessions))
 
     @classmethod
     def choices(cls) -> dict[str, tuple[Any, ...]]:
@@ -189,10 +192,11 @@ class Regression:
             If ``strict`` and an equation has no solution; the error holds the fit.
         """
         began = time.perf_counter()
-        errors = self.usual_errors if errors is None else errors
+        errors = checked_errors(self.usual_errors if errors is None else errors, self.known_errors)
         process, outcome = self.roles(panel)
         needs = replace(self.needs(), variables=(process, outcome))
         selection = select(panel, needs, self.sessions)
+        refuse_unchanging(selection.data)
         clusters = _clusters(panel, selection, errors, self.known_errors)
         pairs = [(process, outcome), (outcome, process)][: 1 + (self.direction == "both")]
         equations = [
@@ -214,11 +218,7 @@ class Regression:
         SpecificationError
             If they are no two series of the panel.
         """
-        if not isinstance(panel, SessionPanel):
-            raise SpecificationError(
-                f"A model is fitted to a SessionPanel, not to a {type(panel).__name__}. "
-                "Make one with read_sessions() or SessionPanel.from_frame()."
-            )
+        refuse_no_panel(panel)
         process, outcome = self.process or panel.process, self.outcome or panel.outcome
         unknown = [name for name in (process, outcome) if name not in panel.variables]
         if unknown:
@@ -255,6 +255,75 @@ class Regression:
             if getattr(self, entry.name) != entry.default
         ]
         return f"{type(self).__name__}({', '.join(given)})"
+
+
+def refuse_no_panel(panel: object) -> None:
+    """Refuse anything but a panel, such as the table it is read from."""
+    if not isinstance(panel, SessionPanel):
+        raise SpecificationError(
+            f"A model is fitted to a SessionPanel, not to a {type(panel).__name__}. "
+            "Make one with read_sessions() or SessionPanel.from_frame()."
+        )
+
+
+def checked_sessions(sessions: object) -> tuple[int, int] | None:
+    """Return first and last session, refusing what are not two whole numbers."""
+    if sessions is None:
+        return None
+    ends = tuple(sessions) if isinstance(sessions, tuple | list) else ()
+    whole = [isinstance(end, int | np.integer) and not isinstance(end, bool) for end in ends]
+    if len(ends) != 2 or not all(whole):
+        raise SpecificationError(
+            f"sessions is {sessions!r}; give the numbers of the first and the last session, such "
+            "as sessions=(1, 12)."
+        )
+    return int(ends[0]), int(ends[1])
+
+
+def checked_errors(errors: object, known: tuple[str, ...]) -> str:
+    """Return the kind of errors, refusing what is no text."""
+    if not isinstance(errors, str):
+        raise SpecificationError(f"errors is {errors!r}; choose {listed(known, 8)}.")
+    return errors
+
+
+def checked_names(option: str, given: object) -> tuple[str, ...]:
+    """Return the names an option holds, refusing a single text, other things and repetitions.
+
+    Raises
+    ------
+    SpecificationError
+        With the option and what to write.
+    """
+    if not isinstance(given, tuple | list):
+        raise SpecificationError(
+            f'{option} is {given!r}; give several, as a tuple: {option}=("...",), or () for none.'
+        )
+    if twice := sorted({str(name) for name in given if list(given).count(name) > 1}):
+        raise SpecificationError(f"{option} names {listed(twice)} more than once. Name it once.")
+    return tuple(given)
+
+
+def refuse_unchanging(data: Observed) -> None:
+    """Refuse series that never change within a client: nothing lagged can be told of them.
+
+    Raises
+    ------
+    SpecificationError
+        With the series.
+    """
+    for j, name in enumerate(data.variables):
+        scores = data.Y[:, :, j]
+        seen = ~np.isnan(scores)
+        highest = np.where(seen, scores, -np.inf).max(axis=1)
+        lowest = np.where(seen, scores, np.inf).min(axis=1)
+        width = (highest - lowest)[seen.any(axis=1)]
+        if width.size and not width.max() > ROUNDING * np.abs(scores[seen]).max():
+            raise SpecificationError(
+                f"{name!r} never changes within a client, so nothing can be said of what goes "
+                "before or after a change. Check that the export holds a score of every session, "
+                "or name another series with process= or outcome=."
+            )
 
 
 def _clusters(

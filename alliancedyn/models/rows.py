@@ -11,9 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.errors import SpecificationError, listed
+
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.int64]
+
+DEPENDENT = 1e-10  # of a column's length: what is left of it beside the others is rounding
+SOME = 1e-6  # share of a column in another that is not rounding
 
 
 def lagged(scores: Array, nearest: bool = False) -> Array:
@@ -111,3 +116,31 @@ class Terms:
         for j, column in enumerate(self.columns.values()):
             X[:, j] = np.broadcast_to(column, used.shape)[used]
         return X
+
+
+def refuse_dependent(X: Array, terms: tuple[str, ...], target: str) -> None:
+    """Refuse columns (rows, p) of which one repeats those before it, by the names of the terms.
+
+    Raises
+    ------
+    SpecificationError
+        With the term, and those that add up to it.
+    """
+    length = np.linalg.norm(X, axis=0)
+    unit = X / np.where(length > 0.0, length, 1.0)
+    own = np.abs(np.diag(np.linalg.qr(unit, mode="r")))
+    last = np.flatnonzero(own <= DEPENDENT)
+    if not len(last):
+        return
+    j = int(last[0])
+    name, before = terms[j], unit[:, :j]
+    if not length[j] > 0.0:
+        what = f"{name} is zero at every session that is used"
+    else:
+        weights = np.linalg.lstsq(before, unit[:, j], rcond=None)[0]
+        others = [terms[i] for i in np.flatnonzero(np.abs(weights) > SOME)]
+        what = f"{name} is nothing but a weighted sum of {listed(others)}"
+    raise SpecificationError(
+        f"In the equation of {target!r}, {what}. Leave one of them out, or check the export for a "
+        "column that repeats another or stays the same."
+    )

@@ -12,7 +12,7 @@ from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.equations import Equation
 from alliancedyn.models.multilevel import mixed_equation
-from alliancedyn.models.regression import Question, Regression
+from alliancedyn.models.regression import Question, Regression, checked_names
 from alliancedyn.models.rows import Terms, client_means, lagged, therapist_means
 from alliancedyn.models.selection import FEWEST_CLIENTS, Needs
 
@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.int64]
 
+NO_THERAPIST = "no therapist"
 BETWEEN = "between"  # as a moderator: the client's own mean
 
 
@@ -102,10 +103,7 @@ class WithinBetween(Regression):
                 '-.15). Use lagged_outcome="within".'
             )
         for option in ("random_slopes", "levels", "moderators", "covariates"):
-            given = getattr(self, option)
-            if isinstance(given, str):
-                raise SpecificationError(f"{option} is {given!r}; give several, as a tuple.")
-            object.__setattr__(self, option, tuple(given))
+            object.__setattr__(self, option, checked_names(option, getattr(self, option)))
         super().__post_init__()
         if self.between == "therapist" and "therapist" not in self.levels:
             raise SpecificationError(
@@ -143,7 +141,7 @@ class WithinBetween(Regression):
     def equation(self, question: Question) -> Equation:
         """Estimate one direction by a linear mixed model."""
         terms, therapist = self.terms_and_therapists(question)
-        _refuse_nothing(terms.used, question, self)
+        _refuse_nothing(terms, question, self)
         return mixed_equation(self, question, terms, therapist)
 
     def terms_and_therapists(self, question: Question) -> tuple[Terms, Codes | None]:
@@ -164,7 +162,7 @@ class WithinBetween(Regression):
             columns[names.label("phi", target, target)] = before_y
             reasons[_missing(target, nearest)] = np.isnan(before_y)
         if therapist is not None:
-            reasons["no therapist"] = therapist < 0
+            reasons[NO_THERAPIST] = therapist < 0
         columns |= self._means(question, mean_x, therapist)
         columns |= self._courses(question, reasons)
         columns |= self._of_clients(question, before_x, mean_x)
@@ -213,11 +211,17 @@ def _missing(variable: str, nearest: bool) -> str:
     return f"no score of {variable} {where}"
 
 
-def _refuse_nothing(used: Mask, question: Question, model: WithinBetween) -> None:
+def _refuse_nothing(terms: Terms, question: Question, model: WithinBetween) -> None:
     """Refuse data in which too few client-sessions have all terms."""
+    used = terms.used
     rows, clients = int(used.sum()), int(used.any(axis=1).sum())
     if clients >= FEWEST_CLIENTS and rows > clients:
         return
+    if "therapist" in model.levels and (lost := terms.set_aside().get(NO_THERAPIST, 0)):
+        raise SpecificationError(
+            f"{rows} sessions of {clients} clients have a therapist and all terms of the equation; "
+            f'{lost} others have no therapist. Use levels=("client",), or fill the column in.'
+        )
     remedy = 'lag="nearest_earlier"' if model.lag == "previous_session" else "more sessions"
     raise SpecificationError(
         f"{rows} sessions of {clients} clients have a score of {question.target!r} and all terms "

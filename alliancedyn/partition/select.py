@@ -33,6 +33,11 @@ def roles(
     panel: SessionPanel, process: str | None, outcome: str | None, lag: int
 ) -> tuple[str, str]:
     """Return process and outcome; refuse what cannot be asked."""
+    if not isinstance(panel, SessionPanel):
+        raise SpecificationError(
+            f"therapist_partition takes a SessionPanel, not a {type(panel).__name__}. Make one "
+            "with read_sessions() or SessionPanel.from_frame()."
+        )
     process, outcome = process or panel.process, outcome or panel.outcome
     unknown = [name for name in (process, outcome) if name not in panel.variables]
     if unknown:
