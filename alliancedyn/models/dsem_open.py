@@ -8,9 +8,9 @@ measurement errors are integrated out by the Kalman filter, which is one operati
 and brings its own derivatives.
 
 *Explicit*, for random lagged effects and log innovation variances, Student-t innovations, censored
-and ordinal scores: the effects of clients are parameters (non-centered, b = mean + B x + v + L z),
-and so are scores that were not simply seen. As scores minus intercepts are the states, lagged
-residuals are computed for all clients and sessions at once.
+and ordinal scores: effects of clients are parameters (levels centered, the others not), and so are scores that
+were not simply seen. As scores minus levels are the states, lagged residuals are computed for all
+clients and sessions at once.
 
 With Student-t innovations e ~ t(degrees, 0, Psi), ``innovation_cov`` is the scale matrix Psi; the
 covariance is degrees / (degrees - 2) times that. The first session stays normal.
@@ -29,14 +29,21 @@ from alliancedyn.engine.dsem import DsemData, DsemShape, Priors, Sampled
 from alliancedyn.engine.kalman import Blocks, StateSpace
 from alliancedyn.engine.smooth import smooth
 from alliancedyn.errors import SpecificationError
-from alliancedyn.models.dsem_scores import last_seen, true_scores
+from alliancedyn.models.dsem_scores import true_scores
+from alliancedyn.models.dsem_terms import (
+    Tensors,
+    add_process,
+    client_effects,
+    measurement_sd,
+    noisy,
+    population,
+)
 from alliancedyn.models.nuts import Drawn, Sampler, draw, import_pymc
 
 if TYPE_CHECKING:
     import pymc
 
 Array = NDArray[np.float64]
-Tensors = dict[str, Any]
 
 SMOOTHED = 50  # draws at which the intercepts of clients are looked up in the marginal model
 
@@ -81,14 +88,14 @@ def build_model(
     _check(data, shape, innovations, measurement, limits, ordinal)
     pm = import_pymc()
     with pm.Model(coords=_coords(data, shape)) as model:
-        parts = _population(data, shape, priors)
-        noise = _noise(data, priors, measurement)
+        parts = population(data, shape, priors)
+        noise = measurement_sd(data, priors, measurement)
         if is_marginal(shape, innovations, limits, ordinal):
             _add_marginal(data, parts, noise)
         else:
-            effects = _client_effects(data, shape, parts)
-            scores = true_scores(data.Y, shape, noise, _noisy(data, measurement), limits, ordinal)
-            _add_process(data, shape, priors, parts, effects, scores, innovations)
+            effects = client_effects(data, shape, parts)
+            scores = true_scores(data.Y, shape, noise, noisy(data, measurement), limits, ordinal)
+            add_process(data, shape, priors, parts, effects, scores, innovations)
     return model
 
 
@@ -140,85 +147,6 @@ def _coords(data: DsemData, shape: DsemShape) -> dict[str, Any]:
     if shape.therapist and data.therapist is not None:
         coords["therapist"] = np.arange(int(data.therapist.max()) + 1)
     return coords
-
-
-# -- what all clients share -----------------------------------------------------------------------
-
-
-def _population(data: DsemData, shape: DsemShape, priors: Priors) -> Tensors:
-    """Add the population's parameters; roots of covariances under ``..._root``."""
-    pm = import_pymc()
-    parts: Tensors = {
-        "mean": pm.Normal("mean", *priors.mean, dims="variable"),
-        "phi": pm.Normal("phi", *priors.phi, dims=("outcome", "source")),
-    }
-    if shape.course:
-        parts["course"] = pm.Normal("course", *priors.trend, dims=("course", "variable"))
-    if shape.predictors:
-        parts["slopes"] = pm.Normal("slopes", *priors.effect, dims=("effect", "predictor"))
-    _add_between(parts, shape, priors)
-    for name in ("innovation_cov", "initial_cov", *(["therapist_cov"] if shape.therapist else [])):
-        root, _, _ = _root(name, [priors.sd] * data.k, priors)
-        parts[f"{name}_root"] = root
-        parts[name] = pm.Deterministic(name, root @ root.T, dims=("variable", "variable_"))
-    if shape.therapist:
-        z = pm.Normal("therapist_z", dims=("therapist", "variable"))
-        parts["therapist"] = z @ parts["therapist_cov_root"].T
-    return parts
-
-
-def _root(name: str, scales: list[float], priors: Priors) -> tuple[Any, Any, Any]:
-    """Add a covariance by half-normal SDs and LKJ correlations: Cholesky root, corr, SDs."""
-    pm = import_pymc()
-    found: tuple[Any, Any, Any] = pm.LKJCholeskyCov(
-        f"{name}_root",
-        n=len(scales),
-        eta=priors.lkj,
-        sd_dist=pm.HalfNormal.dist(sigma=np.array(scales), shape=len(scales)),
-        store_in_trace=False,
-    )
-    return found
-
-
-def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
-    """Add how the effects of clients differ: ``effect_root`` of all, or intercepts and the SDs."""
-    pm = import_pymc()
-    k = len(shape.variables)
-    scales = [priors.phi_sd] * (k * k if shape.random_phi else 0)
-    scales += [priors.log_innovation_sd] * (k if shape.random_innovation else 0)
-    between = [priors.sd] * k
-    if shape.correlated and scales:
-        root, corr, sd = _root("effect", [*between, *scales], priors)
-        pm.Deterministic("random_corr", corr, dims=("effect", "effect_"))
-        more = sd[k:]
-    else:
-        root, _, _ = _root("between_cov", between, priors)
-    if scales and not shape.correlated:
-        more = pm.HalfNormal("effect_sd", sigma=np.array(scales))
-        parts["effect_sd"] = more
-    if shape.random_phi:
-        pm.Deterministic("phi_sd", more[: k * k].reshape((k, k)), dims=("outcome", "source"))
-    if shape.random_innovation:
-        pm.Deterministic("log_innovation_sd", more[-k:], dims="variable")
-    own = root[:k, :k]
-    parts["effect_root"] = root
-    parts["between_cov"] = pm.Deterministic(
-        "between_cov", own @ own.T, dims=("variable", "variable_")
-    )
-
-
-def _noisy(data: DsemData, measurement: str) -> NDArray[np.bool_]:
-    return np.full(data.k, True) if measurement == "free" else data.measurement_var > 0.0
-
-
-def _noise(data: DsemData, priors: Priors, measurement: str) -> Any:
-    """Return SDs (k,) of measurement errors."""
-    pm = import_pymc()
-    if measurement == "known":
-        return np.sqrt(data.measurement_var)
-    sd = pm.HalfNormal("measurement_sd", sigma=priors.sd, dims="variable")
-    pm.Deterministic("measurement_var", sd**2, dims="variable")
-    return sd
 
 
 # -- everything latent integrated out -------------------------------------------------------------
@@ -283,90 +211,6 @@ def series_with_intercepts(data: DsemData, q: int, course: bool) -> StateSpace:
         noise_at=once,
         drive=np.zeros((2 * k, q)),
     )
-
-
-# -- effects of clients and scores explicit -------------------------------------------------------
-
-
-def _client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
-    """Add the effects b (N, q) of clients."""
-    pm = import_pymc()
-    import pytensor.tensor as pt
-
-    center = [parts["mean"]]
-    center += [parts["phi"].ravel()] if shape.random_phi else []
-    center += [pt.zeros(data.k)] if shape.random_innovation else []
-    z = pm.Normal("client_z", dims=("client", "effect"))
-    b = pt.concatenate(center) + _spread(z, parts)
-    if shape.predictors:
-        b = b + data.predictors @ parts["slopes"].T
-    if shape.therapist:
-        b = b[:, : data.k].inc(parts["therapist"][data.therapist])
-    return pm.Deterministic("client_effects", b, dims=("client", "effect"))
-
-
-def _spread(z: Any, parts: Tensors) -> Any:
-    """Return L z for every client."""
-    import pytensor.tensor as pt
-
-    if "effect_sd" not in parts:
-        return z @ parts["effect_root"].T
-    root, sd = parts["effect_root"], parts["effect_sd"]
-    k = int(root.type.shape[0])
-    return pt.concatenate([z[:, :k] @ root.T, z[:, k:] * sd], axis=1)
-
-
-def _add_process(
-    data: DsemData, shape: DsemShape, priors: Priors, parts: Tensors, effects: Any, scores: Any,
-    innovations: str,
-) -> None:  # fmt: skip
-    """Add the density of the first session and of what is new at every later one."""
-    pm = import_pymc()
-    import pytensor.tensor as pt
-
-    n, n_sessions, k = data.Y.shape
-    w = scores - effects[:, None, :k]
-    if shape.course:
-        w = w - data.course @ parts["course"]
-    before, after = w[:, :-1], w[:, 1:]
-    if shape.random_phi:
-        phi = effects[:, k : k + k * k].reshape((n, 1, k, k))
-        new = after - (phi * before[:, :, None, :]).sum(axis=-1)
-    else:
-        new = after - before @ parts["phi"].T
-    client, step = np.nonzero(np.arange(1, n_sessions) < last_seen(data.Y)[:, None])
-    new = new[client, step]
-    if shape.random_innovation:
-        spread = effects[:, -k:][client] / 2.0
-        new = new / pt.exp(spread)
-        pm.Potential("innovation_spread", -spread.sum())
-    pm.Potential("first_session", _log_density(w[:, 0], parts["initial_cov_root"]))
-    degrees = None
-    if innovations == "student":
-        degrees = pm.Gamma("degrees", alpha=priors.degrees[0], beta=priors.degrees[1])
-    pm.Potential("later_sessions", _log_density(new, parts["innovation_cov_root"], degrees))
-
-
-def _log_density(e: Any, root: Any, degrees: Any = None) -> Any:
-    """Return the log density of rows e ~ N(0, L L') or t(degrees, 0, L L'), up to a constant.
-
-    L^-1 e column by column, for all rows at once: PyMC's own distributions solve a system for
-    each row, and linear algebra libraries start threads for it.
-    """
-    import pytensor.tensor as pt
-
-    k = int(e.type.shape[1])
-    white: list[Any] = []
-    for a in range(k):
-        rest = sum((root[a, b] * white[b] for b in range(a)), start=pt.zeros(()))
-        white.append((e[:, a] - rest) / root[a, a])
-    distance = sum((one**2 for one in white), start=pt.zeros(()))
-    volume = -e.shape[0] * pt.log(pt.diag(root)).sum()
-    if degrees is None:
-        return volume - 0.5 * distance.sum()
-    total = (degrees + k) / 2.0
-    each = pt.gammaln(total) - pt.gammaln(degrees / 2.0) - k / 2.0 * pt.log(degrees)
-    return volume + e.shape[0] * each - (total * pt.log1p(distance / degrees)).sum()
 
 
 # -- draws ----------------------------------------------------------------------------------------

@@ -31,6 +31,13 @@ def last_seen(Y: Array) -> NDArray[np.int64]:
     return np.asarray(Y.shape[1] - at_all[:, ::-1].argmax(axis=1), np.int64)
 
 
+def own_means(Y: Array) -> Array:
+    """Return clients' means (N, k) of the scores seen, 0 where there is none."""
+    counts = (~np.isnan(Y)).sum(axis=1)
+    zeros = np.zeros(counts.shape)
+    return np.divide(np.nansum(Y, axis=1), counts, out=zeros, where=counts > 0)
+
+
 def true_scores(
     Y: Array,
     shape: DsemShape,
@@ -79,11 +86,7 @@ def _with_missing(x: Any, Y: Array) -> Any:
     cells = _at(np.isnan(Y) & inside)
     if not len(cells):
         return x
-    own = np.divide(
-        np.nansum(Y, axis=1), (~np.isnan(Y)).sum(axis=1), where=(~np.isnan(Y)).any(axis=1),
-        out=np.zeros((len(Y), Y.shape[2])),
-    )  # fmt: skip
-    start = np.broadcast_to(own[:, None], Y.shape).ravel()[cells]
+    start = np.broadcast_to(own_means(Y)[:, None], Y.shape).ravel()[cells]
     return x[cells].set(pm.Flat("missing_score", shape=len(cells), initval=start))
 
 

@@ -1,0 +1,190 @@
+"""The pieces of the two-level dynamic model in PyMC, added one by one inside a model context.
+
+See :mod:`alliancedyn.engine.dsem` for the equations and :mod:`alliancedyn.models.dsem_open` for
+how the pieces go together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alliancedyn.engine.dsem import DsemData, DsemShape, Priors
+from alliancedyn.models.dsem_scores import last_seen, own_means
+from alliancedyn.models.nuts import import_pymc
+
+Tensors = dict[str, Any]
+
+
+def population(data: DsemData, shape: DsemShape, priors: Priors) -> Tensors:
+    """Add the population's parameters; roots of covariances under ``..._root``."""
+    pm = import_pymc()
+    parts: Tensors = {
+        "mean": pm.Normal("mean", *priors.mean, dims="variable"),
+        "phi": pm.Normal("phi", *priors.phi, dims=("outcome", "source")),
+    }
+    if shape.course:
+        parts["course"] = pm.Normal("course", *priors.trend, dims=("course", "variable"))
+    if shape.predictors:
+        parts["slopes"] = pm.Normal("slopes", *priors.effect, dims=("effect", "predictor"))
+    _add_between(parts, shape, priors)
+    for name in ("innovation_cov", "initial_cov", *(["therapist_cov"] if shape.therapist else [])):
+        root, _, _ = _root(name, [priors.sd] * data.k, priors)
+        parts[f"{name}_root"] = root
+        parts[name] = pm.Deterministic(name, root @ root.T, dims=("variable", "variable_"))
+    if shape.therapist:
+        z = pm.Normal("therapist_z", dims=("therapist", "variable"))
+        parts["therapist"] = z @ parts["therapist_cov_root"].T
+    return parts
+
+
+def _root(name: str, scales: list[float], priors: Priors) -> tuple[Any, Any, Any]:
+    """Add a covariance by half-normal SDs and LKJ correlations: Cholesky root, corr, SDs."""
+    pm = import_pymc()
+    found: tuple[Any, Any, Any] = pm.LKJCholeskyCov(
+        f"{name}_root",
+        n=len(scales),
+        eta=priors.lkj,
+        sd_dist=pm.HalfNormal.dist(sigma=np.array(scales), shape=len(scales)),
+        store_in_trace=False,
+    )
+    return found
+
+
+def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
+    """Add how the effects of clients differ: ``effect_root`` of all, or intercepts and the SDs."""
+    pm = import_pymc()
+    k = len(shape.variables)
+    scales = [priors.phi_sd] * (k * k if shape.random_phi else 0)
+    scales += [priors.log_innovation_sd] * (k if shape.random_innovation else 0)
+    between = [priors.sd] * k
+    if shape.correlated and scales:
+        root, corr, sd = _root("effect", [*between, *scales], priors)
+        pm.Deterministic("random_corr", corr, dims=("effect", "effect_"))
+        more = sd[k:]
+    else:
+        root, _, _ = _root("between_cov", between, priors)
+    if scales and not shape.correlated:
+        more = pm.HalfNormal("effect_sd", sigma=np.array(scales))
+        parts["effect_sd"] = more
+    if shape.random_phi:
+        pm.Deterministic("phi_sd", more[: k * k].reshape((k, k)), dims=("outcome", "source"))
+    if shape.random_innovation:
+        pm.Deterministic("log_innovation_sd", more[-k:], dims="variable")
+    own = root[:k, :k]
+    parts["effect_root"] = root
+    parts["between_cov"] = pm.Deterministic(
+        "between_cov", own @ own.T, dims=("variable", "variable_")
+    )
+
+
+def noisy(data: DsemData, measurement: str) -> NDArray[np.bool_]:
+    return np.full(data.k, True) if measurement == "free" else data.measurement_var > 0.0
+
+
+def measurement_sd(data: DsemData, priors: Priors, measurement: str) -> Any:
+    """Return SDs (k,) of measurement errors."""
+    pm = import_pymc()
+    if measurement == "known":
+        return np.sqrt(data.measurement_var)
+    sd = pm.HalfNormal("measurement_sd", sigma=priors.sd, dims="variable")
+    pm.Deterministic("measurement_var", sd**2, dims="variable")
+    return sd
+
+
+def client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
+    """Add the effects b (N, q) of clients.
+
+    Intercepts are centered, as a client's scores say much about them; all others, about which
+    they say little, are not: given the intercepts m they are center + L_21 L_11^-1 (m - center) +
+    L_22 z.
+    """
+    pm = import_pymc()
+    import pytensor.tensor as pt
+
+    k, q = data.k, len(shape.effects)
+    center = [parts["mean"]]
+    center += [parts["phi"].ravel()] if shape.random_phi else []
+    center += [pt.zeros(k)] if shape.random_innovation else []
+    middle = pt.concatenate(center)[None] + np.zeros((len(data.Y), 1))
+    if shape.predictors:
+        middle = middle + data.predictors @ parts["slopes"].T
+    if shape.therapist:
+        middle = middle[:, :k].inc(parts["therapist"][data.therapist])
+    level = pm.Flat("client_level", dims=("client", "variable"), initval=own_means(data.Y))
+    root = parts["effect_root"]
+    white = _whiten(level - middle[:, :k], root[:k, :k], k)
+    pm.Potential("client_levels", _log_density(white, root[:k, :k]))
+    b = [level]
+    if q > k:
+        pm.modelcontext(None).add_coord("slope", list(shape.effects[k:]))
+        z = pm.Normal("client_z", dims=("client", "slope"))
+        if "effect_sd" in parts:
+            b.append(middle[:, k:] + z * parts["effect_sd"])
+        else:
+            shared = pt.stack(white, axis=1) @ root[k:, :k].T
+            b.append(middle[:, k:] + shared + z @ root[k:, k:].T)
+    return pm.Deterministic("client_effects", pt.concatenate(b, axis=1), dims=("client", "effect"))
+
+
+def add_process(
+    data: DsemData, shape: DsemShape, priors: Priors, parts: Tensors, effects: Any, scores: Any,
+    innovations: str,
+) -> None:  # fmt: skip
+    """Add the density of the first session and of what is new at every later one."""
+    pm = import_pymc()
+    import pytensor.tensor as pt
+
+    n, n_sessions, k = data.Y.shape
+    w = scores - effects[:, None, :k]
+    if shape.course:
+        w = w - data.course @ parts["course"]
+    before, after = w[:, :-1], w[:, 1:]
+    if shape.random_phi:
+        phi = effects[:, k : k + k * k].reshape((n, 1, k, k))
+        new = after - (phi * before[:, :, None, :]).sum(axis=-1)
+    else:
+        new = after - before @ parts["phi"].T
+    client, step = np.nonzero(np.arange(1, n_sessions) < last_seen(data.Y)[:, None])
+    new = new[client, step]
+    if shape.random_innovation:
+        spread = effects[:, -k:][client] / 2.0
+        new = new / pt.exp(spread)
+        pm.Potential("innovation_spread", -spread.sum())
+    roots = [parts["initial_cov_root"], parts["innovation_cov_root"]]
+    first, later = _whiten(w[:, 0], roots[0], k), _whiten(new, roots[1], k)
+    pm.Potential("first_session", _log_density(first, roots[0]))
+    degrees = None
+    if innovations == "student":
+        degrees = pm.Gamma("degrees", alpha=priors.degrees[0], beta=priors.degrees[1])
+    pm.Potential("later_sessions", _log_density(later, roots[1], degrees))
+
+
+def _whiten(e: Any, root: Any, k: int) -> list[Any]:
+    """Return the columns of L^-1 e for all rows e at once.
+
+    By hand: PyMC's distributions solve a system for each row, and libraries start threads for it.
+    """
+    white: list[Any] = []
+    for a in range(k):
+        rest = e[:, a]
+        for b in range(a):
+            rest = rest - root[a, b] * white[b]
+        white.append(rest / root[a, a])
+    return white
+
+
+def _log_density(white: list[Any], root: Any, degrees: Any = None) -> Any:
+    """Return the log density of rows e ~ N(0, L L') or t(degrees, 0, L L') up to a constant."""
+    import pytensor.tensor as pt
+
+    rows, k = white[0].shape[0], len(white)
+    distance = sum(one**2 for one in white)
+    volume = -rows * pt.log(pt.diag(root)).sum()
+    if degrees is None:
+        return volume - 0.5 * distance.sum()
+    total = (degrees + k) / 2.0
+    each = pt.gammaln(total) - pt.gammaln(degrees / 2.0) - k / 2.0 * pt.log(degrees)
+    return volume + rows * each - (total * pt.log1p(distance / degrees)).sum()
