@@ -201,6 +201,19 @@ def test_all_readings_of_a_fit_work_draw_by_draw(fit: Fit) -> None:
     assert ad.compare_models({"DSEM": fit})["converged"].all()
 
 
+def test_within_sds_of_all_draws_at_once_are_those_of_each_draw(fit: Fit) -> None:
+    form, names = fit.lagged, list(fit.draws.columns)
+    alone = [
+        form.within_sd(dict(zip(names, row, strict=True)), "stationary")
+        for row in fit.draws.to_numpy()[::100]
+    ]
+    together = fit.derive_many(lambda p: form.within_sd(p, "stationary")).draws[::100]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+    np.testing.assert_allclose(
+        fit.sd_within(), fit.derive_many(lambda p: form.within_sd(dict(p), "stationary")).values
+    )
+
+
 # -- densities ------------------------------------------------------------------------------------
 
 

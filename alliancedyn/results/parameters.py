@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.engine.delta import Derived, Freedom, collect, propagate
+from alliancedyn.engine.delta import Derived, Freedom, propagate
 from alliancedyn.engine.lagged import OBSERVED, LaggedForm
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.results import effects, paths
+from alliancedyn.results.drawn import DrawnForm, collected
 from alliancedyn.results.estimate import LEVEL, Estimate, estimates, tabulate
 from alliancedyn.results.model import Model, Params
 
@@ -123,7 +124,7 @@ class Parameters:
         try:
             if self.draws is not None:
                 columns = [str(name) for name in self.draws.columns]
-                return collect(function, self.draws.to_numpy(dtype=float), columns)
+                return collected(function, self.draws, columns)
             at = self.params.to_numpy(dtype=float)
             return propagate(function, known, at, self.cov.to_numpy(dtype=float), self.freedom)
         except KeyError as missing:
@@ -150,7 +151,8 @@ class Parameters:
     @cached_property
     def lagged(self) -> LaggedForm:
         """The parameters read as a vector autoregression, in all groups."""
-        return LaggedForm.of(map(str, self.params.index), self.variables, self.sessions)
+        form = LaggedForm.of(map(str, self.params.index), self.variables, self.sessions)
+        return form if self.draws is None else DrawnForm.of_draws(form, self.draws)
 
     def sd_within_basis(self, *, group: str | None = None) -> str:
         """Say which within SD standardizes effects.
