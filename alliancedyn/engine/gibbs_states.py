@@ -25,9 +25,9 @@ from alliancedyn.engine.gibbs_small import (
     Codes,
     Flags,
     compiled,
+    factor,
     factor_semidefinite,
-    inverse,
-    multiply,
+    solve_lower,
 )
 
 
@@ -86,36 +86,48 @@ def _observe(
             for j in range(k):
                 P[r, j] -= gain[r] * work[2, j]
         if noise[c] == 0.0:  # the component is known: exact zeros, not rounding
-            P[c, :] = 0.0
-            P[:, c] = 0.0
+            for r in range(k):
+                P[c, r] = 0.0
+                P[r, c] = 0.0
 
 
 @compiled
-def _add_runs(runs: int, total: Array, phi: Array, psi: Array, info: Array, score: Array) -> None:
+def _add_runs(
+    runs: int, total: Array, phi: Array, psi: Array, info: Array, score: Array, L: Array, M: Array
+) -> None:
     """Add the steps between whole sessions: z_t - Phi z_{t-1} ~ N((I - Phi) m, Psi)."""
     k = total.shape[0]
-    M = -phi
-    for r in range(k):
-        M[r, r] += 1.0
-    weighted = multiply(inverse(psi), M)
     for r in range(k):
         for c in range(k):
-            score[r] += weighted[c, r] * total[c]
+            L[r, c] = psi[r, c]
+            M[r, c] = (1.0 if r == c else 0.0) - phi[r, c]
+    factor(L)
+    solve_lower(L, total)
+    for j in range(k):
+        for r in range(k):
+            for c in range(r):
+                M[r, j] -= L[r, c] * M[c, j]
+            M[r, j] /= L[r, r]
+    for r in range(k):
+        for c in range(k):
+            score[r] += M[c, r] * total[c]
             for j in range(k):
-                info[r, j] += runs * M[c, r] * weighted[c, j]
+                info[r, j] += runs * M[c, r] * M[c, j]
 
 
 @compiled
 def _filter(
     z: Array, seen: Flags, whole: Flags, slot: Codes, last: int, noise: Array, phi: Array,
     psi: Array, first: Array, gap_a: Array, gap_B: Array, gap_P: Array, info: Array, score: Array,
-    work: Array,
+    a: Array, B: Array, P: Array, total: Array, work: Array,
 ) -> None:  # fmt: skip
     """Filter one client; store its gaps."""
     k = z.shape[1]
-    a, B, P = np.zeros(k), np.zeros((k, k)), first.copy()
-    total = np.zeros(k)
     runs = 0
+    for r in range(k):
+        a[r], total[r] = 0.0, 0.0
+        for c in range(k):
+            B[r, c], P[r, c] = 0.0, first[r, c]
     for t in range(last):
         known = t > 0 and whole[t - 1]
         if known and whole[t]:
@@ -135,11 +147,12 @@ def _filter(
             _predict(phi, psi, a, B, P, work)
         _observe(z[t], seen[t], noise, a, B, P, info, score, work)
         if not whole[t]:
-            gap_a[slot[t]] = a
-            gap_B[slot[t]] = B
-            gap_P[slot[t]] = P
+            for r in range(k):
+                gap_a[slot[t], r] = a[r]
+                for c in range(k):
+                    gap_B[slot[t], r, c], gap_P[slot[t], r, c] = B[r, c], P[r, c]
     if runs > 0:
-        _add_runs(runs, total, phi, psi, info, score)
+        _add_runs(runs, total, phi, psi, info, score, B, P)
 
 
 @compiled
@@ -163,34 +176,51 @@ def filter_all(
     gap_a, gap_B, gap_P : (G, k), (G, k, k), (G, k, k)
         Filled: the state of a gap has mean a - B m and covariance P.
     """
-    work = np.empty((z.shape[2] + 2, z.shape[2]))
-    info[:] = 0.0
-    score[:] = 0.0
-    for i in range(z.shape[0]):
+    N, _, k = z.shape
+    work = np.empty((k + 2, k))
+    a, B, P, total = np.empty(k), np.empty((k, k)), np.empty((k, k)), np.empty(k)
+    for i in range(N):
+        for r in range(k):
+            score[i, r] = 0.0
+            for c in range(k):
+                info[i, r, c] = 0.0
         _filter(
             z[i], seen[i], whole[i], slot[i], last[i], noise, phi[i], psi[i], first, gap_a, gap_B,
-            gap_P, info[i], score[i], work,
+            gap_P, info[i], score[i], a, B, P, total, work,
         )  # fmt: skip
 
 
 @compiled
-def _look_ahead(ahead: Array, phi: Array, psi: Array, mean: Array, P: Array) -> None:
-    """Condition mean and P of w_t on w_{t+1}: J = P Phi' (Phi P Phi' + Psi)^-1."""
+def _look_ahead(
+    ahead: Array, phi: Array, psi: Array, mean: Array, P: Array, cross: Array, total: Array,
+    surprise: Array,
+) -> None:  # fmt: skip
+    """Condition mean and P of w_t on w_{t+1} = Phi w_t + e, through the factor of its variance."""
     k = mean.shape[0]
-    cross = multiply(phi, P)
-    total = psi.copy()
-    surprise = ahead.copy()
     for r in range(k):
+        surprise[r] = ahead[r]
         for c in range(k):
             surprise[r] -= phi[r, c] * mean[c]
+            cross[r, c] = 0.0
             for j in range(k):
-                total[r, c] += cross[r, j] * phi[c, j]
-    J = multiply(cross.T, inverse(total))
+                cross[r, c] += phi[r, j] * P[j, c]
     for r in range(k):
         for c in range(k):
-            mean[r] += J[r, c] * surprise[c]
+            total[r, c] = psi[r, c]
             for j in range(k):
-                P[r, j] -= J[r, c] * cross[c, j]
+                total[r, c] += cross[r, j] * phi[c, j]
+    factor(total)
+    solve_lower(total, surprise)
+    for j in range(k):
+        for r in range(k):
+            for c in range(r):
+                cross[r, j] -= total[r, c] * cross[c, j]
+            cross[r, j] /= total[r, r]
+    for r in range(k):
+        for c in range(k):
+            mean[r] += cross[c, r] * surprise[c]
+            for j in range(k):
+                P[r, j] -= cross[c, r] * cross[c, j]
 
 
 @compiled
@@ -200,7 +230,8 @@ def draw_states(
 ) -> None:  # fmt: skip
     """Draw the states W (N, T, k) of every client up to its last score, the last one first."""
     N, _, k = z.shape
-    noise, mean = np.empty(k), np.empty(k)
+    noise, mean, surprise = np.empty(k), np.empty(k), np.empty(k)
+    P, cross, total = np.empty((k, k)), np.empty((k, k)), np.empty((k, k))
     for i in range(N):
         for t in range(last[i] - 1, -1, -1):
             if whole[i, t]:
@@ -208,13 +239,13 @@ def draw_states(
                     W[i, t, r] = z[i, t, r] - m[i, r]
                 continue
             gap = slot[i, t]
-            P = gap_P[gap].copy()
             for r in range(k):
                 mean[r] = gap_a[gap, r]
                 for c in range(k):
+                    P[r, c] = gap_P[gap, r, c]
                     mean[r] -= gap_B[gap, r, c] * m[i, c]
             if t + 1 < last[i]:
-                _look_ahead(W[i, t + 1], phi[i], psi[i], mean, P)
+                _look_ahead(W[i, t + 1], phi[i], psi[i], mean, P, cross, total, surprise)
             factor_semidefinite(P)
             for r in range(k):
                 noise[r] = np.random.standard_normal()
@@ -228,12 +259,10 @@ def draw_states(
 def moments(W: Array, last: Codes, S: Array, first: Array) -> None:
     """Sum products of states: S (3, N, k, k) of w_{t-1} w_{t-1}', w_t w_{t-1}', w_t w_t'; w_1."""
     N, _, k = W.shape
-    S[:] = 0.0
-    first[:] = 0.0
     for i in range(N):
         for r in range(k):
             for c in range(k):
-                first[r, c] += W[i, 0, r] * W[i, 0, c]
+                first[r, c] = W[i, 0, r] * W[i, 0, c] + (first[r, c] if i > 0 else 0.0)
                 before, across, now = 0.0, 0.0, 0.0
                 for t in range(1, last[i]):
                     before += W[i, t - 1, r] * W[i, t - 1, c]
