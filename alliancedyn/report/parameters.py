@@ -19,7 +19,7 @@ Words = Callable[[tuple[str, ...]], str]
 
 _NEVER_ZERO = (
     *("measurement_var", "residual_var", "within_var", "mean", "intercept", "item_intercept"),
-    *("unit_loading", "loading"),
+    *("unit_loading", "loading", "phi_sd", "log_innovation_sd"),
 )
 MOST_SESSIONS = 16  # rows of a table by session: of more, so many evenly spread
 
