@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +355,14 @@ def test_leaving_a_client_out_is_what_it_says(panel: ad.SessionPanel, fit: Fit) 
     direct = float(np.log(np.exp(loglik - loglik.max()).mean()) + loglik.max())
     error = float(np.exp(loglik - direct).std() / np.sqrt(400))
     assert found.by_client[at] == pytest.approx(direct, abs=4 * error)
+
+
+def test_any_family_with_a_system_predicts_clients(panel: ad.SessionPanel, fit: Fit) -> None:
+    """At the same draws the RI-CLPM with equal means is the DSEM with random intercepts."""
+    spec = ad.RICLPM(means="equal")
+    other = replace(fit, model=spec, data=spec.observe(panel, fit.sessions, fit.variables))
+    one, two = loo(fit, draws=200), loo(other, draws=200)
+    np.testing.assert_allclose(one.by_client, two.by_client, rtol=1e-9)
 
 
 def test_the_model_that_made_the_data_predicts_best(panel: ad.SessionPanel, fit: Fit) -> None:

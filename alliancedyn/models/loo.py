@@ -29,10 +29,11 @@ from scipy.special import logsumexp
 
 from alliancedyn.engine.laplace import RELIABLE_K, smooth_weights
 from alliancedyn.errors import SpecificationError, listed
-from alliancedyn.models.sampled_task import client_logliks, no_marginal, raw_task
+from alliancedyn.models.sampled_task import whole_client_logliks
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import Fit
 from alliancedyn.results.effects import whole_number
+from alliancedyn.results.sampling import need_sampled
 
 Array = NDArray[np.float64]
 
@@ -91,7 +92,7 @@ def loo(fit: Fit, panel: SessionPanel | None = None, *, draws: int = DRAWS) -> L
     Parameters
     ----------
     fit : Fit
-        Of a DSEM in which only intercepts are random.
+        Sampled: of a DSEM in which only intercepts are random, or of a state-space family.
     panel : SessionPanel, optional
         The one that was fitted, after `without_data`.
     draws : int
@@ -102,18 +103,10 @@ def loo(fit: Fit, panel: SessionPanel | None = None, *, draws: int = DRAWS) -> L
     SpecificationError
         If the fit was not sampled, or a client's likelihood is not to be had in closed form.
     """
-    model, used, data, shape = raw_task(fit, "loo", panel)
-    if why := no_marginal(model):
-        raise SpecificationError(
-            f"Leave-one-client-out needs the likelihood of a whole client, and here {why}, so that "
-            "it has no closed form. Compare with posterior_check(), or fit "
-            'DSEM(random=("intercept",)).'
-        )
-    assert fit.draws is not None  # raw_task refuses what was not sampled
-    values = fit.draws.to_numpy(float)
+    values, _ = need_sampled(fit, "loo")
     count = min(whole_number("draws", draws, 100), len(values))
     at = np.linspace(0, len(values) - 1, count).round().astype(int)
-    loglik = client_logliks(shape, values[at], data)
+    loglik, used = whole_client_logliks(fit, values.iloc[at], panel)
     terms, k = np.empty(loglik.shape[1]), np.empty(loglik.shape[1])
     for i in range(len(terms)):  # one tail to fit per client
         log_weights, k[i] = smooth_weights(-loglik[:, i])

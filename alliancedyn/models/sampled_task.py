@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.engine.dsem import DsemData, DsemShape
 from alliancedyn.engine.dsem_world import loglik_draws
+from alliancedyn.engine.kalman import Blocks, loglik_by_client
 from alliancedyn.errors import DataError, SpecificationError
 from alliancedyn.models.dsem import DSEM
 from alliancedyn.models.dsem_task import raw_data, shape_of
@@ -55,3 +57,40 @@ def no_marginal(model: DSEM) -> str | None:
 def client_logliks(shape: DsemShape, draws: Array, data: DsemData) -> Array:
     """Return the log-likelihood (D, N) of every client at raw draws (D, n)."""
     return loglik_draws(shape, draws, data)
+
+
+def whole_client_logliks(
+    fit: Fit, draws: pd.DataFrame, panel: SessionPanel | None
+) -> tuple[Array, Observed]:
+    """Return log-likelihoods (D, N) of whole clients under any sampled model that has a system.
+
+    Raises
+    ------
+    SpecificationError
+        If a client's likelihood has no closed form.
+    DataError
+        If the fit no longer holds its data and no panel is given.
+    """
+    if isinstance(fit.model, DSEM):
+        model, used, data, shape = raw_task(fit, "loo", panel)
+        if why := no_marginal(model):
+            raise SpecificationError(
+                f"Leave-one-client-out needs the likelihood of a whole client, and here {why}, so "
+                "that it has no closed form. Compare with posterior_check(), or fit "
+                'DSEM(random=("intercept",)).'
+            )
+        return client_logliks(shape, draws.to_numpy(float), data), used
+    used_or_none = fit.data
+    if panel is not None:
+        used_or_none = fit.model.observe(panel, fit.sessions, fit.variables)
+    if used_or_none is None:
+        raise DataError("This fit no longer holds its data. Pass panel=.")
+    used = used_or_none
+    out = np.empty((len(draws), len(used.Y)))
+    packed: dict[str | None, Blocks] = {}
+    for place, params in enumerate(draws.to_dict("records")):
+        for group in fit.model.groups_of(params, used, fit.variables):
+            if group.label not in packed:
+                packed[group.label] = Blocks.pack(used.Y[group.rows], group.inputs)
+            out[place, group.rows] = loglik_by_client(group.system, packed[group.label])
+    return out, used
