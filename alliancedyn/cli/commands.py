@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from alliancedyn import __version__
-from alliancedyn.cli import arguments, files, terminal
+from alliancedyn.cli import arguments, files, studies, terminal
 from alliancedyn.cli.arguments import (
     PROGRAM,
     Bayes,
@@ -304,6 +304,13 @@ def export_syntax(
         terminal.note(remark)
 
 
+for _command, _examples, _config in (
+    (studies.recover, studies.RECOVER_EXAMPLES, studies.RECOVER_CONFIG),
+    (studies.power, studies.POWER_EXAMPLES, studies.POWER_CONFIG),
+):
+    app.command(epilog=examples(*_examples) + studies.configuration(_config))(_command)
+
+
 def _analyze(
     export: Path,
     mapping: Path,
@@ -382,7 +389,7 @@ def run(typed: list[str]) -> int:
         return code
 
 
-COMMANDS = ("demo", "map", "check", "analyze", "export-syntax", "simulate")
+COMMANDS = ("demo", "map", "check", "analyze", "export-syntax", "simulate", "recover", "power")
 
 
 def _explain(error: Exception, command: str) -> tuple[str, int]:

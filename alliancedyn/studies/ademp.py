@@ -67,9 +67,9 @@ def _performance(study: RecoveryStudy) -> str:
     if verdicts:
         for basis, row in study.directions().iterrows():
             lines.append(
-                f"Direction, {basis}: the truth is {row['truth']!r}; said of "
-                f"{row['right']:.3f} ({row['mcse_right']:.3f}) of the panels, something else that "
-                f"claims a finding of {row['wrong']:.3f} ({row['mcse_wrong']:.3f})."
+                f"Direction, {basis}: the truth is {row['truth']!r}, and so says the verdict in "
+                f"{row['right']:.3f} ({row['mcse_right']:.3f}) of the panels; it claims something "
+                f"else in {row['wrong']:.3f} ({row['mcse_wrong']:.3f})."
             )
     return "\n".join(lines)
 

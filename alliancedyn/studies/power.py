@@ -17,7 +17,6 @@ from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.replicate import Cluster, Progress
 from alliancedyn.simulate import Dropout, Dynamics, Gaps, Therapists
 from alliancedyn.studies import smallest as counts
-from alliancedyn.studies.population import Specification
 from alliancedyn.studies.recovery import (
     RecoveryStudy,
     Work,
@@ -26,7 +25,7 @@ from alliancedyn.studies.recovery import (
     study_of,
 )
 from alliancedyn.studies.remaining import told_with_time_left
-from alliancedyn.studies.trial import Trial, fit_verdicts
+from alliancedyn.studies.trial import Fittable, Trial, fit_verdicts
 from alliancedyn.studies.verdicts import OPEN, true_verdicts
 from alliancedyn.studies.world import World, seen_from
 
@@ -61,7 +60,7 @@ class PowerSurface:
         Wall-clock time.
     """
 
-    spec: Specification
+    spec: Fittable
     truth: Dynamics
     effect: str
     true: float | str
@@ -163,7 +162,7 @@ class _Design:
 
 
 def power(
-    spec: Specification,
+    spec: Fittable,
     truth: Dynamics | World,
     clients: int | Sequence[int] = (50, 100, 200),
     sessions: int | Sequence[int] = (6, 10, 16),
@@ -200,8 +199,8 @@ def power(
     clients, sessions : int or sequence of int
         Numbers to try.
     dropout, reliability, therapists : value or list of values
-        As in `simulate` and `Dynamics`; a list is a set of conditions to compare. A tuple of
-        reliabilities has one for each series.
+        As in `simulate` and `Dynamics`; a list is a set of conditions to compare, in which None
+        is none at all. A tuple of reliabilities has one for each series.
     missing, gaps, ceiling
         As in `simulate`, the same in all designs.
     effect : str, optional
@@ -284,7 +283,9 @@ def _grid(
         d, r, h = (values[i] for values, i in zip(lists.values(), places, strict=True))
         truth = world if r is None else replace(world, reliability=r)
         own = {"dropout": d, "therapists": h}
-        observation = {**seen, **{name: one for name, one in own.items() if one is not None}}
+        # Alone, None leaves what the world brings along; in a list it is a condition: nobody.
+        own = {k: v for k, v in own.items() if v is not None or isinstance(conditions[k], list)}
+        observation = {k: v for k, v in {**seen, **own}.items() if v is not None}
         root = np.random.SeedSequence([seed, n, t, *places]).generate_state(2, np.uint64)
         labels = {
             "clients": n,
@@ -330,7 +331,7 @@ def _refuse_unknown(design: _Design, effect: str, basis: str) -> float | str:
     """Return what is true of the effect, or say that the model or the truth has no such thing."""
     trial = design.trial
     panel = trial.simulate(np.random.SeedSequence(design.seed))
-    fit = trial.spec.fit(panel, seed=0, strict=False, **trial.fit_errors())
+    fit = trial.fit(panel, seed=0)
     if effect != DIRECTION:
         if effect not in fit.params.index:
             raise SpecificationError(

@@ -22,10 +22,9 @@ from alliancedyn.simulate import Dropout, Dynamics, Gaps, Therapists
 from alliancedyn.studies.ademp import summary
 from alliancedyn.studies.checkpoint import Checkpoint, identity
 from alliancedyn.studies.performance import performance
-from alliancedyn.studies.population import Specification
 from alliancedyn.studies.remaining import told_with_time_left
 from alliancedyn.studies.targets import compared_with
-from alliancedyn.studies.trial import NOT_CONVERGED, Found, Trial
+from alliancedyn.studies.trial import NOT_CONVERGED, Fittable, Found, Trial
 from alliancedyn.studies.verdicts import confusion
 from alliancedyn.studies.world import World, seen_from
 
@@ -78,7 +77,7 @@ class RecoveryStudy:
         What every converged fit said, in the order of the estimates.
     """
 
-    spec: Specification
+    spec: Fittable
     truth: Dynamics
     clients: int
     sessions: int
@@ -214,7 +213,7 @@ class RecoveryStudy:
 
 
 def recover(
-    spec: Specification,
+    spec: Fittable,
     truth: Dynamics | World,
     clients: int = 200,
     sessions: int = 12,

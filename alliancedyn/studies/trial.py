@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,24 @@ from alliancedyn.replicate import Failure
 from alliancedyn.results import Fit
 from alliancedyn.results.paths import no_time_order
 from alliancedyn.simulate import Dynamics, simulate
-from alliancedyn.studies.population import Specification
 
 Array = NDArray[np.float64]
 
 NOT_CONVERGED = "Not converged"
 BASES = ("both", "reduced", "structural")
+
+
+class Fittable(Protocol):
+    """A model that can be fitted to a panel; with ``errors=`` where a study asks for some."""
+
+    @property
+    def name(self) -> str:
+        """What readers call it."""
+        ...
+
+    def fit(self, panel: SessionPanel, *, seed: int | None, strict: bool) -> Fit:
+        """Return the fit, converged or not if not ``strict``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ class Trial:
         Of the verdict on direction, within-client SDs.
     """
 
-    spec: Specification
+    spec: Fittable
     truth: Dynamics
     clients: int
     sessions: int
@@ -102,15 +114,16 @@ class Trial:
         """Return the panel of a replication."""
         return simulate(self.truth, self.clients, self.sessions, seed=seed, **self.observation)
 
-    def fit_errors(self) -> dict[str, str]:
-        """Return the argument that says how standard errors are computed, if it is said."""
-        return {} if self.errors is None else {"errors": self.errors}
+    def fit(self, panel: SessionPanel, seed: int) -> Fit:
+        """Fit the model, with the standard errors that are usual for it if none were asked for."""
+        errors: dict[str, Any] = {} if self.errors is None else {"errors": self.errors}
+        return self.spec.fit(panel, seed=seed, strict=False, **errors)
 
     def __call__(self, seed: np.random.SeedSequence) -> Found | Failure:
         """Simulate, fit and keep what matters."""
         panel = self.simulate(seed)
         own = int(seed.generate_state(1)[0])  # for further starting values, should there be any
-        fit = self.spec.fit(panel, seed=own, strict=False, **self.fit_errors())
+        fit = self.fit(panel, own)
         if not fit.converged:
             return Failure(NOT_CONVERGED, str(fit.diagnostics.get("failure", "")))
         bounds = [

@@ -17,6 +17,7 @@ from alliancedyn.simulate import Dynamics
 from alliancedyn.studies.trial import BASES, Found, Verdict, together
 
 LEADS = ("forward", "backward", "both", "neither", "undetermined", "depends")
+ALIKE = 1e-9  # true paths that differ by less are equal up to rounding
 OPEN = ("undetermined", "depends")  # verdicts that claim nothing
 
 
@@ -70,7 +71,8 @@ def _judged(forward: float, backward: float, smallest_effect: float) -> Verdict:
 
     one = name_state(exactly(forward), smallest_effect)
     other = name_state(exactly(backward), smallest_effect)
-    lead = name_lead(one, other, exactly(abs(forward) - abs(backward)))
+    apart = abs(forward) - abs(backward)
+    lead = name_lead(one, other, exactly(0.0 if abs(apart) < ALIKE else apart))
     return Verdict(lead, one, other)
 
 
