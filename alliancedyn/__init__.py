@@ -79,7 +79,7 @@ _HOMES = {
     "engine": ("Objective",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = {"plot": "plot", "datasets": "panel.datasets", "engine": "engine"}
+_MODULES = {"plot": "plot", "datasets": "panel.datasets", "engine": "engine", "worlds": "worlds"}
 
 __all__ = sorted([*_HOME, *_MODULES, "__version__"])
 
