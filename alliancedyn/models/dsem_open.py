@@ -8,9 +8,9 @@ measurement errors are integrated out by the Kalman filter, which is one operati
 and brings its own derivatives.
 
 *Explicit*, for random lagged effects and log innovation variances, Student-t innovations, censored
-and ordinal scores: effects of clients are parameters (levels centered, the others not), and so are scores that
-were not simply seen. As scores minus levels are the states, lagged residuals are computed for all
-clients and sessions at once.
+and ordinal scores: effects of clients are parameters (levels centered, the others not), and so are
+scores that were not simply seen. As scores minus levels are the states, lagged residuals are
+computed for all clients and sessions at once.
 
 With Student-t innovations e ~ t(degrees, 0, Psi), ``innovation_cov`` is the scale matrix Psi; the
 covariance is degrees / (degrees - 2) times that. The first session stays normal.

@@ -81,6 +81,7 @@ def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
 
 
 def noisy(data: DsemData, measurement: str) -> NDArray[np.bool_]:
+    """Say which series have measurement error, (k,)."""
     return np.full(data.k, True) if measurement == "free" else data.measurement_var > 0.0
 
 

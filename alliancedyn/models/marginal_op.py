@@ -126,9 +126,9 @@ class FilterLogLik(Op):
         return [*slopes, *(disconnected_type() for _ in inputs[len(MATRICES) :])]
 
     def connection_pattern(self, node: Any) -> list[list[bool]]:
-        """Only the value depends on the matrices as far as derivatives go."""
+        """Say that data have no derivatives; those of the score are refused in ``L_op``."""
         n, m = len(node.inputs), len(node.outputs)
-        return [[i < len(MATRICES) and j == 0 for j in range(m)] for i in range(n)]
+        return [[i < len(MATRICES)] * m for i in range(n)]
 
 
 def _refuse_second(output_grads: Sequence[Variable]) -> None:
@@ -232,10 +232,6 @@ class MarginalLogLik(Op):
         """Pass the score on."""
         _refuse_second(output_grads)
         return [output_grads[0] * outputs[1]]
-
-    def connection_pattern(self, node: Any) -> list[list[bool]]:
-        """Only the value depends on theta as far as derivatives go."""
-        return [[True, False]]
 
 
 @register_funcify_and_cache_key(MarginalLogLik)
