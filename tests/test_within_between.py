@@ -337,6 +337,14 @@ def test_a_fit_travels(panel: SessionPanel) -> None:
     assert "Directions are not ranked" in ad.compare_directions(copy).text
 
 
+def test_one_direction_cannot_be_compared(panel: SessionPanel) -> None:
+    fit = WithinBetween().fit(panel)
+    with pytest.raises(SpecificationError, match='direction="both"'):
+        ad.compare_directions(fit)
+    with pytest.raises(SpecificationError, match="'spec' is no fit"):
+        ad.compare_models({"spec": WithinBetween()})  # type: ignore[dict-item]
+
+
 # -- the bias ------------------------------------------------------------------------------------
 
 

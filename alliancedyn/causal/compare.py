@@ -9,7 +9,7 @@ import pandas as pd
 
 from alliancedyn.causal.bias import BESIDE, bias_diagnosis, needed
 from alliancedyn.engine import names
-from alliancedyn.errors import SpecificationError
+from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.results import Estimate, Fit
 
 EVERYONE = "all"
@@ -44,6 +44,10 @@ def compare_models(fits: Mapping[str, Fit]) -> pd.DataFrame:
     """
     if not isinstance(fits, Mapping) or not fits:
         raise SpecificationError("No named fits to compare. Pass {'RI-CLPM': fit, ...}.")
+    if wrong := [str(name) for name, fit in fits.items() if not isinstance(fit, Fit)]:
+        raise SpecificationError(
+            f"{listed(wrong)} is no fit. Pass what spec.fit(panel) returns, by the name to show."
+        )
     first = next(iter(fits.values()))
     rows = [
         {"model": name, **effect, **_about(fit, _same_data(fit, first))}

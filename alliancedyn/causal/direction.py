@@ -125,6 +125,11 @@ def compare_directions(
         raise SpecificationError(
             f"basis={basis!r} is not known. Use 'both', 'reduced' or 'structural'."
         )
+    if getattr(fit.model, "direction", "both") == "forward":
+        raise SpecificationError(
+            f"The {fit.model.name} fit estimates {fit.process} -> {fit.outcome} only, so there is "
+            'nothing to compare. Fit with direction="both".'
+        )
     form, place = fit.lagged.of_group(group), Place(session, group)
     leads_into(form, session)
     asked = _Asked(source, target, smallest_effect, basis, seed)
