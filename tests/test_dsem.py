@@ -226,6 +226,15 @@ def test_statistics_of_a_panel_are_those_of_pandas() -> None:
     within = (d["alliance"] ** 2).sum() / (len(scores) - scores.groupby("client").ngroups)
     assert found["within_var[alliance]"] == pytest.approx(within, abs=EXACT)
     assert 0.0 < found["icc[alliance]"] < 1.0
+    own = {
+        client: np.polyfit(rows["session"], rows["alliance"], 1)[0]
+        for client, rows in panel.frame.dropna(subset="alliance").groupby("client")
+        if len(rows) >= 3
+    }
+    assert found["slope_sd[alliance]"] == pytest.approx(np.std(list(own.values()), ddof=1))
+    rows = panel.frame.dropna(subset="alliance")
+    s = rows["session"] - rows.groupby("client")["session"].transform("mean")
+    assert found["slope[alliance]"] == pytest.approx((rows["alliance"] * s).sum() / (s**2).sum())
 
 
 # -- units ----------------------------------------------------------------------------------------

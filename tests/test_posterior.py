@@ -416,6 +416,26 @@ def test_a_model_draws_panels_like_its_own_data_and_unlike_others(
     assert "does not draw panels like the data" in str(bad)
 
 
+def test_a_course_that_the_model_lacks_is_seen(panel: ad.SessionPanel) -> None:
+    frame = panel.frame
+    frame["symptoms"] -= 0.3 * frame["session"]
+    moved = ad.SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables={"alliance": "alliance", "symptoms": "symptoms"},
+    )
+    flat, line = (
+        posterior_check(spec.fit(moved, seed=1, strict=False), seed=1).table["misfit"]
+        for spec in (
+            DSEM(draws=200, tune=100, chains=2),
+            DSEM(trend="linear", draws=200, tune=100, chains=2),
+        )
+    )
+    assert flat["slope[symptoms]"]
+    assert not line["slope[symptoms]"]
+
+
 # -- priors ---------------------------------------------------------------------------------------
 
 

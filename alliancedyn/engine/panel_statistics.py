@@ -8,6 +8,8 @@ Around each client's own mean over sessions, d_it = y_it - mean_i::
     same_corr[a,b]         corr(d_a,t, d_b,t)
     icc[a]                 between / (between + within), between = variance of clients' means less
                            within / scores per client (harmonic mean), not below 0
+    slope[a]               sum d s / sum s^2, s = the session around the client's mean session
+    slope_sd[a]            SD over clients with three or more scores of their own such slopes
 
 They are biased as descriptions of the process where sessions are few; that does not matter where
 the same is computed of scores that a model has drawn with the same scores missing.
@@ -35,6 +37,8 @@ def statistic_names(variables: Sequence[str]) -> tuple[str, ...]:
         *(names.label("same_corr", a, b) for a, b in once),
         *(names.label("within_var", v) for v in variables),
         *(names.label("icc", v) for v in variables),
+        *(names.label("slope", v) for v in variables),
+        *(names.label("slope_sd", v) for v in variables),
     )
 
 
@@ -53,7 +57,23 @@ def panel_statistics(Y: Array) -> Array:
         spare = counts.sum(axis=0) - (counts > 0).sum(axis=0)
         within = np.nansum(d**2, axis=(0, 1)) / spare
         icc = np.array([_icc(own[:, j], counts[:, j], within[j]) for j in range(k)])
-    return np.concatenate([np.diag(lagged), lagged[apart], same, within, icc])
+    slope, spread = _slopes(d, seen, counts)
+    return np.concatenate([np.diag(lagged), lagged[apart], same, within, icc, slope, spread])
+
+
+def _slopes(d: Array, seen: NDArray[np.bool_], counts: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return pooled slopes over sessions (k,), and how clients' own differ (k,)."""
+    session = np.arange(d.shape[1], dtype=float)[None, :, None] * seen
+    middle = np.divide(session.sum(axis=1), counts, out=np.zeros(counts.shape), where=counts > 0)
+    s = np.where(seen, np.arange(d.shape[1], dtype=float)[None, :, None] - middle[:, None], 0.0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        product, square = np.nansum(d * s, axis=1), (s * s).sum(axis=1)
+        pooled = product.sum(axis=0) / square.sum(axis=0)
+        own = np.where(counts >= 3, product / square, np.nan)
+        known = np.isfinite(own).sum(axis=0)
+        mean = np.nansum(own, axis=0) / known
+        spread = np.sqrt(np.nansum((own - mean) ** 2, axis=0) / (known - 1))
+    return pooled, spread
 
 
 def _corr(x: Array, y: Array) -> float:

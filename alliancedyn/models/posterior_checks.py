@@ -71,7 +71,7 @@ def posterior_check(
     seed: int | None = None,
     level: float = LEVEL,
 ) -> PosteriorCheck:
-    """Compare autocorrelation, lagged and same-session correlation, within variance and ICC.
+    """Compare autocorrelation, lagged correlation, within variance, ICC and slopes with the data.
 
     Parameters
     ----------
