@@ -2,7 +2,8 @@
 
 With c_t = (1, C_t) and all of a client's deviations known, a change delta of (mean, d) obeys ::
 
-    w_t - Phi_i w_{t-1} ~ N((c_t (x) I - c_{t-1} (x) Phi_i) delta, Psi_i),   w_1 ~ N((c_1 (x) I) delta, P_1)
+    w_t - Phi_i w_{t-1} ~ N((c_t (x) I - c_{t-1} (x) Phi_i) delta, Psi_i)
+    w_1 ~ N((c_1 (x) I) delta, P_1)
 
 The sums over clients are k x k for every session, so that the number of columns hardly matters.
 """

@@ -1,7 +1,7 @@
 """Random effects of clients and therapists, and what predicts them, drawn in nested blocks.
 
-What the data say of the effects b_i of client i, the rest given, is N(A_i b, h_i) in its natural
-form; A_i may be singular. Around a mean c_i, with score r_i = h_i - A_i c_i and covariance V = L L'::
+What the data say of the effects b_i of client i, the rest given, is normal with information A_i,
+which may be singular, and score h_i at 0. Around a mean c_i, r_i = h_i - A_i c_i and V = L L'::
 
     M_i = I + L'A_i L,   H_i = A_i - A_i L M_i^-1 L'A_i,   g_i = r_i - A_i L M_i^-1 L'r_i
     b_i - c_i ~ N(L M_i^-1 L'r_i, L M_i^-1 L')
@@ -24,6 +24,7 @@ from alliancedyn.engine.gibbs_small import (
     factor,
     factor_semidefinite,
     inverse,
+    normal,
     solve_lower,
     solve_upper,
 )
@@ -157,9 +158,7 @@ def spread(
 
 
 @compiled
-def draw_effects(
-    A: Array, r: Array, V: Array, start: int, stop: int, U: Array
-) -> None:
+def draw_effects(A: Array, r: Array, V: Array, start: int, stop: int, U: Array) -> None:
     """Draw the deviations U[:, start:stop] of every unit from its mean."""
     others, slope, root, _ = _condition(V, start, stop)
     p, o = slope.shape
@@ -170,7 +169,7 @@ def draw_effects(
         _whiten(A[i], r[i], root, slope, away, T, M, s)
         solve_lower(M, s)
         for a in range(p):
-            s[a] += np.random.standard_normal()
+            s[a] += normal()
         solve_upper(M, s)
         for a in range(p):
             total = 0.0

@@ -16,7 +16,11 @@ import math
 
 import numpy as np
 
-from alliancedyn.engine.gibbs_small import Array, compiled
+from alliancedyn.engine.gibbs_small import (
+    Array,
+    compiled,
+    uniform,
+)
 
 STEPS = 30
 WIDTH = 2.5  # of a slice, in SDs of a normal approximation
@@ -28,9 +32,7 @@ def _target(x: float, rows: Array, square: float, line: float, growth: float) ->
     total = x * (line - 0.5 * square * x) - growth * math.exp(x)
     for i in range(rows.shape[0]):
         half = math.exp(-0.5 * x * rows[i, 1])
-        total -= 0.5 * (
-            rows[i, 0] * x * rows[i, 1] + half * (half * rows[i, 2] + 2.0 * rows[i, 3])
-        )
+        total -= 0.5 * (rows[i, 0] * x * rows[i, 1] + half * (half * rows[i, 2] + 2.0 * rows[i, 3]))
     return total
 
 
@@ -39,8 +41,8 @@ def _slice(
     x0: float, floor: float, width: float, rows: Array, square: float, line: float, growth: float
 ) -> float:  # fmt: skip
     """Draw from `_target` above ``floor``: step out, shrink."""
-    level = _target(x0, rows, square, line, growth) + math.log(np.random.random())
-    low = x0 - width * np.random.random()
+    level = _target(x0, rows, square, line, growth) + math.log(uniform())
+    low = x0 - width * uniform()
     high = low + width
     for _ in range(STEPS):
         if low <= floor or not _target(low, rows, square, line, growth) > level:
@@ -52,7 +54,7 @@ def _slice(
         high += width
     low = max(low, floor)
     while high - low > 1e-13:
-        x = low + np.random.random() * (high - low)
+        x = low + uniform() * (high - low)
         if _target(x, rows, square, line, growth) > level:
             return x
         if x < x0:

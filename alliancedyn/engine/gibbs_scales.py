@@ -31,6 +31,7 @@ from alliancedyn.engine.gibbs_small import (
     factor_semidefinite,
     inverse,
     multiply,
+    uniform,
 )
 
 LOG_EVERY = 8  # one logarithm for the product of so many determinants
@@ -132,13 +133,11 @@ def _sd_target(x: float, sd: float, var: float, scale: float, parts: Array, weig
 
 
 @compiled
-def _slice_sd(
-    sd: float, scale: float, width: float, parts: Array, weight: float
-) -> float:
+def _slice_sd(sd: float, scale: float, width: float, parts: Array, weight: float) -> float:
     """Draw an SD: step out, shrink."""
     var = sd * sd
-    level = -0.5 * (sd / scale) ** 2 + math.log(np.random.random())
-    low = sd - width * np.random.random()
+    level = -0.5 * (sd / scale) ** 2 + math.log(uniform())
+    low = sd - width * uniform()
     high = low + width
     for _ in range(STEPS):
         if low <= 0.0 or _sd_target(low, sd, var, scale, parts, weight) <= level:
@@ -150,7 +149,7 @@ def _slice_sd(
         high += width
     low = max(low, 0.0)
     while high - low > 1e-13 * high:
-        x = low + np.random.random() * (high - low)
+        x = low + uniform() * (high - low)
         if _sd_target(x, sd, var, scale, parts, weight) > level:
             return x
         if x < sd:
@@ -170,9 +169,9 @@ def _slice_corr(
     the covariance by ``spread`` x.
     """
     low, high = -1.0 / (root + between), 1.0 / (root - between)
-    level = math.log(np.random.random())
+    level = math.log(uniform())
     while high - low > 1e-14:
-        x = low + np.random.random() * (high - low)
+        x = low + uniform() * (high - low)
         det = (1.0 + x * between) ** 2 - (x * root) ** 2
         if det > 0.0:
             value = _gain(parts, weight, 0.0, spread * x) + (lkj - 1.0) * math.log(det)

@@ -3,7 +3,7 @@
 A matrix of two to ten rows is done before a call to LAPACK has begun. Nothing here checks its
 input: a matrix that is not positive definite gives NaN, which the sampler reports. Random numbers
 are those of the compiled generator, one per thread: `seed_thread` at the head of a run of sweeps
-makes them a chain's own. Kernels take plain arrays, because tuples of arrays take minutes to compile.
+makes them a chain's own. Kernels take plain arrays: tuples of arrays take minutes to compile.
 """
 
 from __future__ import annotations
@@ -28,7 +28,19 @@ SINGULAR = 1e-12  # a pivot below this share of its diagonal is a known directio
 @compiled
 def seed_thread(seed: int) -> None:
     """Seed the generator of the calling thread."""
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (compiled: numba's generator, not NumPy's global one)
+
+
+@compiled
+def normal() -> float:
+    """Draw from N(0, 1)."""
+    return np.random.standard_normal()  # noqa: NPY002
+
+
+@compiled
+def uniform() -> float:
+    """Draw from (0, 1)."""
+    return np.random.random()  # noqa: NPY002
 
 
 @compiled
@@ -116,14 +128,13 @@ def multiply(A: Array, B: Array) -> Array:
 
 
 @compiled
-def draw_normal(precision: Array, linear: Array
-) -> Array:
+def draw_normal(precision: Array, linear: Array) -> Array:
     """Draw from N(P^-1 b, P^-1); the precision P is overwritten by its factor."""
     factor(precision)
     drawn = linear.copy()
     solve_lower(precision, drawn)
     for j in range(drawn.shape[0]):
-        drawn[j] += np.random.standard_normal()
+        drawn[j] += normal()
     solve_upper(precision, drawn)
     return drawn
 

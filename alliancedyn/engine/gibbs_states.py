@@ -2,7 +2,8 @@
 
 With z_t = y_t - C_t d the scores without the common course, m the client's intercept, unknown::
 
-    z_t = m + w_t + n_t,    w_t = Phi w_{t-1} + e_t,    n ~ N(0, R),  e ~ N(0, Psi),  w_1 ~ N(0, P_1)
+    z_t = m + w_t + n_t,          n_t ~ N(0, R)
+    w_t = Phi w_{t-1} + e_t,      e_t ~ N(0, Psi),  w_1 ~ N(0, P_1)
 
 The filter carries the mean of w_t as a line in m: a_t - B_t m, so that one pass gives the
 likelihood of m, N(info m, score) in its natural form, with all missing states integrated out.
@@ -27,6 +28,7 @@ from alliancedyn.engine.gibbs_small import (
     compiled,
     factor,
     factor_semidefinite,
+    normal,
     solve_lower,
 )
 
@@ -248,7 +250,7 @@ def draw_states(
                 _look_ahead(W[i, t + 1], phi[i], psi[i], mean, P, cross, total, surprise)
             factor_semidefinite(P)
             for r in range(k):
-                noise[r] = np.random.standard_normal()
+                noise[r] = normal()
             for r in range(k):
                 W[i, t, r] = mean[r]
                 for c in range(r + 1):
