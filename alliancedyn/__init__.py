@@ -40,6 +40,7 @@ _HOMES = {
         "Missing",
         "Phase",
         "Therapists",
+        "messy",
         "simulate",
     ),
     "results": ("Estimate", "Fit", "Sample"),

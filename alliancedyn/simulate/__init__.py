@@ -3,7 +3,7 @@
 `Dynamics` is the truth, with its analytic consequences; `simulate` draws a `SessionPanel` from it.
 `GrowthCurve`, `Innovations`, `Confounder`, `Covariate`, `Phase` and `Event` say what else happens
 in a world; `Therapists`, `Groups`, `Gaps`, `Episodes`, `Items`, `Missing` and `Dropout` who the
-clients are with, and how they are seen.
+clients are with, and how they are seen; `messy` writes a panel as an export with the usual flaws.
 `simulate_scores` is the array underneath, for studies that need no panel.
 """
 
@@ -15,6 +15,7 @@ from alliancedyn.simulate.features import Confounder, Covariate, Event, Innovati
 from alliancedyn.simulate.groups import Groups
 from alliancedyn.simulate.growth import GrowthCurve
 from alliancedyn.simulate.items import Items
+from alliancedyn.simulate.messy import Messy, messy
 from alliancedyn.simulate.observe import Dropout, Missing
 from alliancedyn.simulate.panels import simulate
 from alliancedyn.simulate.scores import simulate_scores
@@ -32,9 +33,11 @@ __all__ = [
     "GrowthCurve",
     "Innovations",
     "Items",
+    "Messy",
     "Missing",
     "Phase",
     "Therapists",
+    "messy",
     "simulate",
     "simulate_scores",
 ]
