@@ -285,7 +285,7 @@ def sample_open(
 
 
 _CARRIED = (
-    *("mean", "course", "phi", "phi_sd", "log_innovation_sd", "slopes", "between_cov"),
+    *("mean", "trend", "phi", "phi_sd", "log_innovation_sd", "slopes", "between_cov"),
     *("random_corr", "therapist_cov", "therapist_z", "innovation_cov", "initial_cov"),
     *("client_effects", "degrees", "measurement_var"),
 )
@@ -309,7 +309,7 @@ def canonical(values: Mapping[str, Array], shape: DsemShape) -> dict[str, Array]
             found[name] = values[family][..., v.index(of[0]), v.index(of[1])]
         else:
             column = f"@{session}" if family == "session" else columns.get(family, family)
-            found[name] = values["course"][..., shape.course.index(column), v.index(of[0])]
+            found[name] = values["trend"][..., shape.course.index(column), v.index(of[0])]
     if "degrees" in values:
         found["degrees"] = values["degrees"]
     for j, name in enumerate(v):
@@ -335,7 +335,7 @@ def _smoothed_intercepts(data: DsemData, shape: DsemShape, drawn: Drawn) -> Arra
         one = {key: value[i] for key, value in flat.items()}
         initial = np.zeros((2 * k, 2 * k))
         initial[:k, :k], initial[k:, k:] = one["initial_cov"], one["between_cov"]
-        course = data.course @ one["course"] if shape.course else np.zeros((1, k))
+        course = data.course @ one["trend"] if shape.course else np.zeros((1, k))
         system = replace(
             frame,
             phi=one["phi"][None],

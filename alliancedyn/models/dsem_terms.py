@@ -26,7 +26,7 @@ def population(data: DsemData, shape: DsemShape, priors: Priors) -> Tensors:
         "phi": pm.Normal("phi", *priors.phi, dims=("outcome", "source")),
     }
     if shape.course:
-        parts["course"] = pm.Normal("course", *priors.trend, dims=("course", "variable"))
+        parts["course"] = pm.Normal("trend", *priors.trend, dims=("course", "variable"))
     if shape.predictors:
         parts["slopes"] = pm.Normal("slopes", *priors.effect, dims=("effect", "predictor"))
     _add_between(parts, shape, priors)
