@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from reference_files import VARIABLES, panel_frame, simulated
+from reference_files import VARIABLES, panel_frame, published_dir, simulated
 from scipy import stats
 
 import alliancedyn as ad
@@ -25,6 +26,7 @@ from alliancedyn.engine.dsem_world import loglik_draws, simulate_scores
 from alliancedyn.engine.panel_statistics import panel_statistics, statistic_names
 from alliancedyn.errors import DataError, SpecificationError
 from alliancedyn.models.dsem import DSEM
+from alliancedyn.models.loo import compare_loo, loo
 from alliancedyn.models.posterior_checks import prior_predictive
 
 EXACT = 1e-10  # algebra in double precision
@@ -531,3 +533,24 @@ def test_what_needs_one_system_is_refused_where_lags_are_random() -> None:
         fit.draw_scores(2, parameters="drawn")
     with pytest.raises(SpecificationError, match="no likelihood"):
         fit.fit_indices()
+
+
+@pytest.mark.reference
+def test_a_real_trial_says_what_maximum_likelihood_says_with_and_without_a_course() -> None:
+    """IMPLEMENT, 57 clients, 15 sessions: an effect that a common course explains away."""
+    path = published_dir() / "A1_implement_wai_bai" / "sessions_long.csv"
+    if not path.is_file():
+        pytest.skip("no A1_implement_wai_bai among the reference data")
+    mapping = Path(__file__).parents[1] / "examples" / "implement_wai_bai" / "mapping.toml"
+    panel = ad.read_sessions(path, mapping=mapping)
+    name = "phi[anxiety,alliance]"
+    flat = DSEM(draws=800, tune=200).fit(panel, seed=1)
+    ml = ad.RICLPM(means="equal").fit(panel)
+    assert flat.params[name] == pytest.approx(ml.params[name], abs=0.25 * ml.se[name])
+    assert flat.se[name] == pytest.approx(ml.se[name], rel=0.1)
+    steps = DSEM(trend="session", draws=800, tune=200).fit(panel, seed=1)
+    free = ad.RICLPM().fit(panel, strict=False)  # says that 57 clients are few
+    assert steps.params[name] == pytest.approx(free.params[name], abs=0.35 * free.se[name])
+    ranked = compare_loo({"flat": loo(flat), "steps": loo(steps)})
+    assert ranked.index[0] == "steps"
+    assert ranked.loc["flat", "difference"] < -2 * ranked.loc["flat", "difference_se"]
