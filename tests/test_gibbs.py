@@ -2,7 +2,7 @@
 
 Tolerances. "Getting it right" (Geweke, 2004): scores are simulated given the parameters and a
 sweep is made given the scores, in turn; the parameters must then keep to their prior, whose first
-two moments are known. With batch means of 30 batches a t statistic beyond 4.9 has probability
+two moments are known. With batch means of 20 batches a t statistic beyond 5.4 has probability
 3e-5; some 400 are looked at. A mistake in any step, in any option, moves one of them: the test of
 the test plants one. Against Stan: 4 Monte Carlo errors of both for means, 5 % for SDs.
 """
@@ -25,8 +25,8 @@ from alliancedyn.engine.gibbs_start import lay_out, plan_of, start_chain
 from alliancedyn.engine.gibbs_sweep import Chain, record, sweep
 from alliancedyn.errors import ConvergenceError, SpecificationError
 
-BATCHES = 30
-T_LIMIT = 4.9
+BATCHES = 20
+T_LIMIT = 5.4
 MONTE_CARLO = 4.0
 SD = 0.05
 
@@ -121,7 +121,7 @@ def simulate(data: DsemData, shape: DsemShape, chain: Chain, rng: np.random.Gene
 
 
 def joint_statistics(
-    data: DsemData, shape: DsemShape, told: Priors, true: Priors, sweeps: int = 9000
+    data: DsemData, shape: DsemShape, told: Priors, true: Priors, sweeps: int = 6000
 ) -> Array:
     """Return t statistics (2, n) of the first two moments of the parameters against the prior."""
     rng = np.random.default_rng(3)
@@ -162,7 +162,7 @@ JOINT = {
 
 @pytest.mark.parametrize("case", JOINT)
 def test_parameters_keep_to_their_prior_when_scores_are_drawn_anew(case: str) -> None:
-    """H0: every parameter's first two moments are those of its prior; t with 29 df."""
+    """H0: every parameter's first two moments are those of its prior; t with 19 df."""
     found = joint_statistics(*made(**JOINT[case]), TIGHT, TIGHT)
     assert np.abs(found).max() < T_LIMIT
 
@@ -289,7 +289,7 @@ def test_too_few_draws_are_refused() -> None:
 def test_numbers_out_of_range_are_an_error() -> None:
     data, shape = drawn("intercepts")
     with pytest.raises(ConvergenceError, match="left the range"):
-        sampled(replace(data, Y=data.Y * 1e200), shape, chains=1)
+        sampled(replace(data, Y=data.Y * 1e153), shape, chains=1)
 
 
 def test_cores_are_counted() -> None:

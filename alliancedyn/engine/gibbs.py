@@ -113,7 +113,8 @@ def _begin(
 def _advance(panel: Panel, plan: Plan, start: int, stop: int, tune: int, run: _Run) -> None:
     """Run a piece of a chain on this thread's generator, seeded from the chain's own."""
     seed_thread(int(run.rng.integers(2**32)))
-    advance(panel, plan, run.chain, run.kept, start, stop, tune)
+    with np.errstate(over="ignore", invalid="ignore"):  # told once, when all draws are in
+        advance(panel, plan, run.chain, run.kept, start, stop, tune)
 
 
 def _run(
