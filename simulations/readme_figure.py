@@ -20,6 +20,7 @@ def draw(target: Path = TARGET) -> Path:
         "CLPM, equal means": ad.CLPM(means="equal").fit(panel),
         "CLPM, session means": ad.CLPM().fit(panel),
         "RI-CLPM, session means": ad.RICLPM().fit(panel),
+        "LCM-SR, session means": ad.LCMSR(means="free").fit(panel, strict=False),
     }
     axes = plot.direction_forest({label: ad.compare_directions(fit) for label, fit in fits.items()})
     target.parent.mkdir(parents=True, exist_ok=True)
