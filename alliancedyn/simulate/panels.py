@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -111,44 +112,107 @@ def simulate(
     sessions = as_count(sessions, 2, "sessions", largest=MOST_SESSIONS)
     if not isinstance(missing, Missing):
         missing = Missing(as_share(missing, "missing"))
-    root = _root(seed)
-    streams = [np.random.default_rng(child) for child in root.spawn(8)]
-    for_scores, for_therapists, for_gaps, for_missing, for_dropout, *more = streams
+    streams = [np.random.default_rng(child) for child in _root(seed).spawn(8)]
+    for_scores, for_therapists, for_dates, for_missing, for_dropout, *more = streams
     for_groups, for_items, for_episodes = more
-    persons = _persons(episodes, clients, for_episodes)
-    rows = clients if persons is None else len(persons)
-    columns: dict[str, Any] = {}
-    shifts, lag_shifts, steps, weeks = None, None, None, None
-    if therapists is not None:
-        load = assign(therapists, len(truth.variables), rows, sessions, for_therapists)
-        shifts, lag_shifts = load.levels, load.lags
-        columns["therapist"] = _coded(load.therapist, "T", therapists.n)
-        if load.site is not None and therapists.sites is not None:
-            columns["site"] = _coded(load.site, "S", therapists.sites)
-    members = None
-    if groups is not None:
-        members, levels = _grouped(groups, truth, rows, persons, for_groups)
-        shifts = levels if shifts is None else shifts + levels
-        columns["group"] = _coded(members.codes, "G", len(members.starts))
-    if gaps is not None:
-        dates = gaps.draw(rows, sessions, for_gaps)
-        columns["day"] = 7.0 * _resumed(dates, episodes, clients)
-        steps = dates.astype(np.int64) if gaps.per == "week" else None
-        weeks = dates if gaps.per == "time" else None
-    setting = Setting(lag_shifts, groups, members, persons, weeks)
-    course = draw_course(
-        truth, rows, sessions, for_scores, start=start, shifts=shifts, steps=steps, setting=setting
-    )
+    people = _people(episodes, clients, for_episodes)
+    frame = _Surroundings(people, truth, sessions)
+    frame.treat(therapists, for_therapists)
+    frame.group(groups, for_groups)
+    frame.date(gaps, episodes, for_dates)
+    course = frame.run(start, for_scores)
     recorded, names, series = measured(course.scores, truth.variables, items, for_items)
     recorded = apply_ceiling(recorded, names, ceiling)
     recorded, attended = _hidden(truth, course.scores, recorded, missing, for_missing)
-    last = np.full(rows, sessions)
+    last = np.full(people.rows, sessions)
     if dropout is not None:
         watched = recorded[:, :, _watched(dropout, truth, names, series)]
         last = last_sessions(watched, dropout, for_dropout, _opened(dropout, course))
     seen = attended & (np.arange(1, sessions + 1) <= last[:, None])
-    people = _people(clients, persons)
-    return _panel(truth, course, recorded, seen, people | columns, series)
+    return _panel(truth, course, recorded, seen, people.columns() | frame.columns, series)
+
+
+@dataclass(frozen=True)
+class _People:
+    """Whose series each row is: the clients, then once more those who return."""
+
+    clients: int
+    persons: NDArray[np.int64] | None
+
+    @property
+    def rows(self) -> int:
+        return self.clients if self.persons is None else len(self.persons)
+
+    def columns(self) -> dict[str, Any]:
+        labels = _labels("C", self.clients)
+        if self.persons is None:
+            return {"client": (np.arange(self.clients), labels)}
+        episode = np.repeat([0, 1], [self.clients, self.rows - self.clients])
+        return {"client": (self.persons, labels), "episode": (episode, ["1", "2"])}
+
+
+class _Surroundings:
+    """Therapists, groups and dates around the clients, drawn one after the other."""
+
+    def __init__(self, people: _People, truth: Dynamics, sessions: int) -> None:
+        self.people, self.truth, self.sessions = people, truth, sessions
+        self.columns: dict[str, Any] = {}
+        self.shifts: Array | None = None
+        self.steps: NDArray[np.int64] | None = None
+        self.setting = Setting(persons=people.persons)
+
+    def treat(self, therapists: Therapists | None, rng: np.random.Generator) -> None:
+        """Draw who treats whom."""
+        if therapists is None:
+            return
+        k = len(self.truth.variables)
+        load = assign(therapists, k, self.people.rows, self.sessions, rng)
+        self.shifts = load.levels
+        self.setting = replace(self.setting, lag_shifts=load.lags)
+        self.columns["therapist"] = (load.therapist, _labels("T", therapists.n))
+        if load.site is not None and therapists.sites is not None:
+            self.columns["site"] = (load.site, _labels("S", therapists.sites))
+
+    def group(self, groups: Groups | None, rng: np.random.Generator) -> None:
+        """Put the clients into groups and draw the groups' levels."""
+        if groups is None:
+            return
+        if self.people.persons is not None:
+            raise SpecificationError("Groups and episodes cannot be combined: groups are closed.")
+        members = Membership.of(groups.codes(self.people.rows))
+        cov = groups.levels(len(self.truth.variables))
+        levels = (rng.standard_normal((len(members.starts), len(cov))) @ factor(cov).T)[
+            members.codes
+        ]
+        self.shifts = levels if self.shifts is None else self.shifts + levels
+        self.setting = replace(self.setting, groups=groups, members=members)
+        self.columns["group"] = (members.codes, _labels("G", len(members.starts)))
+
+    def date(self, gaps: Gaps | None, episodes: Episodes | None, rng: np.random.Generator) -> None:
+        """Draw when sessions take place; a second episode counts on from the first."""
+        if gaps is None:
+            return
+        weeks = gaps.draw(self.people.rows, self.sessions, rng)
+        days = 7.0 * weeks
+        if episodes is not None:
+            days[self.people.clients :] += days.max() + 7.0 * episodes.pause
+        self.columns["day"] = days
+        self.steps = weeks.astype(np.int64) if gaps.per == "week" else None
+        if gaps.per == "time":
+            self.setting = replace(self.setting, weeks=weeks)
+
+    def run(self, start: Any, rng: np.random.Generator) -> Course:
+        """Draw the scores."""
+        return draw_course(
+            self.truth,
+            self.people.rows,
+            self.sessions,
+            rng,
+            start=start,
+            shifts=self.shifts,
+            steps=self.steps,
+            setting=self.setting,
+        )
 
 
 def _root(seed: int | np.random.SeedSequence | None) -> np.random.SeedSequence:
@@ -160,38 +224,11 @@ def _root(seed: int | np.random.SeedSequence | None) -> np.random.SeedSequence:
     return np.random.SeedSequence(None if seed is None else as_count(seed, 0, "seed"))
 
 
-def _persons(
-    episodes: Episodes | None, clients: int, rng: np.random.Generator
-) -> NDArray[np.int64] | None:
-    """Return whose series each row is: the clients, then once more those who return."""
+def _people(episodes: Episodes | None, clients: int, rng: np.random.Generator) -> _People:
     if episodes is None:
-        return None
+        return _People(clients, None)
     returns = np.flatnonzero(rng.random(clients) < episodes.share)
-    return np.concatenate([np.arange(clients), returns])
-
-
-def _resumed(weeks: Array, episodes: Episodes | None, clients: int) -> Array:
-    """Return weeks since the person's first session, counting on in a second episode."""
-    if episodes is None:
-        return weeks
-    resumed = weeks.copy()
-    resumed[clients:] += weeks.max() + episodes.pause
-    return resumed
-
-
-def _grouped(
-    groups: Groups,
-    truth: Dynamics,
-    rows: int,
-    persons: NDArray[np.int64] | None,
-    rng: np.random.Generator,
-) -> tuple[Membership, Array]:
-    if persons is not None:
-        raise SpecificationError("Groups and episodes cannot be combined: groups are closed.")
-    members = Membership.of(groups.codes(rows))
-    cov = groups.levels(len(truth.variables))
-    levels = rng.standard_normal((len(members.starts), len(cov))) @ factor(cov).T
-    return members, levels[members.codes]
+    return _People(clients, np.concatenate([np.arange(clients), returns]))
 
 
 def _hidden(
@@ -236,19 +273,6 @@ def _labels(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{i:0{width}d}" for i in range(1, count + 1)]
 
 
-def _coded(codes: NDArray[np.int64], prefix: str, count: int) -> tuple[Any, list[str]]:
-    return codes, _labels(prefix, count)
-
-
-def _people(clients: int, persons: NDArray[np.int64] | None) -> dict[str, Any]:
-    """Return the columns that say whose row it is."""
-    labels = _labels("C", clients)
-    if persons is None:
-        return {"client": (np.arange(clients), labels)}
-    episode = np.repeat([0, 1], [clients, len(persons) - clients])
-    return {"client": (persons, labels), "episode": (episode, ["1", "2"])}
-
-
 def _panel(
     truth: Dynamics,
     course: Course,
@@ -257,23 +281,14 @@ def _panel(
     columns: dict[str, Any],
     series: dict[str, str],
 ) -> SessionPanel:
-    who, when = np.nonzero(seen)
+    first = {source: name for name, source in reversed(series.items())}
     more: dict[str, Any] = {**course.covariates, **course.events}
     if "arm" in more:  # a role of the panel: two labels
         columns = columns | {"arm": (more.pop("arm").astype(np.int64), ["0", "1"])}
-    frame: dict[str, Any] = {"session": when + 1}
-    frame |= {name: recorded[who, when, j] for j, name in enumerate(series)}
-    for name, values in (columns | more).items():
-        # Categories, not strings: a label is then checked once per client, not once per row.
-        coded = isinstance(values, tuple)
-        given = values[0] if coded else values
-        rows = given[who] if given.ndim == 1 else given[who, when]
-        frame[name] = pd.Categorical.from_codes(rows, values[1]) if coded else rows
-    first = {source: name for name, source in reversed(series.items())}
     roles = {role: role if role in columns else None for role in ROLES}
     timing = dict(truth.timing or {})
     return SessionPanel.from_frame(
-        pd.DataFrame(frame),
+        _table(recorded, seen, series, columns | more),
         session="session",
         variables={name: name for name in series},
         process=first[truth.process],
@@ -289,3 +304,19 @@ def _panel(
         episode=roles["episode"],
         arm=roles["arm"],
     )
+
+
+def _table(
+    recorded: Array, seen: NDArray[np.bool_], series: dict[str, str], columns: dict[str, Any]
+) -> pd.DataFrame:
+    """Return one row per client and session seen; a column is an array or (codes, labels)."""
+    who, when = np.nonzero(seen)
+    frame: dict[str, Any] = {"session": when + 1}
+    frame |= {name: recorded[who, when, j] for j, name in enumerate(series)}
+    for name, values in columns.items():
+        # Categories, not strings: a label is then checked once per client, not once per row.
+        coded = isinstance(values, tuple)
+        given = values[0] if coded else values
+        rows = given[who] if given.ndim == 1 else given[who, when]
+        frame[name] = pd.Categorical.from_codes(rows, values[1]) if coded else rows
+    return pd.DataFrame(frame)

@@ -110,7 +110,7 @@ def draw_course(
     sessions = as_count(sessions, 1, "sessions")
     k = len(truth.variables)
     stable, lags, within, measurement = rng.spawn(4)
-    expected = truth.session_means(sessions)
+    truth.session_means(sessions)  # refuses a curve that is too short before anything is drawn
     runs = sessions if steps is None else int(steps.max()) + 1
     happened = Happenings({}, {}, None)
     if plain(truth) and setting.plain:
@@ -125,21 +125,29 @@ def draw_course(
         path = extended_path(truth, normal, phi, happened, setting, cov, much_more)
     if steps is not None:
         path = path[np.asarray(steps).T, np.arange(clients)]
-    effects = stable.standard_normal((clients, len(truth.random_effects_cov)))
-    effects = effects @ factor(truth.random_effects_cov).T
-    if setting.persons is not None:
-        effects = effects[setting.persons]
-    levels = effects[:, :k] if shifts is None else effects[:, :k] + shifts
-    path += levels
-    path += expected[:, None, :]
-    if truth.trend is not None and truth.trend.varies:
-        path += truth.trend.basis(sessions)[:, None, None] * effects[:, k:]
+    _add_stable(truth, path, _effects(truth, clients, setting, stable), shifts)
     _add_covariates(truth, path, happened)
     if np.any(truth.measurement_var > 0.0):
         path += np.sqrt(truth.measurement_var) * measurement.standard_normal(path.shape)
     seen = {name: value.T for name, value in happened.values.items()}
     opened = {name: value.T for name, value in happened.open.items()}
     return Course(np.ascontiguousarray(path.transpose(1, 0, 2)), seen, opened)
+
+
+def _effects(truth: Dynamics, clients: int, setting: Setting, rng: np.random.Generator) -> Array:
+    """Draw levels (k) and, if they vary, slopes (k) of each client: (N, k or 2 k)."""
+    effects = rng.standard_normal((clients, len(truth.random_effects_cov)))
+    effects = effects @ factor(truth.random_effects_cov).T
+    return effects if setting.persons is None else effects[setting.persons]
+
+
+def _add_stable(truth: Dynamics, path: Array, effects: Array, shifts: Array | None) -> None:
+    """Add levels, expected course and own slopes to the deviations (T, N, k), in place."""
+    sessions, _, k = path.shape
+    path += effects[:, :k] if shifts is None else effects[:, :k] + shifts
+    path += truth.session_means(sessions)[:, None, :]
+    if truth.trend is not None and truth.trend.varies:
+        path += truth.trend.basis(sessions)[:, None, None] * effects[:, k:]
 
 
 def plain(truth: Dynamics) -> bool:
