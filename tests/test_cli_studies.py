@@ -98,6 +98,15 @@ def test_recover_writes_the_study(folder: Path, capsys: pytest.CaptureFixture[st
     assert before == {path.name: path.read_bytes() for path in (folder / "out").glob("*.csv")}
 
 
+def test_a_world_may_be_one_that_has_a_name(folder: Path) -> None:
+    text = STUDY.format(replications=1).replace("world.toml", "null")
+    (folder / "study.toml").write_text(text, encoding="utf-8")
+    asked = ["recover", str(folder / "study.toml"), "--out", str(folder / "out"), "--jobs", "1"]
+    assert commands.run(asked) == 0
+    said = (folder / "out" / "directions.csv").read_text("utf-8")
+    assert said.splitlines()[1].startswith("both,neither,")
+
+
 def test_power_writes_the_surface(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = folder / "out"
     asked = ["power", str(folder / "plan.toml"), "--out", str(out), "--jobs", "1"]

@@ -11,14 +11,12 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alliancedyn.cli import arguments, files, terminal
+from alliancedyn.cli import arguments, terminal
 from alliancedyn.cli.arguments import Debug, Out, Overwrite
 from alliancedyn.errors import SpecificationError, listed
 
@@ -39,7 +37,7 @@ RECOVER_EXAMPLES = (
 POWER_EXAMPLES = ("alliancedyn power plan.toml --out power",)
 RECOVER_CONFIG = (
     'model = "ri-clpm"        # one of the families of analyze',
-    'world = "world.toml"     # as for simulate',
+    'world = "world.toml"     # as for simulate, or the name of a world, such as "reciprocal"',
     "clients = 200",
     "sessions = 12",
     "replications = 500",
@@ -210,11 +208,11 @@ def _model(said: dict[str, Any]) -> Fittable:
 
 def _world(said: dict[str, Any], config: Path) -> Any:
     """Take the world out of a configuration: a file beside it, or one that has a name."""
+    from alliancedyn import worlds
+
     name = said.pop("world")
     place = config.parent / name
-    if not place.exists() and find_spec("alliancedyn.worlds") is not None:
-        return import_module("alliancedyn.worlds").load(name)
-    return files.read_world(place)
+    return worlds.read(place) if place.exists() else worlds.load(name)
 
 
 def _conditions(said: dict[str, Any]) -> dict[str, Any]:

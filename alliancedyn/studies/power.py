@@ -15,7 +15,7 @@ import pandas as pd
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.replicate import Cluster, Progress
-from alliancedyn.simulate import Dropout, Dynamics, Gaps, Therapists
+from alliancedyn.simulate import Dropout, Dynamics, Gaps, Missing, Therapists
 from alliancedyn.studies import smallest as counts
 from alliancedyn.studies.recovery import (
     RecoveryStudy,
@@ -170,7 +170,7 @@ def power(
     dropout: Dropout | list[Dropout | None] | None = None,
     reliability: float | tuple[float, ...] | list[Any] | None = None,
     therapists: Therapists | list[Therapists | None] | None = None,
-    missing: float | None = None,
+    missing: float | Missing | None = None,
     gaps: Gaps | None = None,
     ceiling: Mapping[str, float] | None = None,
     effect: str | None = None,

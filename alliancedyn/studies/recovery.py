@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.replicate import Cluster, Failure, Progress, replicate
-from alliancedyn.simulate import Dropout, Dynamics, Gaps, Therapists
+from alliancedyn.simulate import Dropout, Dynamics, Gaps, Missing, Therapists
 from alliancedyn.studies.ademp import summary
 from alliancedyn.studies.checkpoint import Checkpoint, identity
 from alliancedyn.studies.performance import performance
@@ -224,7 +224,7 @@ def recover(
     cluster: Cluster | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     dropout: Dropout | None = None,
-    missing: float | None = None,
+    missing: float | Missing | None = None,
     therapists: Therapists | None = None,
     gaps: Gaps | None = None,
     ceiling: Mapping[str, float] | None = None,
