@@ -30,7 +30,6 @@ from alliancedyn.engine.gibbs_small import (
     covariance,
     factor_semidefinite,
     inverse,
-    multiply,
     uniform,
 )
 
@@ -261,18 +260,16 @@ def move_covariance(
                 _move_corr(a, b, V, sd, corr, H, g, weight, lkj, parts, u)
 
 
-@compiled
 def move_from_scatter(
     sd: Array, corr: Array, free: Flags, scatter: Array, n: float, start: int, stop: int,
     scale: Array, lkj: float, width: Array, tuning: bool
 ) -> None:  # fmt: skip
     """Move SDs and correlations given the sum of squares of n known vectors N(0, D R D)."""
-    p = sd.shape[0]
-    V = covariance(sd, corr, 0, p)
-    H = np.empty((1, p, p))
-    g = np.empty((1, p, p))
+    V = covariance(sd, corr, 0, sd.size)
     root = scatter.copy()
     factor_semidefinite(root)
-    H[0] = inverse(V)
-    g[0] = multiply(H[0], root)
-    move_covariance(V, sd, corr, free, H, g, n, start, stop, scale, lkj, width, tuning)
+    H = inverse(V)
+    g = H @ root
+    move_covariance(
+        V, sd, corr, free, H[None], g[None], n, start, stop, scale, lkj, width, tuning
+    )  # fmt: skip
