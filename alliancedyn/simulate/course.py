@@ -8,6 +8,7 @@ All clients at once, one step per session. Plain worlds take the shorter way in 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -290,6 +291,7 @@ def refuse_unsuited(truth: Dynamics, setting: Setting, weekly: bool) -> None:
         raise SpecificationError("Groups have neither a second lag nor a confounder.")
 
 
+@lru_cache(maxsize=16)  # the logarithm costs more than a panel of 200 clients
 def in_continuous_time(truth: Dynamics) -> tuple[Array, Array]:
     """Return drift and diffusion of the process that looks like ``truth`` once a week.
 
@@ -317,4 +319,5 @@ def in_continuous_time(truth: Dynamics) -> tuple[Array, Array]:
             "innovation_cov does not belong to a process in continuous time with this phi. "
             f"{advice}"
         )
+    drift.flags.writeable = diffusion.flags.writeable = False
     return drift, diffusion
