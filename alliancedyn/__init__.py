@@ -81,6 +81,7 @@ _HOMES = {
     "studies.ladder": ("ladder",),
     "studies.bootstrap": ("bootstrap",),
     "studies.calibration": ("calibrate",),
+    "studies.power": ("PowerSurface", "power"),
     "studies.recovery": ("recover",),
     "syntax": ("export_syntax",),
     "report": ("write_report",),
