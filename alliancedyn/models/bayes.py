@@ -166,8 +166,14 @@ class Bayes:
     def groups_of(
         self, params: Params, data: Observed, variables: tuple[str, ...]
     ) -> list[ClientGroup]:
-        """Return the systems of all clients at natural parameters, one for each group."""
-        return self.spec.groups_of(params, data, variables)
+        """Return the systems of all clients at natural parameters, one for each group.
+
+        Parameters that follow from others are left out: the mean of a function of draws is not
+        the function of their means.
+        """
+        free = self.spec.layout(self.spec.design(data)).names
+        own = {name: params[name] for name in free}
+        return self.spec.groups_of(own, data, variables)
 
     def __repr__(self) -> str:
         given = [
