@@ -104,7 +104,7 @@ def test_every_public_name_resolves(name: str) -> None:
     value = getattr(alliancedyn, name)
     if name == "__version__":
         return
-    assert isinstance(value, types.ModuleType) == (name in {"datasets", "engine", "plot"})
+    assert isinstance(value, types.ModuleType) == (name in {"datasets", "engine", "plot", "worlds"})
     assert value.__name__.split(".")[-1] == name
     assert value.__doc__
 

@@ -146,10 +146,10 @@ class DsemShape:
     def parameter_names(self) -> tuple[str, ...]:
         """Name every population parameter, in the order in which draws are stored.
 
-        mean[a]; trend[a] or session[a]@t; phi[a,b]; phi_sd[a,b]; innovation_sd[a] (SD of the log
-        innovation variance); predictor[effect,x]; between_cov of intercepts; random_corr[e,f] of
-        all pairs of effects that are not two intercepts; therapist_cov; innovation_cov (of a client
-        with average log variances); initial_cov.
+        mean[a]; trend[a] or session[a]@t; phi[a,b]; phi_sd[a,b]; log_innovation_sd[a] (SD of the
+        log innovation variance); predictor[effect,x]; between_cov of intercepts; random_corr[e,f]
+        of all pairs of effects that are not two intercepts; therapist_cov; innovation_cov (of a
+        client with average log variances); initial_cov.
         """
         v = self.variables
         found = [names.label("mean", name) for name in v]
