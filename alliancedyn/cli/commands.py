@@ -48,7 +48,7 @@ LADDER = "clpm-equal-means, clpm, ri-clpm-equal-means, ri-clpm, lcm-sr, ri-clpm-
 BESIDE = (
     "ri-clpm-free, ri-clpm-order2, ri-clpm-step@SESSION, lcm-sr-log, lcm-sr-straight-means,",
     "starts, gclm, alt, latent-change, ct-session, ct-days, ml-sem, gmm, fixed-effects,",
-    "within-between; or all; sampled, not in all: dsem, dsem-slopes",
+    "within-between, dsem, dsem-slopes; or all",
 )
 
 
