@@ -1,7 +1,7 @@
 """The same RI-CLPM by maximum likelihood and by Bayes: where the prior speaks, and how loudly."""
 
 import alliancedyn as ad
-from alliancedyn.models.bayes import Bayes
+
 
 NAME = "phi[symptoms,alliance]"
 
@@ -12,7 +12,7 @@ def main():
     best = spec.fit(panel)
     print(f"maximum likelihood     {best.derive(lambda p: p[NAME])}")
     for scale in (0.5, 0.1):
-        model = Bayes(spec, priors={"phi": ("normal", 0, scale)}, draws=250, sampler="laplace")
+        model = ad.Bayes(spec, priors={"phi": ("normal", 0, scale)}, draws=250, sampler="laplace")
         fit = model.fit(panel, seed=1, strict=False)
         k = fit.sampling.statistics["pareto_k"].item()
         print(f"prior normal(0, {scale})     {fit.derive(lambda p: p[NAME])}   Pareto k {k:.2f}")
