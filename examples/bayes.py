@@ -2,7 +2,6 @@
 
 import alliancedyn as ad
 
-
 NAME = "phi[symptoms,alliance]"
 
 
