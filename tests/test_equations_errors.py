@@ -133,12 +133,12 @@ ERRORS: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 def _named(value: object) -> str:
     """Name a case without the address of a function, which differs between processes."""
     return re.sub(r" at 0x\w+", "", str(value))[-60:]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("options", "says"), FOR_ALL, ids=lambda value: str(value)[:40])
 def test_roles_and_sessions(family: Any, options: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecificationError, match=says):
