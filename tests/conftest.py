@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+# Workers of pytest-xdist are told how wide the terminal is; the program must not hear of it.
+os.environ.pop("COLUMNS", None)

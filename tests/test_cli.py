@@ -20,7 +20,7 @@ import pytest
 from alliancedyn import __version__
 from alliancedyn.cli import commands, files
 from alliancedyn.panel import datasets
-from alliancedyn.studies import FAMILIES
+from alliancedyn.studies import chosen
 
 HELP_SECONDS = 1.5  # the whole process; measured around 0.2
 FILES = {"report.html", "fits.json", "effects.csv", "figures"}
@@ -287,7 +287,7 @@ def test_a_family_that_fails_is_named_and_the_others_are_written(tmp_path: Path)
     assert "STARTS gave no result. The STARTS needs 4 or more sessions" in said
     assert "Continuous time (days) gave no result." in said
     stored = strict_json(tmp_path / "r" / "fits.json")
-    assert len(stored["fits"]) + len(stored["failures"]) == len(FAMILIES)
+    assert len(stored["fits"]) + len(stored["failures"]) == len(chosen("all"))
 
 
 # -- for other programs -------------------------------------------------------------------------
@@ -617,7 +617,13 @@ def test_a_file_that_cannot_be_moved_brings_all_others_back(
 def test_ctrl_c_is_clean(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "alliancedyn", "demo", "--out", "results"]
     running = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background passes on that interrupts are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 20
     while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
