@@ -32,7 +32,7 @@ WRITTEN = ("recovery.csv", "directions.csv", "power.csv", "smallest.csv", "curve
 RECOVER_EXAMPLES = (
     "alliancedyn recover study.toml --out recovery",
     "alliancedyn recover study.toml --out recovery --jobs 2",
-    "alliancedyn recover study.toml --out recovery --cluster tcp://127.0.0.1:8786",
+    "alliancedyn recover study.toml --out recovery --cluster tcp://SCHEDULER:8786",
 )
 POWER_EXAMPLES = ("alliancedyn power plan.toml --out power",)
 RECOVER_CONFIG = (
