@@ -182,15 +182,3 @@ def _reads(function: Function, values: dict[str, float], q: int, unknown: list[s
         if np.atleast_1d(np.asarray(moved, dtype=float))[q] != centre:
             return True
     return False
-
-
-def collect(function: Function, draws: Array, names: Sequence[str]) -> Derived:
-    """Evaluate ``function`` at every posterior draw (D, n)."""
-    at_draws = np.stack(
-        [
-            np.atleast_1d(np.asarray(function(dict(zip(names, row, strict=True))), dtype=float))
-            for row in draws.tolist()
-        ]
-    )
-    cov = np.atleast_2d(np.cov(at_draws, rowvar=False))
-    return Derived(at_draws.mean(axis=0), cov, at_draws)
