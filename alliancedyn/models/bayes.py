@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from alliancedyn.models.sampled_result import sampled_fit
 from alliancedyn.models.specification import Specification
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed
-from alliancedyn.results.model import Params
+from alliancedyn.results.model import Params, spelled
 from alliancedyn.results.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -176,12 +176,7 @@ class Bayes:
         return self.spec.groups_of(own, data, variables)
 
     def __repr__(self) -> str:
-        given = [
-            f"{entry.name}={getattr(self, entry.name)!r}"
-            for entry in fields(self)[1:]
-            if getattr(self, entry.name) != entry.default
-        ]
-        return f"Bayes({', '.join([repr(self.spec), *given])})"
+        return spelled(self)
 
 
 def natural(likelihood: Likelihood, theta: Array) -> tuple[list[str], Array]:

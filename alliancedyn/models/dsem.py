@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -37,7 +37,7 @@ from alliancedyn.models.sampled_result import sampled_fit
 from alliancedyn.models.selection import Needs, Selection, select
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed
-from alliancedyn.results.model import Params
+from alliancedyn.results.model import Params, spelled
 from alliancedyn.results.sampling import Sampling
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -347,9 +347,4 @@ class DSEM:
         return replace(self, predictor_means=predictor_means(self, data))
 
     def __repr__(self) -> str:
-        given = [
-            f"{entry.name}={getattr(self, entry.name)!r}"
-            for entry in fields(self)
-            if getattr(self, entry.name) != entry.default
-        ]
-        return f"{type(self).__name__}({', '.join(given)})"
+        return spelled(self)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from alliancedyn.engine import names
 from alliancedyn.engine.gmm import GMMFit, fit_gmm
 from alliancedyn.engine.maximise import outer_products
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError
 from alliancedyn.models.equation_data import far_from_zero
 from alliancedyn.models.equations import Equation
 from alliancedyn.models.instrument_guards import (
@@ -34,7 +34,6 @@ from alliancedyn.models.instrument_guards import (
 from alliancedyn.models.regression import Question, Regression, checked_names
 from alliancedyn.models.rows import lagged
 from alliancedyn.models.selection import Needs
-from alliancedyn.panel import SessionPanel
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -183,16 +182,6 @@ class DynamicPanelGMM(Regression):
     def needs(self) -> Needs:
         """Return what the family needs of a panel beside the two series."""
         return Needs(time_varying=self.exogenous)
-
-    def roles(self, panel: SessionPanel) -> tuple[str, str]:
-        """Return process and outcome, the panel's where the model names none."""
-        process, outcome = super().roles(panel)
-        if shared := [name for name in self.exogenous if name in (process, outcome)]:
-            raise SpecificationError(
-                f"{listed(shared)} cannot be a series and exogenous too. Leave it out of "
-                "exogenous=."
-            )
-        return process, outcome
 
     def equation(self, question: Question) -> Equation:
         """Estimate one direction."""

@@ -34,11 +34,10 @@ from alliancedyn.engine.two_way import (
     correct_by_halves,
     estimate_within,
 )
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError
 from alliancedyn.models.equations import Equation
 from alliancedyn.models.regression import Question, Regression, checked_names
 from alliancedyn.models.selection import Needs
-from alliancedyn.panel import SessionPanel
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -152,16 +151,6 @@ class FixedEffects(Regression):
     def needs(self) -> Needs:
         """Return what the family needs of a panel beside the two series."""
         return Needs(time_varying=self.exogenous)
-
-    def roles(self, panel: SessionPanel) -> tuple[str, str]:
-        """Return process and outcome, the panel's where the model names none."""
-        process, outcome = super().roles(panel)
-        if shared := [name for name in self.exogenous if name in (process, outcome)]:
-            raise SpecificationError(
-                f"{listed(shared)} cannot be a series and exogenous too. Leave it out of "
-                "exogenous=."
-            )
-        return process, outcome
 
     def equation(self, question: Question) -> Equation:
         """Estimate one direction."""

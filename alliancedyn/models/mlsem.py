@@ -12,7 +12,7 @@ outcome; a strictly *exogenous* one does not. Estimation is full-information max
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -44,7 +44,7 @@ from alliancedyn.models.selection import Selection
 from alliancedyn.models.verdict import tell
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed
-from alliancedyn.results.model import Params
+from alliancedyn.results.model import Params, spelled
 
 Array = NDArray[np.float64]
 
@@ -207,12 +207,7 @@ class MLSEM:
         return fit
 
     def __repr__(self) -> str:
-        given = [
-            f"{entry.name}={getattr(self, entry.name)!r}"
-            for entry in fields(self)
-            if getattr(self, entry.name) != entry.default
-        ]
-        return f"{type(self).__name__}({', '.join(given)})"
+        return spelled(self)
 
     def loglik(self, panel: SessionPanel, params: Params) -> float:
         """Return the log-likelihood at any parameters, by canonical name."""

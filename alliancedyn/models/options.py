@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.results.model import spelled
 
 Same = Literal["equal", "free"]
 
@@ -186,9 +187,4 @@ class Options:
             )
 
     def __repr__(self) -> str:
-        given = [
-            f"{entry.name}={getattr(self, entry.name)!r}"
-            for entry in fields(self)
-            if getattr(self, entry.name) != entry.default
-        ]
-        return f"{type(self).__name__}({', '.join(given)})"
+        return spelled(self)

@@ -8,7 +8,7 @@ lagged scores of both series (forward) and, with ``direction="both"``, process o
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from alliancedyn.models.selection import Needs, Selection, cluster_codes, select
 from alliancedyn.models.verdict import tell
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed
-from alliancedyn.results.model import Params
+from alliancedyn.results.model import Params, spelled
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -231,6 +231,11 @@ class Regression:
                 f"Process and outcome are both {process!r}. Name two series with process= and "
                 "outcome=."
             )
+        if shared := [name for name in self.needs().time_varying if name in (process, outcome)]:
+            raise SpecificationError(
+                f"{listed(shared)} cannot be a series and exogenous too. Leave it out of "
+                "exogenous=."
+            )
         return process, outcome
 
     def observe(
@@ -249,12 +254,7 @@ class Regression:
         )
 
     def __repr__(self) -> str:
-        given = [
-            f"{entry.name}={getattr(self, entry.name)!r}"
-            for entry in fields(self)
-            if getattr(self, entry.name) != entry.default
-        ]
-        return f"{type(self).__name__}({', '.join(given)})"
+        return spelled(self)
 
 
 def refuse_no_panel(panel: object) -> None:

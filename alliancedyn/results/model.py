@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -82,6 +82,16 @@ class Model(Protocol):
     def groups_of(self, params: Params, data: Any, variables: tuple[str, ...]) -> list[ClientGroup]:
         """Return the systems of all clients at ``params``, one for each group."""
         ...
+
+
+def spelled(spec: Any) -> str:
+    """Return a specification as one would type it: options at their defaults are left out."""
+    given = [
+        repr(value) if entry.default is MISSING else f"{entry.name}={value!r}"
+        for entry in fields(spec)
+        if (value := getattr(spec, entry.name)) != entry.default
+    ]
+    return f"{type(spec).__name__}({', '.join(given)})"
 
 
 @dataclass(frozen=True)
