@@ -22,7 +22,8 @@ from alliancedyn.simulate import (
 )
 from alliancedyn.simulate.arguments import factor
 from alliancedyn.simulate.observe import drive, hide_scores, last_sessions
-from alliancedyn.simulate.scores import draw_lags, settled_cov
+from alliancedyn.simulate.random_effects import OwnEffects
+from alliancedyn.simulate.scores import settled_cov
 
 MC_ERRORS = 4
 
@@ -126,10 +127,16 @@ class TestScores:
         assert_moments(Y.reshape(20000, -1), *truth.moments(3))
 
 
+def client_lags(truth, clients, seed=2):
+    """Draw clients' own lags as `simulate_scores` does."""
+    levels, lags = np.random.default_rng(seed).spawn(2)
+    return OwnEffects(truth, clients, levels).lags(lags)
+
+
 class TestClientLags:
     def test_every_client_is_stationary_and_the_spread_is_right(self):
         truth = world(phi_sd=[[0.1, 0.05], [0.08, 0.12]])
-        phi = draw_lags(truth, 20000, np.random.default_rng(2))
+        phi = client_lags(truth, 20000)
         assert np.abs(np.linalg.eigvals(phi)).max() < 1.0
         error = truth.phi_sd / np.sqrt(20000)
         assert np.all(np.abs(phi.mean(axis=0) - truth.phi) < MC_ERRORS * error)
@@ -137,7 +144,7 @@ class TestClientLags:
 
     def test_large_spread_is_truncated_to_stationary_clients(self):
         truth = world(phi=0.5 * np.eye(2), phi_sd=np.diag([0.6, 0.0]))
-        own = draw_lags(truth, 20000, np.random.default_rng(2))[:, 0, 0]
+        own = client_lags(truth, 20000)[:, 0, 0]
         assert np.abs(own).max() < 1.0
         # Mean of N(.5, .6) truncated to (-1, 1), from the textbook formula.
         from scipy.stats import truncnorm
@@ -147,7 +154,7 @@ class TestClientLags:
 
     def test_each_client_starts_in_its_own_stationary_distribution(self):
         truth = world(phi_sd=np.full((2, 2), 0.2))
-        phi = draw_lags(truth, 50, np.random.default_rng(2))
+        phi = client_lags(truth, 50)
         ours = settled_cov(phi, truth.innovation_cov)
         for client, cov in zip(phi, ours, strict=True):
             np.testing.assert_allclose(

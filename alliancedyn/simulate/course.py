@@ -19,6 +19,7 @@ from alliancedyn.errors import SpecificationError
 from alliancedyn.simulate import system
 from alliancedyn.simulate.arguments import factor, refuse_explosive
 from alliancedyn.simulate.groups import Groups, Membership, first_states
+from alliancedyn.simulate.random_effects import OwnEffects
 
 if TYPE_CHECKING:
     from alliancedyn.simulate.dynamics import Dynamics
@@ -111,6 +112,7 @@ def extended_path(
     setting: Setting,
     start: Array | None,
     rng: np.random.Generator,
+    own: OwnEffects,
 ) -> Array:
     """Run the course of all clients.
 
@@ -127,13 +129,15 @@ def extended_path(
         Covariance of the deviations at session 1; None: stationary.
     rng : numpy Generator
         Streams for scales, shape, confounder, first states and group shocks are spawned from it.
+    own : OwnEffects
+        What is each client's own; the scale of the innovations is drawn here.
 
     Returns
     -------
     (runs, N, k) array, score points
     """
     for_scale, for_shape, for_common, for_first, for_groups = rng.spawn(5)
-    scale = _scales(truth, normal.shape[1], for_scale, setting)
+    scale = own.scales(for_scale)
     first, previous, common = _first(
         truth, normal[0], phi, scale, setting, start, for_common, for_first
     )
@@ -180,17 +184,6 @@ def _lags_into(truth: Dynamics, t: int, phi: Array | None, happened: Happenings)
             value = happened.values[one.name][t] - one.mean
             lags = lags + value[:, None, None] * system.on_lags(truth, one.on_phi)
     return lags
-
-
-def _scales(
-    truth: Dynamics, clients: int, rng: np.random.Generator, setting: Setting
-) -> Array | None:
-    """Draw exp(log_sd x / 2) of each client, (N, k)."""
-    if truth.innovations is None or truth.innovations.log_sd is None:
-        return None
-    log_sd = np.array(truth.innovations.log_sd)
-    scale = np.exp(0.5 * log_sd * rng.standard_normal((clients, len(log_sd))))
-    return scale if setting.persons is None else scale[setting.persons]
 
 
 def _innovations(

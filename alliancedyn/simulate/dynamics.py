@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine import var
 from alliancedyn.errors import SpecificationError
-from alliancedyn.simulate import parameters, system
+from alliancedyn.simulate import parameters, random_effects, system
 from alliancedyn.simulate.arguments import (
     as_array,
     as_choice,
@@ -76,6 +76,10 @@ class Dynamics:
         series of those names, otherwise unknown.
     phi2 : (k, k), optional
         Lagged effects over two sessions.
+    random_corr : sequence of (effect, effect, correlation)
+        Of clients' lagged effects and log innovation variances, with each other or with levels and
+        slopes: ``("alliance", "symptoms<-alliance", -0.4)``. Effects are named as by DSEM, a slope
+        ``alliance.trend``, a log variance ``log(alliance)``.
     innovations : Innovations, optional
         Student-t or skewed innovations, and variances that differ between clients.
     confounder : Confounder, optional
@@ -118,6 +122,7 @@ class Dynamics:
     covariates: Sequence[Covariate] = ()
     phases: Sequence[Phase] = ()
     events: Sequence[Event] = ()
+    random_corr: Sequence[tuple[str, str, float]] = ()
 
     def __post_init__(self) -> None:
         store, variables = object.__setattr__, series_names(self.variables)
@@ -143,7 +148,9 @@ class Dynamics:
             refuse_mismatched(self.trend, k)
             size = len(self.random_effects_cov)
             as_covariance(self.random_effects_cov, size, "The intercept and slope covariance")
+        store(self, "random_corr", random_effects.as_pairs(self.random_corr))
         system.refuse_impossible(self)
+        random_effects.refuse_impossible(self)
 
     @classmethod
     def time_ordered(
@@ -172,14 +179,12 @@ class Dynamics:
         ----------
         phi_alliance, phi_symptoms : float
             Autoregressions.
-        forward : float
-            b: alliance after session t-1 on symptoms before session t.
-        backward : float
-            g: symptoms before session t on alliance after the same session.
+        forward, backward : float
+            b: alliance after session t-1 on symptoms before t; g: those on alliance after t.
         alliance_var, symptoms_var : float, squared score points
             Variances of the independent innovations e and u.
         backward_delayed : float
-            h: symptoms before session t-1 on alliance after session t, past the path through s_t.
+            h: symptoms before session t-1 on alliance after t, past the path through s_t.
         between_cov, mean, trend, phi_sd, reliability
             As for the class; ``phi_sd`` belongs to the resulting (reduced) ``phi``.
         variables : pair of names
@@ -264,11 +269,7 @@ class Dynamics:
         Observed scores: between / (between + within + measurement error), at session 1 where
         there are slopes, covariates included; therapists, who belong to `simulate`, come on top.
         """
-        between = np.diag(system.stable_cov(self))[: len(self.variables)]
-        passing = np.diag(self.within_cov) + np.diag(system.passing_cov(self))
-        total = between + passing + self.measurement_var
-        shares = np.divide(between, total, out=np.full(len(total), np.nan), where=total > 0)
-        return pd.Series(shares, index=list(self.variables), name="icc")
+        return pd.Series(parameters.stable_shares(self), index=list(self.variables), name="icc")
 
     def session_means(self, sessions: int) -> Array:
         """Return the expected scores at sessions 1..``sessions``: (T, k), score points."""
@@ -425,8 +426,7 @@ class Dynamics:
             )
         return float(np.sqrt(source_var / target_var))
 
-    def _values(self) -> list[Any]:
-        """Return the fields as plain lists, numbers and names, ready for the constructor."""
+    def _values(self) -> list[Any]:  # plain lists, numbers and names, ready for the constructor
         return [_plain(getattr(self, field.name)) for field in fields(self)]
 
     def __eq__(self, other: object) -> bool:

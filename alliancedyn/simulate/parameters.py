@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine import continuous, names, var
 from alliancedyn.errors import SpecificationError
-from alliancedyn.simulate import system
+from alliancedyn.simulate import random_effects, system
 from alliancedyn.simulate.arguments import as_array, as_covariance, refuse_explosive
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def named(truth: Dynamics, sessions: int | None) -> pd.Series:
         values |= _vector("measurement_var", truth.measurement_var, series)
     if truth.phi_sd is not None:
         values |= _matrix("phi_sd", truth.phi_sd, series)
+    values |= random_effects.named(truth)
     if truth.phi2 is not None:
         values |= _matrix("phi2", truth.phi2, series)
     return pd.Series(values, dtype=float, name="true")
@@ -87,6 +88,14 @@ def score_cov(truth: Dynamics, sessions: int) -> Array:
     cov += np.kron(np.eye(sessions), system.passing_cov(truth))
     cov[np.diag_indices(sessions * k)] += np.tile(truth.measurement_var, sessions)
     return cov
+
+
+def stable_shares(truth: Dynamics) -> Array:
+    """Return each series' share of variance that is stable between clients; see `Dynamics.icc`."""
+    between = np.diag(system.stable_cov(truth))[: len(truth.variables)]
+    passing = np.diag(truth.within_cov) + np.diag(system.passing_cov(truth))
+    total = between + passing + truth.measurement_var
+    return np.divide(between, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def response(truth: Dynamics, push: Array, sessions: int) -> Array:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine import var
 from alliancedyn.errors import SpecificationError
-from alliancedyn.simulate import system
 from alliancedyn.simulate.arguments import as_count, as_covariance, factor
 from alliancedyn.simulate.course import (
     Happenings,
@@ -24,14 +23,12 @@ from alliancedyn.simulate.course import (
     happenings,
     refuse_unsuited,
 )
+from alliancedyn.simulate.random_effects import OwnEffects
 
 if TYPE_CHECKING:
     from alliancedyn.simulate.dynamics import Dynamics
 
 Array = NDArray[np.float64]
-
-# A client whose lag matrix is still explosive after this many draws: phi_sd is absurdly large.
-REDRAWS = 1000
 
 
 def simulate_scores(
@@ -113,32 +110,26 @@ def draw_course(
     truth.session_means(sessions)  # refuses a curve that is too short before anything is drawn
     runs = sessions if steps is None else int(steps.max()) + 1
     happened = Happenings({}, {}, None)
+    own = OwnEffects(truth, clients, stable, setting.persons)
     if plain(truth) and setting.plain:
-        path = _within_path(truth, clients, runs, lags, within, start)
+        path = _within_path(truth, own, runs, lags, within, start)
     else:
         refuse_unsuited(truth, setting, steps is not None)
         more, much_more = rng.spawn(2)
         happened = happenings(truth, clients, runs, setting, more)
         normal = within.standard_normal((runs, clients, k))
-        phi = _own_lags(truth, clients, lags, happened, setting)
+        phi = _own_lags(truth, own, lags, happened, setting)
         cov = None if _settled(start) else _initial_cov(truth, start)
-        path = extended_path(truth, normal, phi, happened, setting, cov, much_more)
+        path = extended_path(truth, normal, phi, happened, setting, cov, much_more, own)
     if steps is not None:
         path = path[np.asarray(steps).T, np.arange(clients)]
-    _add_stable(truth, path, _effects(truth, clients, setting, stable), shifts)
+    _add_stable(truth, path, own.stable(), shifts)
     _add_covariates(truth, path, happened)
     if np.any(truth.measurement_var > 0.0):
         path += np.sqrt(truth.measurement_var) * measurement.standard_normal(path.shape)
     seen = {name: value.T for name, value in happened.values.items()}
     opened = {name: value.T for name, value in happened.open.items()}
     return Course(np.ascontiguousarray(path.transpose(1, 0, 2)), seen, opened)
-
-
-def _effects(truth: Dynamics, clients: int, setting: Setting, rng: np.random.Generator) -> Array:
-    """Draw levels (k) and, if they vary, slopes (k) of each client: (N, k or 2 k)."""
-    effects = rng.standard_normal((clients, len(truth.random_effects_cov)))
-    effects = effects @ factor(truth.random_effects_cov).T
-    return effects if setting.persons is None else effects[setting.persons]
 
 
 def _add_stable(truth: Dynamics, path: Array, effects: Array, shifts: Array | None) -> None:
@@ -159,7 +150,7 @@ def plain(truth: Dynamics) -> bool:
 
 def _own_lags(
     truth: Dynamics,
-    clients: int,
+    own: OwnEffects,
     rng: np.random.Generator,
     happened: Happenings,
     setting: Setting,
@@ -170,7 +161,7 @@ def _own_lags(
         moved = setting.lag_shifts if moved is None else moved + setting.lag_shifts
     if truth.phi_sd is None and moved is None:
         return None
-    return draw_lags(truth, clients, rng, moved, setting.persons)
+    return own.lags(rng, moved)
 
 
 def _add_covariates(truth: Dynamics, path: Array, happened: Happenings) -> None:
@@ -184,67 +175,9 @@ def _add_covariates(truth: Dynamics, path: Array, happened: Happenings) -> None:
             path += basis[:, None, None] * (value * np.array(one.on_trend))
 
 
-def draw_lags(
-    truth: Dynamics,
-    clients: int,
-    rng: np.random.Generator,
-    shifts: Array | None = None,
-    persons: NDArray[np.int64] | None = None,
-) -> Array:
-    """Draw each client's lag matrix, phi_i ~ N(phi, phi_sd^2) elementwise, kept stationary.
-
-    A client whose process has spectral radius 1 or more is drawn again, which is a draw from the
-    normal truncated to stationary processes.
-
-    Parameters
-    ----------
-    truth : Dynamics
-    clients : int
-    rng : numpy Generator
-    shifts : (N, k, k) array, optional
-        What moves a client's lags by covariates, therapist and site; never drawn again.
-    persons : (N,) array of int, optional
-        Whose episode each row is: all episodes of a person have the same lags.
-
-    Returns
-    -------
-    (N, k, k) array
-
-    Raises
-    ------
-    SpecificationError
-        If ``phi_sd`` is so large that stationary matrices are hardly ever drawn.
-    """
-    k = len(truth.variables)
-    spread = np.zeros((k, k)) if truth.phi_sd is None else truth.phi_sd
-    own = 0.0 if shifts is None else shifts
-    phi = np.empty((clients, k, k))
-    pending = np.arange(clients)
-    for _ in range(REDRAWS if np.any(spread) else 1):
-        drawn = spread * rng.standard_normal((len(pending), k, k))
-        phi[pending] = truth.phi + drawn
-        whole = phi if persons is None else phi[persons]
-        whole = whole if shifts is None else whole + own
-        A, _ = system.companion(truth, whole, np.asarray(truth.innovation_cov))
-        explosive = ~(np.abs(np.linalg.eigvals(A)).max(axis=-1) < 1.0)
-        if not explosive.any():
-            return whole
-        pending = np.flatnonzero(explosive)
-        pending = pending if persons is None else np.unique(persons[pending])
-    if not np.any(spread):
-        raise SpecificationError(
-            f"Covariates, therapists or sites make the lags of {len(pending)} of {clients} clients "
-            "explosive. Make their effects on lags smaller."
-        )
-    raise SpecificationError(
-        f"phi_sd is too large: {len(pending)} of {clients} clients had explosive lags in each of "
-        f"{REDRAWS} draws. Make phi_sd smaller."
-    )
-
-
 def _within_path(
     truth: Dynamics,
-    clients: int,
+    own: OwnEffects,
     runs: int,
     lags: np.random.Generator,
     within: np.random.Generator,
@@ -252,7 +185,7 @@ def _within_path(
 ) -> Array:
     """Run w_t = Phi_i w_{t-1} + v_t: (runs, N, k), score points."""
     k = len(truth.variables)
-    path = within.standard_normal((runs, clients, k))
+    path = within.standard_normal((runs, own.clients, k))
     path[1:] @= factor(truth.innovation_cov).T
     if truth.phi_sd is None:
         initial = factor(_initial_cov(truth, start))
@@ -260,7 +193,7 @@ def _within_path(
         for t in range(1, runs):
             path[t] += path[t - 1] @ truth.phi.T
         return path
-    phi = draw_lags(truth, clients, lags)
+    phi = own.lags(lags)
     settled = _settled(start)
     cov = settled_cov(phi, truth.innovation_cov) if settled else _initial_cov(truth, start)
     path[0] = (factor(cov) @ path[0][:, :, None])[:, :, 0]
