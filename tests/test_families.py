@@ -434,22 +434,20 @@ def test_a_step_is_free_lags_that_change_once(panel: SessionPanel, order: int, s
     assert_same(panel, (stepped, params), (free, each))
 
 
-EVERY_WORD = ("lags", "means", "innovations", "between", "initial", "measurement")
+EVERY_WORD = ("lags", "means", "innovations", "between", "initial", "inputs", "measurement")
 
 
 @pytest.mark.parametrize(
     "spec",
     [RICLPM(), STARTS(), LCMSR(growth="free"), ALT(), GCLM(), LatentChange(), CLPM(order=2),
-     RICLPM(covariates=("age",)), RICLPM(moderators=("age",))],
+     RICLPM(covariates=("age",)), RICLPM(moderators=("age",)), CLPM(time_varying=("crisis",))],
     ids=str,
 )  # fmt: skip
 def test_groups_that_share_everything_are_none(panel: SessionPanel, spec: Specification) -> None:
     params = at_truth(spec, panel)
     grouped = replace(spec, group="arm", equal_across_groups=EVERY_WORD)
-    own = {name for name in grouped.objective(panel).names if "|" in name}
-    given = {name: params[name.partition("|")[0]] for name in grouped.objective(panel).names}
-    assert_same(panel, (spec, params), (grouped, given))
-    assert not own or all(name.startswith(("input[", "initial_between_cov[")) for name in own)
+    assert list(grouped.objective(panel).names) == list(spec.objective(panel).names)
+    assert_same(panel, (spec, params), (grouped, params))
 
 
 @pytest.mark.parametrize("spec", [RICLPM(lags="free"), LCMSR(), GCLM()], ids=str)

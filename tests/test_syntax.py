@@ -46,7 +46,7 @@ ERROR = 1e-3  # relative: both from second derivatives
 
 ITEMS = {"alliance": ["bond", "task"], "symptoms": ["mood", "worry", "sleep"]}
 MIXED = {"alliance": ["bond", "task"]}
-ALL_EQUAL = ("lags", "means", "innovations", "between", "initial", "measurement")
+ALL_EQUAL = ("lags", "means", "innovations", "between", "initial", "inputs", "measurement")
 ARMS: dict[str, Any] = {"group": "arm"}
 AGE: dict[str, Any] = {"covariates": ("age", "severity")}
 FREE: dict[str, Any] = {"lags": "free", "innovations": "free"}
@@ -102,6 +102,7 @@ SPECS: list[Specification] = [
     STARTS(indicators=MIXED, variables=("alliance", "mood")),
     RICLPM(indicators={**MIXED, "symptoms": ["mood"]}, measurement_var={"bond": 0.3, "mood": 0.2}),
     GCLM(measurement_var="free", indicators=MIXED, variables=("mood", "alliance")),
+    ALT(**ARMS, time_varying=("crisis",), equal_across_groups=ALL_EQUAL),
 ]
 
 

@@ -30,7 +30,8 @@ SHARED = {
     "innovations": ("innovation_cov", "diffusion_cov"),
     "means": ("mean", "intercept", "trend", "trend2", "item_intercept"),
     "between": ("between_cov", "between", "unit_loading", "basis"),
-    "initial": ("initial_cov", "initial_mean"),
+    "initial": ("initial_cov", "initial_between_cov", "initial_mean"),
+    "inputs": ("input",),
     "measurement": ("loading", "measurement_var"),
 }
 
@@ -63,7 +64,7 @@ class Options:
         Client-level column: every group gets parameters of its own.
     equal_across_groups : tuple of str
         Which are the same in all groups: "lags", "means", "innovations", "between", "initial",
-        "measurement".
+        "inputs" (what time-varying inputs do), "measurement".
     indicators : dict of str to list of str, optional
         Items of the series that have several.
     loadings, item_intercepts : {"equal", "free"}
