@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,13 +33,13 @@ SD = 0.05
 
 TIGHT = Priors(
     mean=(0.3, 1.0), trend=(0.2, 0.5), phi=(0.1, 0.3), effect=(-0.1, 0.5), phi_sd=0.3,
-    log_innovation_sd=0.6, sd=1.0, lkj=2.0,
+    log_innovation_sd=0.6, sd=1.0, lkj=2.0, same=(-0.1, 0.4), same_sd=0.35,
 )  # fmt: skip
 
 
 def made(
     clients: int = 6, sessions: int = 4, k: int = 2, course: str = "", predictors: int = 0,
-    noise: float = 0.0, therapist: bool = False, **options: bool,
+    noise: float = 0.0, therapist: bool = False, **options: Any,
 ) -> tuple[DsemData, DsemShape]:  # fmt: skip
     """Return a design with holes of every kind; scores 0 where seen, NaN elsewhere."""
     rng = np.random.default_rng(5)
@@ -77,9 +78,12 @@ def prior_moments(shape: DsemShape, priors: Priors) -> Array:
     k, q = len(shape.variables), len(shape.effects)
     normal = {
         "mean": priors.mean, "trend": priors.trend, "session": priors.trend, "phi": priors.phi,
-        "predictor": priors.effect,
+        "same": priors.same, "predictor": priors.effect,
     }  # fmt: skip
-    half = {"phi_sd": priors.phi_sd, "log_innovation_sd": priors.log_innovation_sd}
+    half = {
+        "phi_sd": priors.phi_sd, "same_sd": priors.same_sd,
+        "log_innovation_sd": priors.log_innovation_sd,
+    }  # fmt: skip
     found = []
     for name in shape.parameter_names():
         family, inside = name.split("[")
@@ -105,16 +109,23 @@ def simulate(data: DsemData, shape: DsemShape, chain: Chain, rng: np.random.Gene
     N, T, k = data.Y.shape
     b = np.column_stack([np.ones(N), data.predictors]) @ chain.coef + chain.U
     level = b[:, :k] + (chain.v[data.therapist] if data.therapist is not None else 0.0)
-    lags = np.broadcast_to(chain.phi, (N, k, k))
-    if shape.random_phi:
-        lags = b[:, k : k + k * k].reshape(N, k, k)
+    lags, same = np.zeros((2, N, k, k))
+    at = {effect: b[:, e] for e, effect in enumerate(shape.effects)}
+    for j, (family, row, column) in enumerate(shape.coefficients):
+        effect = f"{row}<-{column}" if family == "phi" else f"same({row}<-{column})"
+        into = lags if family == "phi" else same
+        places = shape.variables.index(row), shape.variables.index(column)
+        into[:, *places] = at.get(effect, chain.common[j])
     scale = np.exp(b[:, -k:] / 2.0) if shape.random_innovation else np.ones((N, k))
     innovation, first = (np.linalg.cholesky(s.cov) for s in (chain.innovation, chain.first))
     w = rng.normal(size=(N, k)) @ first.T
     Y = np.empty((N, T, k))
     for t in range(T):
         if t:
-            w = np.einsum("irc,ic->ir", lags, w) + scale * (rng.normal(size=(N, k)) @ innovation.T)
+            new = np.einsum("irc,ic->ir", lags, w) + scale * (
+                rng.normal(size=(N, k)) @ innovation.T
+            )
+            w = np.linalg.solve(np.eye(k) - same, new[..., None])[..., 0]
         noise = rng.normal(size=(N, k)) * np.sqrt(data.measurement_var)
         Y[:, t] = level + data.course[t] @ chain.course + w + noise
     return Y
@@ -153,6 +164,16 @@ JOINT = {
     "measurement error": {"random_phi": True, "noise": 0.3},
     "three series": {"random_phi": True, "k": 3},
     "one series": {"random_phi": True, "random_innovation": True, "correlated": True, "k": 1},
+    "same session": {
+        "random_same": True, "same": (("b", "a"),), "predictors": 1, "lagged": (("b", "b"),),
+    },
+    "common same session": {
+        "random_phi": True, "random_innovation": True, "same": (("b", "a"),), "noise": 0.3,
+    },
+    "time order of three": {
+        "k": 3, "random_phi": True, "random_same": True, "correlated": True, "course": "line",
+        "same": (("a", "c"), ("b", "c"), ("a", "b")), "lagged": (("a", "a"), ("b", "a")),
+    },
     "everything": {
         "random_phi": True, "random_innovation": True, "correlated": True, "therapist": True,
         "predictors": 1, "course": "line", "noise": 0.3,

@@ -3,20 +3,26 @@
 For client i, with observed scores y_it (k,) on the scale of the priors::
 
     y_it = m_i + C_t d_i + w_it + n_it,           n_it ~ N(0, diag(measurement_var))
-    w_it = Phi_i w_i,t-1 + e_it,                   e_it ~ N(0, Psi_i),   w_i1 ~ N(0, initial_cov)
+    w_it = G_i w_it + Phi_i w_i,t-1 + e_it,        e_it ~ N(0, Psi_i),   w_i1 ~ N(0, initial_cov)
     Psi_i = D_i Psi D_i,                           D_i = diag(exp(l_i / 2))
 
-    b_i = (m_i, vec Phi_i, l_i) = mean + B x_i + v_g(i) + u_i,   u_i ~ N(0, Omega)
+    b_i = (m_i, vec Phi_i, vec G_i, l_i) = mean + B x_i + v_g(i) + u_i,   u_i ~ N(0, Omega)
 
 with as many of the effects b random as asked for, predictors x_i centered at their means, a random
 intercept v of the therapist where there is one, and C_t known columns (a line or a step for every
 session) with common effects. ``vec Phi`` goes row by row: row = outcome, column = predictor.
 
+G holds same-session effects of scores that are taken earlier in a session. They run in one
+direction, so that G is triangular in some order of the series, and where there are any, Psi is
+diagonal: what they leave of a session's scores has nothing in common. Without them G = 0. The
+states then follow w_t = (I - G)^-1 (Phi w_{t-1} + e_t), the reduced form. Single elements of Phi
+can be left out.
+
 Priors, on scores standardized within clients unless ``scale="raw"`` (half-normal for SDs):
 
-    mean ~ N(0, 5), trend ~ N(0, 5), phi ~ N(0, .5), B ~ N(0, 1), SD of random phi ~ N+(0, .3),
-    SD of random log innovation variances ~ N+(0, 1), all other SDs ~ N+(0, 2),
-    correlations ~ LKJ(2)
+    mean ~ N(0, 5), trend ~ N(0, 5), Phi and G ~ N(0, .5), B ~ N(0, 1),
+    SDs of random Phi and G ~ N+(0, .3), SD of random log innovation variances ~ N+(0, 1),
+    all other SDs ~ N+(0, 2), correlations ~ LKJ(2)
 
 References
 ----------
@@ -44,12 +50,12 @@ class Priors:
 
     Parameters
     ----------
-    mean, trend, phi, effect : (float, float)
-        Normal location and scale: level of a series, common course, lagged effects, effects of
-        predictors on random effects.
-    phi_sd, log_innovation_sd, sd : float
-        Half-normal scales: of SDs of random lagged effects, of SDs of random log innovation
-        variances, of all other SDs (between, innovation, initial, therapist).
+    mean, trend, phi, same, effect : (float, float)
+        Normal location and scale: level of a series, common course, lagged effects, same-session
+        effects, effects of predictors on random effects.
+    phi_sd, same_sd, log_innovation_sd, sd : float
+        Half-normal scales: of SDs of random lagged and same-session effects, of SDs of random log
+        innovation variances, of all other SDs (between, innovation, initial, therapist).
     lkj : float
         Shape of the correlation priors.
     degrees : (float, float)
@@ -59,8 +65,10 @@ class Priors:
     mean: tuple[float, float] = (0.0, 5.0)
     trend: tuple[float, float] = (0.0, 5.0)
     phi: tuple[float, float] = (0.0, 0.5)
+    same: tuple[float, float] = (0.0, 0.5)
     effect: tuple[float, float] = (0.0, 1.0)
     phi_sd: float = 0.3
+    same_sd: float = 0.3
     log_innovation_sd: float = 1.0
     sd: float = 2.0
     lkj: float = 2.0
@@ -111,12 +119,17 @@ class DsemShape:
         Names of the columns of `DsemData.course`, such as ("trend",) or ("@2", "@3", ...).
     predictors : tuple of str
         Names of the predictors.
-    random_phi, random_innovation : bool
-        Whether lagged effects and log innovation variances differ between clients (intercepts do).
+    random_phi, random_innovation, random_same : bool
+        Whether lagged effects, log innovation variances and same-session effects differ between
+        clients (intercepts do).
     correlated : bool
         Whether all random effects correlate, or intercepts with one another only.
     therapist : bool
         Whether therapists have random intercepts of their own.
+    lagged : tuple of (str, str), optional
+        Lagged effects that there are, as (outcome, predictor); all of them unless given.
+    same : tuple of (str, str)
+        Same-session effects, as (outcome, predictor). With any, innovations are independent.
     """
 
     variables: tuple[str, ...]
@@ -127,18 +140,38 @@ class DsemShape:
     random_innovation: bool = False
     correlated: bool = False
     therapist: bool = False
+    random_same: bool = False
+    lagged: tuple[tuple[str, str], ...] | None = None
+    same: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def coefficients(self) -> tuple[tuple[str, str, str], ...]:
+        """The p effects of scores on scores: ("phi", outcome, predictor), then ("same", ...)."""
+        v = self.variables
+        lagged = self.lagged
+        if lagged is None:
+            lagged = tuple((row, column) for row in v for column in v)
+        return (*(("phi", *pair) for pair in lagged), *(("same", *pair) for pair in self.same))
+
+    @property
+    def own_coefficients(self) -> tuple[int, int]:
+        """First and last + 1 of the coefficients that differ between clients."""
+        p, lags = len(self.coefficients), len(self.coefficients) - len(self.same)
+        start = 0 if self.random_phi else lags
+        return start, max(start, p if self.random_same else lags)
 
     @property
     def effects(self) -> tuple[str, ...]:
         """Names of the effects of a client that are random, in the order of b_i.
 
-        ``alliance`` is its intercept, ``symptoms<-alliance`` a lagged effect, ``log(alliance)`` a
-        log innovation variance.
+        ``alliance`` is its intercept, ``symptoms<-alliance`` a lagged effect,
+        ``same(alliance<-symptoms)`` a same-session effect, ``log(alliance)`` a log innovation
+        variance.
         """
         v = self.variables
         found = list(v)
-        if self.random_phi:
-            found += [f"{row}<-{column}" for row in v for column in v]
+        for family, row, column in self.coefficients[slice(*self.own_coefficients)]:
+            found.append(f"{row}<-{column}" if family == "phi" else f"same({row}<-{column})")
         if self.random_innovation:
             found += [f"log({name})" for name in v]
         return tuple(found)
@@ -146,10 +179,11 @@ class DsemShape:
     def parameter_names(self) -> tuple[str, ...]:
         """Name every population parameter, in the order in which draws are stored.
 
-        mean[a]; trend[a] or session[a]@t; phi[a,b]; phi_sd[a,b]; log_innovation_sd[a] (SD of the
-        log innovation variance); predictor[effect,x]; between_cov of intercepts; random_corr[e,f]
-        of all pairs of effects that are not two intercepts; therapist_cov; innovation_cov (of a
-        client with average log variances); initial_cov.
+        mean[a]; trend[a] or session[a]@t; phi[a,b]; same[a,b]; phi_sd[a,b]; same_sd[a,b];
+        log_innovation_sd[a] (SD of the log innovation variance); predictor[effect,x]; between_cov
+        of intercepts; random_corr[e,f] of all pairs of effects that are not two intercepts;
+        therapist_cov; innovation_cov (of a client with average log variances; variances alone
+        where there are same-session effects); initial_cov.
         """
         v = self.variables
         found = [names.label("mean", name) for name in v]
@@ -159,9 +193,9 @@ class DsemShape:
                     found.append(names.label("session", name, session=int(column[1:])))
                 else:
                     found.append(names.label(column, name))
-        found += names.matrix_labels("phi", v, v)
-        if self.random_phi:
-            found += names.matrix_labels("phi_sd", v, v)
+        found += [names.label(*one) for one in self.coefficients]
+        for family, row, column in self.coefficients[slice(*self.own_coefficients)]:
+            found.append(names.label(f"{family}_sd", row, column))
         if self.random_innovation:
             found += [names.label("log_innovation_sd", name) for name in v]
         for x in self.predictors:
@@ -176,9 +210,24 @@ class DsemShape:
             ]
         if self.therapist:
             found += names.symmetric_labels("therapist_cov", v)
-        found += names.symmetric_labels("innovation_cov", v)
+        found += self.innovation_names
         found += names.symmetric_labels("initial_cov", v)
         return tuple(found)
+
+    @property
+    def innovation_names(self) -> list[str]:
+        """Names of the innovation covariance, or of variances alone."""
+        if self.same:
+            return [names.label("innovation_cov", name, name) for name in self.variables]
+        return names.symmetric_labels("innovation_cov", self.variables)
+
+    def coefficient_matrices(self, values: Array) -> tuple[Array, Array]:
+        """Lay coefficients (..., p) out as Phi (..., k, k) and G (..., k, k)."""
+        v, k = self.variables, len(self.variables)
+        both = np.zeros((2, *values.shape[:-1], k, k))
+        for j, (family, row, column) in enumerate(self.coefficients):
+            both[int(family == "same"), ..., v.index(row), v.index(column)] = values[..., j]
+        return both[0], both[1]
 
 
 @dataclass(frozen=True)

@@ -101,9 +101,14 @@ def terms(shape: DsemShape, priors: Priors) -> tuple[Term, ...]:
         "trend": priors.trend,
         "session": priors.trend,
         "phi": priors.phi,
+        "same": priors.same,
         "predictor": priors.effect,
     }
-    half = {"phi_sd": priors.phi_sd, "log_innovation_sd": priors.log_innovation_sd}
+    half = {
+        "phi_sd": priors.phi_sd,
+        "same_sd": priors.same_sd,
+        "log_innovation_sd": priors.log_innovation_sd,
+    }
     k, found = len(shape.variables), []
     for name in shape.parameter_names():
         family, of, _ = names.parse(name)
@@ -168,7 +173,7 @@ def prior_draws(shape: DsemShape, priors: Priors, size: int, rng: np.random.Gene
         elif term.kind == "normal":
             values[:, j] = term.location + term.scale * drawn
     for places in _matrices(shape):
-        p = 1 + max(b for _, b, _ in places) if places else 0
+        p = 1 + max(b for _, b, _ in places)
         R = lkj_draws(p, priors.lkj, size, rng)
         for a, b, j in places:
             values[:, j] = R[:, a, b]
@@ -187,12 +192,11 @@ def log_prior(shape: DsemShape, priors: Priors, draws: Array) -> Array:
             z = (values[:, j] - term.location) / term.scale
             total -= 0.5 * z * z + log(term.scale)
     for places in _matrices(shape):
-        if places:
-            p = 1 + max(b for _, b, _ in places)
-            R = np.broadcast_to(np.eye(p), (len(values), p, p)).copy()
-            for a, b, j in places:
-                R[:, a, b] = R[:, b, a] = values[:, j]
-            total += (priors.lkj - 1.0) * np.linalg.slogdet(R)[1]
+        p = 1 + max(b for _, b, _ in places)
+        R = np.broadcast_to(np.eye(p), (len(values), p, p)).copy()
+        for a, b, j in places:
+            R[:, a, b] = R[:, b, a] = values[:, j]
+        total += (priors.lkj - 1.0) * np.linalg.slogdet(R)[1]
     return total
 
 
@@ -214,16 +218,17 @@ def _matrices(shape: DsemShape) -> list[list[tuple[int, int, int]]]:
     """Return for every correlation matrix its elements: (row, column, place among parameters)."""
     at = {name: i for i, name in enumerate(shape.parameter_names())}
     v, effects = shape.variables, shape.effects
-    families = [f for f in COVARIANCES if f != "therapist_cov" or shape.therapist]
     found = []
-    for family in families:
+    for family in COVARIANCES:
         pairs = [(a, b) for a in range(len(v)) for b in range(a + 1, len(v))]
-        places = [(a, b, at[names.label(family, v[a], v[b])]) for a, b in pairs]
+        labels = [(a, b, names.label(family, v[a], v[b])) for a, b in pairs]
+        places = [(a, b, at[name]) for a, b, name in labels if name in at]
         if family == "between_cov" and shape.correlated:
             places += [
                 (a, b, at[names.label("random_corr", effects[a], effects[b])])
                 for a in range(len(effects))
                 for b in range(max(a + 1, len(v)), len(effects))
             ]
-        found.append(places)
+        if places:
+            found.append(places)
     return found

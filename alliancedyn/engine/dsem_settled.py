@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine import names
 from alliancedyn.engine.dsem import DsemShape
-from alliancedyn.engine.var import stationary_cov
+from alliancedyn.engine.var import reduced_form, stationary_cov
 
 Array = NDArray[np.float64]
 
@@ -26,9 +26,10 @@ def settled_quantities(
     """
     at = {name: j for j, name in enumerate(shape.parameter_names())}
     v, k = shape.variables, len(shape.variables)
-    phi = draws[:, [at[name] for name in names.matrix_labels("phi", v, v)]].reshape(-1, k, k)
+    lags = draws[:, [at[names.label(*one)] for one in shape.coefficients]]
+    direct, same = shape.coefficient_matrices(lags)
+    phi, psi = reduced_form(same, direct, _symmetric(draws, at, "innovation_cov", v))
     settles = np.abs(np.linalg.eigvals(phi)).max(axis=1) < 1.0
-    psi = _symmetric(draws, at, "innovation_cov", v)
     within = np.full((len(draws), k), np.nan)
     cov = stationary_cov(phi[settles], psi[settles])
     within[settles] = np.diagonal(cov, axis1=1, axis2=2)
@@ -48,6 +49,6 @@ def _symmetric(draws: Array, at: dict[str, int], family: str, variables: tuple[s
     k = len(variables)
     full = np.empty((len(draws), k, k))
     upper = np.triu_indices(k)
-    values = draws[:, [at[name] for name in names.symmetric_labels(family, variables)]]
-    full[:, upper[0], upper[1]] = full[:, upper[1], upper[0]] = values
+    for a, b, name in zip(*upper, names.symmetric_labels(family, variables), strict=True):
+        full[:, a, b] = full[:, b, a] = draws[:, at[name]] if name in at else 0.0
     return full

@@ -3,8 +3,8 @@
 Sampling happens on z = (y - center) / unit, so that priors mean the same for any questionnaire.
 All parameters are then carried back by what a change of units does to them::
 
-    mean           center_a + unit_a mean       phi, phi_sd    unit_a / unit_b
-    trend, session unit_a                       covariances    unit_a unit_b
+    mean           center_a + unit_a mean       phi, same, their SDs    unit_a / unit_b
+    trend, session unit_a                       covariances             unit_a unit_b
     predictor      unit of the effect / unit of the predictor
 
 Correlations and SDs of log variances have no unit.
@@ -43,8 +43,9 @@ class Units:
     def of_effects(self, shape: DsemShape) -> Array:
         """Return the unit (q,) of every effect of a client."""
         found = [self.unit]
-        if shape.random_phi:
-            found.append((self.unit[:, None] / self.unit).ravel())
+        own = dict(zip(shape.variables, self.unit.tolist(), strict=True))
+        coefficients = shape.coefficients[slice(*shape.own_coefficients)]
+        found.append(np.array([own[row] / own[column] for _, row, column in coefficients]))
         if shape.random_innovation:
             found.append(np.ones(len(self.unit)))
         return np.concatenate(found)
@@ -66,7 +67,7 @@ class Units:
             shift.append(middle[of[0]] if family == "mean" else 0.0)
             if family in ("mean", "trend", "session"):
                 factor.append(own[of[0]])
-            elif family in ("phi", "phi_sd"):
+            elif family in ("phi", "phi_sd", "same", "same_sd"):
                 factor.append(own[of[0]] / own[of[1]])
             elif family == "predictor":
                 factor.append(effect[of[0]] / by[of[1]])

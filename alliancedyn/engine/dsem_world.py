@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from alliancedyn.engine import names
 from alliancedyn.engine.dsem import DsemData, DsemShape
 from alliancedyn.engine.kalman import Blocks, StateSpace, loglik_by_client
+from alliancedyn.engine.var import reduced_form
 
 Array = NDArray[np.float64]
 
@@ -28,12 +29,14 @@ class Population:
         Levels of the average client at the first session.
     course : (m, k)
         Effects of the known columns.
-    phi : (k, k)
-        Lagged effects of the average client.
+    phi, same : (k, k)
+        Lagged and same-session effects of the average client.
     effect_sd : (q,)
         SDs of the effects of clients.
     effect_corr : (q, q)
         Their correlations.
+    coefficients : (p,)
+        Those of ``phi`` and ``same`` that there are, in the order of the shape.
     slopes : (q, c)
         Effects of predictors on them.
     therapist_cov, innovation_cov, initial_cov : (k, k)
@@ -43,8 +46,10 @@ class Population:
     mean: Array
     course: Array
     phi: Array
+    same: Array
     effect_sd: Array
     effect_corr: Array
+    coefficients: Array
     slopes: Array
     therapist_cov: Array
     innovation_cov: Array
@@ -64,16 +69,20 @@ class Population:
         slopes = [
             [p[names.label("predictor", e, x)] for x in shape.predictors] for e in shape.effects
         ]
+        lags = names.collect(p, [names.label(*one) for one in shape.coefficients])
+        phi, same = shape.coefficient_matrices(lags)
         no = np.zeros((k, k))
         return cls(
             mean=names.collect(p, [names.label("mean", name) for name in v]),
             course=np.array(course).reshape(len(shape.course), k),
-            phi=names.matrix(p, "phi", v, v),
+            phi=phi,
+            same=same,
             effect_sd=sd,
             effect_corr=corr,
+            coefficients=lags,
             slopes=np.array(slopes).reshape(len(shape.effects), len(shape.predictors)),
             therapist_cov=names.symmetric_matrix(p, "therapist_cov", v) if shape.therapist else no,
-            innovation_cov=names.symmetric_matrix(p, "innovation_cov", v),
+            innovation_cov=_innovations(shape, p),
             initial_cov=names.symmetric_matrix(p, "initial_cov", v),
         )
 
@@ -81,6 +90,12 @@ class Population:
     def effect_cov(self) -> Array:
         """Covariance (q, q) of the effects of clients of one therapist."""
         return np.asarray(self.effect_corr * self.effect_sd * self.effect_sd[:, None])
+
+
+def _innovations(shape: DsemShape, p: dict[str, float]) -> Array:
+    if shape.same:
+        return np.diag(names.collect(p, shape.innovation_names))
+    return names.symmetric_matrix(p, "innovation_cov", shape.variables)
 
 
 def _course_names(column: str, variables: tuple[str, ...]) -> list[str]:
@@ -95,9 +110,8 @@ def _effects(shape: DsemShape, p: dict[str, float], between: Array) -> tuple[Arr
     k, q = len(v), len(effects)
     sd = np.empty(q)
     sd[:k] = np.sqrt(np.diag(between))
-    more: list[str] = []
-    if shape.random_phi:
-        more += names.matrix_labels("phi_sd", v, v)
+    own = shape.coefficients[slice(*shape.own_coefficients)]
+    more = [names.label(f"{family}_sd", *pair) for family, *pair in own]
     if shape.random_innovation:
         more += [names.label("log_innovation_sd", name) for name in v]
     sd[k:] = [p[name] for name in more]
@@ -124,10 +138,10 @@ def draw_effects(
 ) -> Array:
     """Draw the effects b_i (N, q) of all clients."""
     n, k = len(data.Y), data.k
+    start, stop = shape.own_coefficients
     center = np.zeros(len(shape.effects))
     center[:k] = world.mean
-    if shape.random_phi:
-        center[k : k + k * k] = world.phi.ravel()
+    center[k : k + stop - start] = world.coefficients[start:stop]
     effects = center + data.predictors @ world.slopes.T
     scaled = world.effect_sd[:, None] * root(world.effect_corr)
     effects += rng.standard_normal((n, len(center))) @ scaled.T
@@ -136,6 +150,15 @@ def draw_effects(
         own = rng.standard_normal((count, k)) @ root(world.therapist_cov).T
         effects[:, :k] += own[data.therapist]
     return effects
+
+
+def own_matrices(shape: DsemShape, world: Population, b: Array) -> tuple[Array, Array]:
+    """Return every client's lagged and same-session effects, each (N, k, k), from effects b."""
+    start, stop = shape.own_coefficients
+    k = len(shape.variables)
+    values = np.tile(world.coefficients, (len(b), 1))
+    values[:, start:stop] = b[:, k : k + stop - start]
+    return shape.coefficient_matrices(values)
 
 
 def simulate_scores(
@@ -149,14 +172,16 @@ def simulate_scores(
     world = Population.of(shape, values)
     n, T, k = data.Y.shape
     b = draw_effects(shape, world, data, rng)
-    phi = b[:, k : k + k * k].reshape(n, k, k) if shape.random_phi else world.phi
+    phi, same = own_matrices(shape, world, b)
+    total = np.linalg.inv(np.eye(k) - same)
     spread = np.exp(b[:, -k:] / 2.0) if shape.random_innovation else np.ones((n, k))
     shocks = (rng.standard_normal((n, T, k)) @ root(world.innovation_cov).T) * spread[:, None]
     w = np.empty((n, T, k))
     w[:, 0] = rng.standard_normal((n, k)) @ root(world.initial_cov).T
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(1, T):
-            w[:, t] = (phi @ w[:, t - 1, :, None])[..., 0] + shocks[:, t]
+            new = (phi @ w[:, t - 1, :, None])[..., 0] + shocks[:, t]
+            w[:, t] = (total @ new[..., None])[..., 0] if shape.same else new
     noise = rng.standard_normal((n, T, k)) * np.sqrt(data.measurement_var)
     Y = b[:, None, :k] + (data.course @ world.course)[None] + w + noise
     return np.where(np.isnan(data.Y), np.nan, Y)
@@ -174,12 +199,13 @@ def system(shape: DsemShape, values: Array, data: DsemData) -> StateSpace:
     initial[:k, :k] = world.initial_cov
     initial[k:, k:] = world.effect_cov + world.therapist_cov
     once = np.zeros(T, np.int64)
+    phi, psi = reduced_form(world.same, world.phi, world.innovation_cov)
     moving = len(shape.course) > 0
     mean = world.mean + data.course @ world.course if moving else world.mean[None]
     return StateSpace(
-        phi=world.phi[None],
+        phi=phi[None],
         phi_at=once,
-        psi=world.innovation_cov[None],
+        psi=psi[None],
         psi_at=once,
         mean=mean,
         mean_at=np.arange(T) if moving else once,

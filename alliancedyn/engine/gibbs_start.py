@@ -39,20 +39,30 @@ def plan_of(data: DsemData, shape: DsemShape, priors: Priors) -> Plan:
     """Lay the options and the normal priors out."""
     k, q = data.k, len(shape.effects)
     rows = 1 + len(shape.predictors)
+    known = {"phi": priors.phi, "same": priors.same}
+    common = np.array([known[family] for family, _, _ in shape.coefficients])
+    own = shape.own_coefficients
     location, sd = np.full((rows, q), priors.effect[0]), np.full((rows, q), priors.effect[1])
     location[0], sd[0] = priors.phi
     location[0, :k], sd[0, :k] = priors.mean
+    stop = k + own[1] - own[0]
+    location[0, k:stop], sd[0, k:stop] = common[slice(*own)].T
     course = (priors.mean[0], priors.mean[1] ** -2, priors.trend[0], priors.trend[1] ** -2)
+    at, v = np.arange(len(common)), shape.variables
     return Plan(
-        shape.random_phi,
-        shape.random_innovation,
-        shape.correlated,
-        shape.therapist,
-        priors.lkj,
-        location,
-        sd**-2.0,
-        np.array(course),
-        np.array([priors.phi[0], priors.phi[1] ** -2]),
+        rows=np.array([v.index(row) for _, row, _ in shape.coefficients]),
+        columns=np.array([v.index(x) + k * (f == "same") for f, _, x in shape.coefficients]),
+        effect=np.where((at >= own[0]) & (at < own[1]), k + at - own[0], -1),
+        own=own,
+        same=bool(shape.same),
+        random_innovation=shape.random_innovation,
+        correlated=shape.correlated,
+        therapists=shape.therapist,
+        lkj=priors.lkj,
+        location=location,
+        precision=sd**-2.0,
+        course=np.array(course),
+        common=np.stack([common[:, 0], common[:, 1] ** -2.0]),
     )
 
 
@@ -65,8 +75,9 @@ def _effect_scales(shape: DsemShape, priors: Priors) -> tuple[Array, Flags]:
     """Return the prior scales of the SDs of effects, and which correlations are free."""
     k, q = len(shape.variables), len(shape.effects)
     scale = np.full(q, priors.sd)
-    if shape.random_phi:
-        scale[k : k + k * k] = priors.phi_sd
+    first, last = shape.own_coefficients
+    own = [family for family, _, _ in shape.coefficients[first:last]]
+    scale[k : k + len(own)] = [priors.phi_sd if f == "phi" else priors.same_sd for f in own]
     if shape.random_innovation:
         scale[q - k :] = priors.log_innovation_sd
     free = np.full((q, q), shape.correlated)
@@ -83,20 +94,21 @@ def start_chain(
     level, between, within = _rough(panel)
     coef = np.zeros((panel.X.shape[1], q))
     coef[0, :k] = level + between * rng.uniform(-0.5, 0.5, k)
-    if shape.random_phi:
-        coef[0, k : k + k * k] = rng.uniform(-0.3, 0.3, k * k)
+    first, last = shape.own_coefficients
+    coef[0, k : k + last - first] = rng.uniform(-0.3, 0.3, last - first)
     scale, free = _effect_scales(shape, priors)
     sd = scale * rng.uniform(0.1, 0.6, q)
     sd[:k] = between * rng.uniform(0.5, 1.5, k)
     common, every = np.full(k, priors.sd), np.ones((k, k), dtype=np.bool_)
+    p, direct, shock = len(plan.rows), np.zeros((N, k, k)), np.zeros((N, k, k))
     count = int(panel.slot.max()) + 1
     chain = Chain(
         coef=coef,
         course=np.zeros((panel.course.shape[1], k)),
-        phi=rng.uniform(-0.3, 0.3, (k, k)),
+        common=rng.uniform(-0.3, 0.3, p),
         random=_scales(sd, scale, free),
         therapist=_scales(between * rng.uniform(0.2, 1.0, k), common, every),
-        innovation=_scales(within * rng.uniform(0.6, 1.4, k), common, every),
+        innovation=_scales(within * rng.uniform(0.6, 1.4, k), common, every & (not plan.same)),
         first=_scales(within * rng.uniform(0.6, 1.4, k), common, every),
         U=np.zeros((N, q)),
         v=np.zeros((int(panel.therapist.max()) + 1, k)),
@@ -104,14 +116,17 @@ def start_chain(
         stretch=np.full(k, 0.5 * priors.log_innovation_sd),
         z=panel.y.copy(),
         mean=np.zeros((N, q)),
-        lags=np.zeros((N, k, k)),
+        direct=direct,
+        same=np.zeros((N, k, k)),
+        shock=shock,
+        lags=np.zeros((N, k, k)) if plan.same else direct,
+        psi=np.zeros((N, k, k)) if plan.same else shock,
         logs=np.zeros((N, k)),
-        psi=np.zeros((N, k, k)),
         gaps=(np.zeros((count, k)), np.zeros((count, k, k)), np.zeros((count, k, k))),
         info=np.zeros((N, k, k)),
         score=np.zeros((N, k)),
-        lag_info=np.zeros((N, k * k, k * k)),
-        lag_score=np.zeros((N, k * k)),
+        lag_info=np.zeros((N, p, p)),
+        lag_score=np.zeros((N, p)),
         S=np.zeros((3, N, k, k)),
         E=np.zeros((N, k, k)),
         first_scatter=np.zeros((k, k)),

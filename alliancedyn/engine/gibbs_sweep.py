@@ -4,8 +4,9 @@
    then, with therapists integrated out too, their covariance, and (means, effects of predictors);
    then therapists, then intercepts, then the missing states.
 2. (means, common course), deviations held fixed.
-3. Client lag matrices integrated out: their SDs and correlations; then population lags and effects
-   of predictors; then the lag matrices. With common lags: one regression.
+3. Client regression coefficients (lags, same-session effects) integrated out: their SDs and
+   correlations; then their means and effects of predictors; then the coefficients. Those that all
+   clients share: one regression.
 4. Log innovation variances and their scales; innovation covariance; covariance of the first state.
 
 The kernels do the work and let go of the interpreter's lock; nothing here loops over clients or
@@ -66,9 +67,17 @@ class Scales:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which effects there are, and the normal priors."""
+    """Which effects there are, and the normal priors.
 
-    random_phi: bool
+    A client's p regression coefficients are its lags and then its same-session effects; those
+    ``own`` of them are random, the effects k .. of a client.
+    """
+
+    rows: Codes  # (p,), which series a coefficient is of
+    columns: Codes  # (p,), of which score: below k a session ago, from k on the same session
+    effect: Codes  # (p,), place among the effects of a client, -1 where common
+    own: tuple[int, int]  # which of the p are random
+    same: bool  # whether there are same-session effects, so that innovations are independent
     random_innovation: bool
     correlated: bool
     therapists: bool
@@ -76,7 +85,7 @@ class Plan:
     location: Array  # (1 + c, q), of the coefficients
     precision: Array  # (1 + c, q)
     course: Array  # (4,): location, precision of a mean, of the course
-    phi: Array  # (2,): location, precision of a common lagged effect
+    common: Array  # (2, p): location, precision of common coefficients
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ class Chain:
 
     coef: Array  # (1 + c, q): means, effects of predictors
     course: Array  # (m, k)
-    phi: Array  # (k, k): where lags are common
+    common: Array  # (p,): regression coefficients, where they are common
     random: Scales  # (q), effects of clients
     therapist: Scales  # (k)
     innovation: Scales  # (k)
@@ -96,17 +105,25 @@ class Chain:
     stretch: Array  # (k,), widths of the slices of `rescale`
     z: Array  # (N, T, k), scores without the common course
     mean: Array  # (N, q), of the effects
-    lags: Array  # (N, k, k)
+    direct: Array  # (N, k, k), lags given scores of the same session
+    same: Array  # (N, k, k), same-session effects
+    shock: Array  # (N, k, k), innovation covariances given scores of the same session
+    lags: Array  # (N, k, k), with same-session effects solved for; else ``direct`` itself
+    psi: Array  # (N, k, k), likewise of ``shock``
     logs: Array  # (N, k)
-    psi: Array  # (N, k, k)
     gaps: tuple[Array, Array, Array]  # (G, k), (G, k, k), (G, k, k)
     info: Array  # (N, k, k), about intercepts
     score: Array  # (N, k)
-    lag_info: Array  # (N, k k, k k)
-    lag_score: Array  # (N, k k)
+    lag_info: Array  # (N, p, p)
+    lag_score: Array  # (N, p)
     S: Array  # (3, N, k, k), moments of the states
     E: Array  # (N, k, k), sums of squares of innovations
     first_scatter: Array  # (k, k)
+
+    @property
+    def k(self) -> int:
+        """Number of series."""
+        return int(self.W.shape[2])
 
 
 @dataclass(frozen=True)
@@ -212,7 +229,7 @@ def _draw_block(
 
 def _draw_states(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
     """Do steps 1 and 2."""
-    k = chain.phi.shape[0]
+    k = chain.k
     if panel.course.shape[1]:
         gibbs_systems.set_scores(panel.y, panel.last, panel.course, chain.course, chain.z)
     first = chain.first.cov
@@ -234,25 +251,59 @@ def _draw_states(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
     moments(chain.W, panel.last, chain.S, chain.first_scatter)
 
 
+def _set_lags(plan: Plan, chain: Chain) -> None:
+    """Set client systems from effects and common coefficients."""
+    gibbs_systems.set_lags(
+        chain.mean, chain.U, chain.common, plan.effect, plan.rows, plan.columns, chain.same,
+        chain.direct,
+    )  # fmt: skip
+    if plan.same:
+        gibbs_systems.reduce_systems(
+            chain.same, chain.direct, chain.shock, chain.lags, chain.psi
+        )  # fmt: skip
+
+
+def _draw_common(plan: Plan, chain: Chain, A: Array, h: Array) -> None:
+    """Draw the coefficients that all clients share, given those of their own."""
+    start, stop = plan.own
+    here = np.r_[0:start, stop : len(plan.rows)]
+    if start < stop:
+        e = chain.k + np.arange(stop - start)
+        own = chain.mean[:, e] + chain.U[:, e]
+        h = h - np.einsum("npq,nq->np", A[:, :, start:stop], own)
+    info, score = gibbs_systems.sum_information(A, h)
+    location, precision = plan.common[:, here]
+    info, score = info[np.ix_(here, here)], score[here]
+    info[np.diag_indices(len(here))] += precision
+    score += precision * location
+    chain.common[here] = draw_normal(info, score)
+
+
 def _draw_lags(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
     """Do step 3."""
-    k = chain.phi.shape[0]
     A, h = chain.lag_info, chain.lag_score
-    gibbs_systems.lag_information(chain.S, chain.psi, A, h)
-    if plan.random_phi:
-        _draw_block(panel, plan, chain, A, h, k, k + k * k, tuning)
-    else:
-        info, score = gibbs_systems.sum_information(A, h)
-        info[np.diag_indices(k * k)] += plan.phi[1]
-        score += plan.phi[1] * plan.phi[0]
-        chain.phi[:] = draw_normal(info, score).reshape(k, k)
-    gibbs_systems.set_lags(chain.mean, chain.U, chain.phi, plan.random_phi, chain.lags)
+    gibbs_systems.lag_information(chain.S, chain.shock, plan.rows, plan.columns, A, h)
+    start, stop = plan.own
+    whole = stop - start == len(plan.rows)
+    if start < stop:
+        own_A, own_h = A, h
+        if not whole:
+            here = slice(start, stop)
+            theirs = np.where(plan.effect < 0, chain.common, 0.0)
+            own_A = np.ascontiguousarray(A[:, here, here])
+            own_h = np.ascontiguousarray((h - A @ theirs)[:, here])
+        _draw_block(
+            panel, plan, chain, own_A, own_h, chain.k, chain.k + stop - start, tuning
+        )  # fmt: skip
+    if not whole:
+        _draw_common(plan, chain, A, h)
+    _set_lags(plan, chain)
 
 
 def _draw_logs(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
     """Draw log variances, their scales, their level, their predictors."""
     N, q = chain.U.shape
-    start = q - chain.phi.shape[0]
+    start = q - chain.k
     block = _block(plan, chain, start, q)
     at, stop = block.inside
     own = _part(chain.random, block)
@@ -281,8 +332,10 @@ def _draw_logs(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
 
 def _draw_innovations(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
     """Do step 4."""
-    k = chain.phi.shape[0]
+    k = chain.k
     residual_scatter(chain.S, chain.lags, chain.E)
+    if plan.same:
+        gibbs_systems.untangle(chain.same, chain.E)
     if plan.random_innovation:
         _draw_logs(panel, plan, chain, tuning)
     scatter = common_scatter(chain.E, chain.logs)
@@ -291,17 +344,26 @@ def _draw_innovations(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> N
         move_from_scatter(
             own.sd, own.corr, own.free, squares, n, 0, k, own.scale, plan.lkj, own.width, tuning
         )
-    gibbs_systems.set_innovations(chain.innovation.sd, chain.innovation.corr, chain.logs, chain.psi)
+    _set_innovations(plan, chain)
+
+
+def _set_innovations(plan: Plan, chain: Chain) -> None:
+    own = chain.innovation
+    gibbs_systems.set_innovations(own.sd, own.corr, chain.logs, chain.shock)
+    if plan.same:
+        gibbs_systems.reduce_systems(
+            chain.same, chain.direct, chain.shock, chain.lags, chain.psi
+        )  # fmt: skip
 
 
 def prepare(panel: Panel, plan: Plan, chain: Chain) -> None:
     """Set means and client systems from the starting values."""
     _set_means(panel, chain)
     if plan.random_innovation:
-        start = chain.U.shape[1] - chain.phi.shape[0]
+        start = chain.U.shape[1] - chain.k
         chain.logs[:] = chain.mean[:, start:] + chain.U[:, start:]
-    gibbs_systems.set_lags(chain.mean, chain.U, chain.phi, plan.random_phi, chain.lags)
-    gibbs_systems.set_innovations(chain.innovation.sd, chain.innovation.corr, chain.logs, chain.psi)
+    _set_lags(plan, chain)
+    _set_innovations(plan, chain)
 
 
 def sweep(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
@@ -313,10 +375,11 @@ def sweep(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> None:
 
 def record(plan: Plan, chain: Chain) -> Array:
     """Return the population parameters in the order of `DsemShape.parameter_names`."""
-    k = chain.phi.shape[0]
+    k = chain.k
     q = chain.U.shape[1]
     once = np.triu_indices(k)
-    lags = chain.coef[0, k : k + k * k] if plan.random_phi else chain.phi.ravel()
+    at = plan.effect
+    lags = np.where(at < 0, chain.common, chain.coef[0, at])
     found = [chain.coef[0, :k], chain.course.ravel(), lags, chain.random.sd[k:]]
     found += [chain.coef[1:].ravel(), covariance(chain.random.sd, chain.random.corr, 0, k)[once]]
     if plan.correlated:
@@ -324,7 +387,8 @@ def record(plan: Plan, chain: Chain) -> Array:
         found.append(chain.random.corr[a[b >= k], b[b >= k]])
     if plan.therapists:
         found.append(chain.therapist.cov[once])
-    found += [chain.innovation.cov[once], chain.first.cov[once]]
+    innovation = chain.innovation.cov
+    found += [np.diag(innovation) if plan.same else innovation[once], chain.first.cov[once]]
     return np.concatenate(found)
 
 

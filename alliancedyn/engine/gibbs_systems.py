@@ -50,14 +50,64 @@ def scores_at_mean(A: Array, h: Array, mean: Array, start: int) -> Array:
 
 
 @compiled
-def set_lags(mean: Array, U: Array, common: Array, random: bool, phi: Array) -> None:
-    """Set every client's lag matrix: its own effects after the k intercepts, or the common one."""
+def set_lags(
+    mean: Array, U: Array, common: Array, at: Codes, rows: Codes, columns: Codes, same: Array,
+    phi: Array,
+) -> None:  # fmt: skip
+    """Set every client's regressions from effects ``at`` (-1: common): lags phi, same-session G.
+
+    ``columns`` below k are those of scores a session ago, from k on those of the same session.
+    """
     N, k, _ = phi.shape
+    for i in range(N):
+        for j in range(rows.size):
+            value = common[j] if at[j] < 0 else mean[i, at[j]] + U[i, at[j]]
+            if columns[j] < k:
+                phi[i, rows[j], columns[j]] = value
+            else:
+                same[i, rows[j], columns[j] - k] = value
+
+
+@compiled
+def _times_total(same: Array, rest: Array, found: Array) -> None:
+    """Set found = (I - G)^-1 rest; G is that of a time order, whose k-th power is 0."""
+    k = rest.shape[0]
+    found[:] = rest
+    for _ in range(k - 1):
+        for c in range(k):
+            for r in range(k):
+                found[r, c] = rest[r, c]
+                for s in range(k):
+                    found[r, c] += same[r, s] * found[s, c]
+
+
+@compiled
+def reduce_systems(same: Array, direct: Array, shock: Array, phi: Array, psi: Array) -> None:
+    """Set lags (I - G)^-1 F and innovation covariances (I - G)^-1 S (I - G)^-T of every client."""
+    N, k, _ = phi.shape
+    half = np.empty((k, k))
+    for i in range(N):
+        _times_total(same[i], direct[i], phi[i])
+        _times_total(same[i], shock[i], half)
+        _times_total(same[i], half.T, psi[i])
+
+
+@compiled
+def untangle(same: Array, E: Array) -> None:
+    """Carry sums of squares of what is new in scores to those of shocks: (I - G) E (I - G)'."""
+    N, k, _ = E.shape
+    half = np.empty((k, k))
     for i in range(N):
         for r in range(k):
             for c in range(k):
-                e = k + r * k + c
-                phi[i, r, c] = mean[i, e] + U[i, e] if random else common[r, c]
+                half[r, c] = E[i, r, c]
+                for s in range(k):
+                    half[r, c] -= same[i, r, s] * E[i, s, c]
+        for r in range(k):
+            for c in range(k):
+                E[i, r, c] = half[r, c]
+                for s in range(k):
+                    E[i, r, c] -= half[r, s] * same[i, c, s]
 
 
 @compiled
@@ -72,19 +122,31 @@ def set_innovations(sd: Array, corr: Array, logs: Array, psi: Array) -> None:
 
 
 @compiled
-def lag_information(S: Array, psi: Array, A: Array, h: Array) -> None:
-    """Set what the states say of vec Phi_i: Psi_i^-1 (x) S_00 and vec Psi_i^-1 S_10."""
+def lag_information(
+    S: Array, psi: Array, rows: Codes, columns: Codes, A: Array, h: Array
+) -> None:  # fmt: skip
+    """Set what the states say of every client's regression coefficients: A (N, p, p), h (N, p).
+
+    Coefficient j is that of x[columns[j]] on w_t[rows[j]], x = (w_{t-1}, w_t), innovations being
+    N(0, Psi_i): Psi_i^-1[r_a, r_b] sum x x'[c_a, c_b] and (Psi_i^-1 sum w_t x')[r_a, c_a].
+    """
     N, k, _ = psi.shape
+    p = rows.size
+    total = np.empty((2 * k, 2 * k))
     for i in range(N):
         weight = inverse(psi[i])
-        for r in range(k):
-            for c in range(k):
-                total = 0.0
-                for s in range(k):
-                    total += weight[r, s] * S[1, i, s, c]
-                    for d in range(k):
-                        A[i, r * k + c, s * k + d] = weight[r, s] * S[0, i, c, d]
-                h[i, r * k + c] = total
+        for c in range(k):
+            for d in range(k):
+                total[c, d] = S[0, i, c, d]
+                total[k + c, d] = S[1, i, c, d]
+                total[d, k + c] = S[1, i, c, d]
+                total[k + c, k + d] = S[2, i, c, d]
+        for a in range(p):
+            h[i, a] = 0.0
+            for s in range(k):
+                h[i, a] += weight[rows[a], s] * total[k + s, columns[a]]
+            for b in range(p):
+                A[i, a, b] = weight[rows[a], rows[b]] * total[columns[a], columns[b]]
 
 
 @compiled

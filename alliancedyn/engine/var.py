@@ -30,6 +30,24 @@ def spectral_radius(Phi: Array) -> float:
     return float(np.abs(np.linalg.eigvals(np.asarray(Phi, dtype=float))).max())
 
 
+def reduced_form(G: Array, F: Array, S: Array) -> tuple[Array, Array]:
+    """Solve w_t = G w_t + F w_{t-1} + e_t, Cov(e_t) = S, for what earlier sessions say of w_t.
+
+    Parameters
+    ----------
+    G, F, S : array (..., k, k)
+        Same-session effects, in one direction; lagged effects given scores of the same session;
+        covariance of what neither predicts.
+
+    Returns
+    -------
+    Phi, Psi : array (..., k, k)
+        (I - G)^-1 F and (I - G)^-1 S (I - G)^-T.
+    """
+    total = np.linalg.inv(np.eye(G.shape[-1]) - G)
+    return total @ F, total @ S @ np.swapaxes(total, -1, -2)
+
+
 def stationary_cov(Phi: Array, Psi: Array) -> Array:
     """Return the covariance at which the process settles, P = Phi P Phi' + Psi.
 
