@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from alliancedyn.engine import continuous
 from alliancedyn.errors import SpecificationError
 from alliancedyn.simulate import system
 from alliancedyn.simulate.arguments import factor, refuse_explosive
-from alliancedyn.simulate.groups import Groups, Membership, first_states
+from alliancedyn.simulate.features import Event
+from alliancedyn.simulate.groups import Groups, Membership, first_states, run_open
 from alliancedyn.simulate.random_effects import OwnEffects
 
 if TYPE_CHECKING:
@@ -77,20 +78,25 @@ def happenings(
     seen: dict[str, Array] = {}
     push: Array | None = None
     for event, stream in zip(truth.events, streams[len(truth.covariates) :], strict=True):
-        units = clients
         if event.level == "group":
-            if setting.members is None:
-                raise SpecificationError(f"{event.name!r} befalls groups. Give groups=Groups(...).")
-            units = len(setting.members.starts)
-        drawn_event = event.draw(units, runs, stream)
-        if event.level == "group" and setting.members is not None:
-            begins, still, ends = (part[:, setting.members.codes] for part in drawn_event)
+            begins, still, ends = _group_event(event, runs, setting.members, stream)
         else:
-            begins, still, ends = drawn_event
+            begins, still, ends = event.draw(clients, runs, stream)
         seen[event.name] = (begins | still).astype(np.float64)
         more = event.push(begins, still, ends)
         push = more if push is None else push + more
     return Happenings(values, seen, push)
+
+
+def _group_event(
+    event: Event, runs: int, members: Membership | None, rng: np.random.Generator
+) -> tuple[Any, Any, Any]:
+    """Draw an event that befalls groups, by clients' sessions: three (runs, N) of bool."""
+    if members is None:
+        raise SpecificationError(f"{event.name!r} befalls groups. Give groups=Groups(...).")
+    drawn = event.draw(len(members.starts), members.meetings(runs), rng)
+    begins, still, ends = (members.attended(part, runs) for part in drawn)
+    return begins, still, ends
 
 
 def client_lags(truth: Dynamics, happened: Happenings) -> Array | None:
@@ -144,8 +150,11 @@ def extended_path(
     dated = None if setting.weeks is None else _between_dates(truth, setting.weeks)
     path = _innovations(truth, normal, scale, dated, for_shape)
     path[0] = first
-    if setting.groups is not None and setting.members is not None:
-        path[1:] += _group_shocks(truth, setting.groups, setting.members, len(path), for_groups)[1:]
+    groups, members = setting.groups, setting.members
+    if groups is not None and members is not None:
+        shocks = _group_shocks(truth, groups, members, len(path), for_groups)
+        settled = 1 if members.entry is None else 0  # the first state of a closed group holds them
+        path[settled:] += shocks[settled:]
     if happened.push is not None:
         path += happened.push
     u = truth.confounder
@@ -154,14 +163,21 @@ def extended_path(
         for t in range(1, len(path)):
             common = u.phi * common + np.sqrt(u.var * (1.0 - u.phi**2)) * noise[t]
             path[t] += common[:, None] * np.array(u.effects)
-    others = None if setting.groups is None else setting.groups.lags(path.shape[-1])
+    others = None if groups is None else groups.lags(path.shape[-1])
+    if others is not None and members is not None and members.entry is not None:
+        shape = (path.shape[1], *others.shape)
+        lags_into = [
+            np.broadcast_to(_lags_into(truth, t, phi, happened), shape) for t in range(len(path))
+        ]
+        run_open(path, np.stack(lags_into), others, members)
+        return path
     for t in range(1, len(path)):
         lags = _lags_into(truth, t, phi, happened) if dated is None else dated[0][t - 1]
         path[t] += _moved(lags, path[t - 1])
         if truth.phi2 is not None:
             path[t] += (path[t - 2] if t > 1 else previous) @ truth.phi2.T
-        if others is not None and setting.members is not None:
-            path[t] += setting.members.others(path[t - 1]) @ others.T
+        if others is not None and members is not None:
+            path[t] += members.others(path[t - 1]) @ others.T
     return path
 
 
@@ -237,8 +253,12 @@ def _first(
     state = _moved(factor(cov), draws)
     first, previous = state[:, :k], state[:, size - k :]
     common = state[:, k] if truth.confounder is not None else np.zeros(clients)
-    if setting.groups is not None and setting.members is not None and start is None:
-        first = first_states(normal, np.asarray(truth.phi), psi, setting.groups, setting.members)
+    if setting.groups is not None and setting.members is not None:
+        setting.groups.refuse_explosive(np.asarray(truth.phi), setting.members)
+        if start is None and setting.members.entry is None:
+            first = first_states(
+                normal, np.asarray(truth.phi), psi, setting.groups, setting.members
+            )
     if start is not None:
         if size > k:
             raise SpecificationError(
@@ -253,8 +273,8 @@ def _group_shocks(
 ) -> Array:
     """Draw g_t for every member: (runs, N, k)."""
     cov = groups.shocks(len(truth.variables))
-    shocks = rng.standard_normal((runs, len(members.starts), len(cov))) @ factor(cov).T
-    return np.asarray(shocks[:, members.codes])
+    size = members.meetings(runs), len(members.starts), len(cov)
+    return np.asarray(members.attended(rng.standard_normal(size) @ factor(cov).T, runs))
 
 
 def _between_dates(truth: Dynamics, weeks: Array) -> tuple[Array, Array]:

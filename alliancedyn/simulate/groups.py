@@ -3,12 +3,14 @@
     w_it = Phi w_i,t-1 + O m_(-i),t-1 + g_t + v_it
 
 with m_(-i) the mean deviation of the *other* members of client i's group and g_t a shock that all
-members of the group share at session t.
+members of the group share at session t. In an open group t is the group's meeting, and the others
+are those who were there at the meeting before.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +33,20 @@ Rows = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Groups:
-    """Closed therapy groups whose members start together.
+    """Therapy groups, closed or open.
 
-    Clients fill the groups in order, sizes differing by one at most. Whoever leaves early is no
-    longer seen, but goes on moving the others: leaving the records is not leaving the process.
+    Clients fill the groups in order, the groups' numbers of clients differing by one at most.
+    Whoever leaves early is no longer seen, but goes on moving the others: leaving the records is
+    not leaving the process.
 
     Parameters
     ----------
     size : int, at least 2
-        Members per group, as nearly as the number of clients allows.
+        Members at a time, as nearly as the number of clients allows.
+    turnover : int
+        Clients who take a seat one after the other. 1: a closed group, whose members start
+        together. Above 1: an open group; its seats are first taken at meetings drawn evenly, who
+        has had all sessions makes room for the next, and newcomers bring deviations of their own.
     others : (k, k), optional
         O, lagged effects of the other members' mean, row = outcome. None: none.
     shock_cov : (k, k), squared score points, optional
@@ -57,21 +64,46 @@ class Groups:
     others: Rows | None = None
     shock_cov: Rows | None = None
     cov: Rows | None = None
+    turnover: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", as_count(self.size, 2, "The size of a group"))
+        object.__setattr__(self, "turnover", as_count(self.turnover, 1, "turnover"))
         for name in ("others", "shock_cov", "cov"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_rows(getattr(self, name), f"groups: {name}"))
 
     def codes(self, clients: int) -> Codes:
         """Return each client's group, 0, 1, ... in order."""
-        count = max(1, clients // self.size)
+        count = max(1, clients // (self.size * self.turnover))
         if clients < 2:
             raise SpecificationError("A group needs two members: ask for more clients.")
         sizes = np.full(count, clients // count)
         sizes[: clients % count] += 1
         return np.repeat(np.arange(count), sizes)
+
+    def members(self, clients: int, sessions: int, rng: np.random.Generator) -> Membership:
+        """Put the clients into groups; draw at which meeting each joins an open one."""
+        codes = self.codes(clients)
+        closed = Membership.of(codes)
+        if self.turnover == 1:
+            return closed
+        position = np.arange(clients) - closed.starts[codes]
+        seat, turn = position % self.size, position // self.size
+        free = rng.integers(sessions, size=(len(closed.starts), self.size))
+        entry = free[codes, seat] + sessions * turn
+        first = np.minimum.reduceat(entry, closed.starts)
+        return replace(closed, entry=entry - first[codes])
+
+    def refuse_explosive(self, phi: Array, members: Membership) -> None:
+        """Raise SpecificationError unless a group settles whatever number of members is there."""
+        O = self.lags(len(phi))  # noqa: E741
+        refuse_explosive(phi + O)
+        sizes = np.unique(members.sizes)
+        if members.entry is not None:  # seats are taken, and left, one after the other
+            sizes = np.arange(2.0, min(sizes.max(), self.size) + 1)
+        for size in sizes:
+            refuse_explosive(phi - O / (size - 1))
 
     def lags(self, k: int) -> Array:
         """Return O as an array, zero where there are no effects of others."""
@@ -88,11 +120,16 @@ class Groups:
 
 @dataclass(frozen=True)
 class Membership:
-    """Who belongs together: ``codes`` (N,), sorted; ``starts`` (G,) and ``sizes`` (N,)."""
+    """Who belongs together: ``codes`` (N,), sorted; ``starts`` (G,) and ``sizes`` (N,).
+
+    ``entry`` (N,): the group's meeting, from 0, that is the client's first session; None in closed
+    groups, where it is that of all.
+    """
 
     codes: Codes
     starts: Codes
     sizes: Array
+    entry: Codes | None = None
 
     @classmethod
     def of(cls, codes: Codes) -> Membership:
@@ -100,6 +137,16 @@ class Membership:
         starts = np.flatnonzero(np.diff(codes, prepend=-1))
         counts = np.diff(np.append(starts, len(codes)))
         return cls(codes, starts, counts[codes].astype(np.float64))
+
+    def meetings(self, sessions: int) -> int:
+        """Return how often the groups meet until everybody has had all sessions."""
+        return sessions if self.entry is None else int(self.entry.max()) + sessions
+
+    def attended(self, values: Any, sessions: int) -> Any:
+        """Return what befalls the groups (meetings, G, ...) by clients' sessions (T, N, ...)."""
+        if self.entry is None:
+            return values[:, self.codes]
+        return values[np.arange(sessions)[:, None] + self.entry, self.codes]
 
     def mean(self, values: Array) -> Array:
         """Return each client's group mean of ``values`` (N, k)."""
@@ -110,6 +157,34 @@ class Membership:
         """Return the mean of the other members: (N, k)."""
         n = self.sizes[:, None]
         return (n * self.mean(values) - values) / (n - 1.0)
+
+
+def run_open(path: Array, lags: Array, others: Array, members: Membership) -> None:
+    """Run the course of open groups in place, meeting by meeting.
+
+    Parameters
+    ----------
+    path : (T, N, k) array, score points
+        First states, and what moves the clients anew at each later session.
+    lags : (T, N, k, k) array
+        Lagged effects into each client's sessions.
+    others : (k, k) array
+        O, of the mean of those who were there at the meeting before.
+    members : Membership
+    """
+    sessions, _, k = path.shape
+    for meeting in range(1, members.meetings(sessions)):
+        session = meeting - np.asarray(members.entry)
+        was = np.flatnonzero((session >= 1) & (session <= sessions))
+        states, codes = path[session[was] - 1, was], members.codes[was]
+        sums = np.zeros((len(members.starts), k))
+        np.add.at(sums, codes, states)
+        count = np.bincount(codes, minlength=len(sums))[codes, None]
+        mean = np.where(count > 1, (sums[codes] - states) / np.maximum(count - 1, 1), 0.0)
+        stays = session[was] < sessions
+        here, t = was[stays], session[was][stays]
+        own = (lags[t, here] @ states[stays][:, :, None])[:, :, 0]
+        path[t, here] += own + mean[stays] @ others.T
 
 
 def settled(phi: Array, psi: Array, groups: Groups, size: int) -> tuple[Array, Array]:
@@ -131,17 +206,10 @@ def settled(phi: Array, psi: Array, groups: Groups, size: int) -> tuple[Array, A
     -------
     mean_cov, distance_cov : (k, k) arrays, squared score points
         A member's variance is their sum; two members' covariance mean_cov - distance_cov / (n - 1).
-
-    Raises
-    ------
-    SpecificationError
-        If either process is explosive.
     """
     k = len(phi)
     O, shock = groups.lags(k), groups.shocks(k)  # noqa: E741
     together, apart = phi + O, phi - O / (size - 1)
-    refuse_explosive(together)
-    refuse_explosive(apart)
     mean_cov = var.stationary_cov(together, psi / size + shock)
     distance_cov = var.stationary_cov(apart, psi * (1.0 - 1.0 / size))
     return mean_cov, distance_cov

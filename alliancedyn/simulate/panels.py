@@ -16,7 +16,7 @@ from alliancedyn.simulate.arguments import as_count, as_optional, as_share, fact
 from alliancedyn.simulate.calendar import Episodes, Gaps
 from alliancedyn.simulate.course import Setting
 from alliancedyn.simulate.dynamics import Dynamics
-from alliancedyn.simulate.groups import Groups, Membership
+from alliancedyn.simulate.groups import Groups
 from alliancedyn.simulate.items import Items, measured
 from alliancedyn.simulate.observe import (
     Dropout,
@@ -31,6 +31,7 @@ from alliancedyn.simulate.therapists import Therapists, assign
 Array = NDArray[np.float64]
 
 ROLES = ("therapist", "day", "group", "site", "episode", "arm")
+MEETING = "meeting"
 MOST_SESSIONS = 400  # what a panel holds
 
 
@@ -64,7 +65,8 @@ def simulate(
     therapists : Therapists, optional
         Adds therapist differences and a column ``therapist``, with sites a column ``site``.
     groups : Groups, optional
-        Adds therapy groups, whose members move each other, and a column ``group``.
+        Adds therapy groups, whose members move each other, and a column ``group``; open ones also
+        ``meeting``, the group's number of each session.
     dropout : Dropout, optional
         Who leaves early. It depends on observed scores only, except where its rule says so.
     missing : float or Missing
@@ -121,6 +123,7 @@ def simulate(
     frame.group(groups, for_groups)
     frame.date(gaps, episodes, for_dates)
     course = frame.run(start, for_scores)
+    course = replace(course, covariates=course.covariates | frame.more)
     recorded, names, series = measured(course.scores, truth.variables, items, for_items)
     recorded = apply_ceiling(recorded, names, ceiling)
     recorded, attended = _hidden(truth, course.scores, recorded, missing, for_missing)
@@ -157,6 +160,7 @@ class _Surroundings:
     def __init__(self, people: _People, truth: Dynamics, sessions: int) -> None:
         self.people, self.truth, self.sessions = people, truth, sessions
         self.columns: dict[str, Any] = {}
+        self.more: dict[str, Any] = {}
         self.shifts: Array | None = None
         self.steps: NDArray[np.int64] | None = None
         self.setting = Setting(persons=people.persons)
@@ -179,7 +183,7 @@ class _Surroundings:
             return
         if self.people.persons is not None:
             raise SpecificationError("Groups and episodes cannot be combined: groups are closed.")
-        members = Membership.of(groups.codes(self.people.rows))
+        members = groups.members(self.people.rows, self.sessions, rng)
         cov = groups.levels(len(self.truth.variables))
         levels = (rng.standard_normal((len(members.starts), len(cov))) @ factor(cov).T)[
             members.codes
@@ -187,12 +191,22 @@ class _Surroundings:
         self.shifts = levels if self.shifts is None else self.shifts + levels
         self.setting = replace(self.setting, groups=groups, members=members)
         self.columns["group"] = (members.codes, _labels("G", len(members.starts)))
+        if members.entry is not None:
+            taken = (*self.truth.variables, *(c.name for c in self.truth.covariates))
+            if MEETING in (*taken, *(e.name for e in self.truth.events)):
+                raise SpecificationError(f"Open groups add a column {MEETING!r}: use other names.")
+            self.more[MEETING] = members.entry[:, None] + np.arange(1.0, self.sessions + 1)
 
     def date(self, gaps: Gaps | None, episodes: Episodes | None, rng: np.random.Generator) -> None:
         """Draw when sessions take place; a second episode counts on from the first."""
         if gaps is None:
             return
-        weeks = gaps.draw(self.people.rows, self.sessions, rng)
+        members = self.setting.members
+        if members is None:
+            weeks = gaps.draw(self.people.rows, self.sessions, rng)
+        else:  # a group has one calendar
+            meetings = gaps.draw(len(members.starts), members.meetings(self.sessions), rng)
+            weeks = members.attended(meetings.T, self.sessions).T
         days = 7.0 * weeks
         if episodes is not None:
             days[self.people.clients :] += days.max() + 7.0 * episodes.pause
