@@ -20,8 +20,10 @@ NAMES = (
     "buffer",
     "byproduct",
     "cbt_components",
+    "cohesion_chain",
     "confounded_rater",
     "correlated_trends",
+    "early_cohesion",
     "early_response",
     "feedback_arm",
     "good_enough_level",
@@ -29,8 +31,10 @@ NAMES = (
     "interpersonal_moderator",
     "irregular_gaps",
     "measurement_error",
+    "medication",
     "nairobi_like",
     "null",
+    "own_and_others",
     "reciprocal",
     "rupture_repair",
     "state",
@@ -38,6 +42,7 @@ NAMES = (
     "therapist_effects_within",
     "trait_only",
     "trait_state",
+    "two_raters",
     "warm_no_progress",
 )
 MC_ERRORS = 4  # Monte Carlo standard errors within which a simulated figure must lie
@@ -70,7 +75,8 @@ def test_every_world_is_documented_and_simulates(name):
     assert panel.n_clients == world.clients
     assert panel.truth == world.truth
     assert panel.frame.equals(world.simulate(seed=1).frame)
-    assert set(panel.timing.values()) == {"before", "after"}
+    assert set(panel.timing.values()) <= {"before", "after"}
+    assert set(panel.timing) == set(panel.variables)
     assert worlds.load(name) == world
     assert pickle.loads(pickle.dumps(world)) == world
     assert hash(world) == hash(worlds.load(name))
@@ -211,6 +217,46 @@ class TestSizes:
         frame = simulate(world.truth, 80, 8, groups=world.observation["groups"], seed=3).frame
         assert (frame.groupby(["group", "session"], observed=True)["rupture"].nunique() == 1).all()
         assert frame["rupture"].max() == 1.0
+
+    def test_two_raters_have_actor_and_partner_effects(self):
+        world = worlds.load("two_raters")
+        paths = lagged(world.truth)
+        np.testing.assert_allclose(paths[[0, 2]][:, [0, 2]], [[0.30, 0.05], [0.15, 0.40]])
+        views = world.truth.between_cov[0, 2] / np.sqrt(
+            np.prod(np.diag(world.truth.between_cov)[::2])
+        )
+        assert views == pytest.approx(0.37, abs=0.005)
+
+    def test_medication_left_out_makes_alliance_look_stronger(self):
+        truth = worlds.load("medication").truth
+        assert lagged(truth)[1, 0] == pytest.approx(-0.10)
+        _, cov = within(truth).moments(2)
+        left = np.linalg.solve(cov[:2, :2], cov[:2, 3:5]).T
+        assert left[1, 0] == pytest.approx(-0.16, abs=0.005)
+
+    def test_cohesion_reaches_feedback_after_two_sessions(self):
+        response = worlds.load("cohesion_chain").truth.impulse_response("cohesion", 2)["feedback"]
+        np.testing.assert_allclose(response, [0.0, 0.0, 0.075], atol=1e-12)
+
+    def test_cohesion_matters_up_to_session_five(self):
+        world = worlds.load("early_cohesion")
+        truth = dataclasses.replace(world.truth, between_cov=np.zeros((2, 2)))
+        Y = simulate(truth, 8000, 9, seed=1).arrays().Y
+        for t in range(8):  # into session t + 2
+            fit, *_ = np.linalg.lstsq(Y[:, t] - truth.mean, Y[:, t + 1, 1] - 10.0, rcond=None)
+            assert abs(fit[0] - (-0.25 if t + 2 < 6 else -0.05)) < MC_ERRORS / np.sqrt(8000)
+
+    @pytest.mark.parametrize(("size", "slope"), [(4, -0.10), (8, -0.157)])
+    def test_centering_at_the_group_mixes_own_with_others(self, size, slope):
+        world = worlds.load("own_and_others")
+        groups = dataclasses.replace(world.observation["groups"], size=size)
+        truth = dataclasses.replace(world.truth, between_cov=np.zeros((2, 2)))
+        Y = simulate(truth, 16000, 4, groups=groups, seed=2).arrays().Y
+        members = Y.reshape(-1, size, 4, 2)
+        off = (members - members.mean(axis=1, keepdims=True)).reshape(-1, 4, 2)
+        X, y = off[:, :-1].reshape(-1, 2), off[:, 1:, 1].ravel()
+        fit, *_ = np.linalg.lstsq(X, y, rcond=None)
+        assert abs(fit[0] - slope) < MC_ERRORS / np.sqrt(len(y))
 
 
 def test_what_a_world_is_seen_with():

@@ -1,8 +1,10 @@
-"""Questionnaires: items and parcels, answers in steps, floors and ceilings.
+"""Questionnaires and raters: items and parcels, answers in steps, floors and ceilings.
 
-    item_j = intercept_j + loading_j score + e_j,    e_j ~ N(0, error_var_j),
+    item_j = intercept_j + loading_j score + v_ij + e_j,    v_ij ~ N(0, stable_var_j),
+                                                            e_j ~ N(0, error_var_j),
 
 then held between ``lowest`` and ``highest`` and rounded to a multiple of ``step`` above ``lowest``.
+v_ij stays with client i over all sessions: what is meant by an item, or how a rater sees a client.
 """
 
 from __future__ import annotations
@@ -17,20 +19,22 @@ from numpy.typing import NDArray
 from alliancedyn.engine.names import label
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.simulate.arguments import as_array, as_choice, as_number
+from alliancedyn.simulate.series import refuse_roles
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Items:
-    """The items or parcels by which one series is measured.
+    """The items, parcels or raters by which one series is measured.
 
     Parameters
     ----------
     names : sequence of str
         Columns of the panel if items are kept.
-    loading, intercept, error_var : number or one per item
-        ``error_var`` in squared points of the item.
+    loading, intercept, error_var, stable_var : number or one per item
+        ``error_var``, new at every session, and ``stable_var``, of what adds to all of a client's
+        answers to the item or by the rater, in squared points of the item.
     lowest, highest : float, optional
         Ends of the scale of an item; answers beyond are recorded there. None: no end.
     step : float, optional
@@ -52,20 +56,23 @@ class Items:
     highest: float | None = None
     step: float | None = None
     keep: str = "items"
+    stable_var: tuple[float, ...] | float = 0.0
 
     def __post_init__(self) -> None:
         names = (self.names,) if isinstance(self.names, str) else tuple(self.names)
         for name in names:
             label("loading", name)
+        refuse_roles(names)
         if not names or len(set(names)) < len(names):
             raise SpecificationError("Items need names, each different.")
         object.__setattr__(self, "names", names)
-        for name in ("loading", "intercept", "error_var"):
+        for name in ("loading", "intercept", "error_var", "stable_var"):
             given: Any = getattr(self, name)
             full = np.full(len(names), given) if np.ndim(given) == 0 else given
             object.__setattr__(self, name, tuple(as_array(full, (len(names),), name).tolist()))
-        if min(np.atleast_1d(self.error_var)) < 0.0:
-            raise SpecificationError("error_var must not be negative.")
+        for name in ("error_var", "stable_var"):
+            if min(getattr(self, name)) < 0.0:
+                raise SpecificationError(f"{name} must not be negative.")
         if self.step is not None and not as_number(self.step, "step") > 0.0:
             raise SpecificationError("step must be above 0.")
         low, high = self.bounds
@@ -80,11 +87,19 @@ class Items:
         high = np.inf if self.highest is None else as_number(self.highest, "highest")
         return low, high
 
-    def answers(self, scores: Array, rng: np.random.Generator) -> Array:
-        """Return the answers (N, T, items) to scores (N, T), score points."""
+    def answers(
+        self, scores: Array, rng: np.random.Generator, persons: NDArray[np.int64] | None = None
+    ) -> Array:
+        """Return the answers (N, T, items) to scores (N, T), score points.
+
+        ``persons`` (N,): whose episode each row is, where clients return.
+        """
         noise = rng.standard_normal((*scores.shape, len(self.names)))
         answers = np.asarray(self.intercept) + scores[:, :, None] * np.asarray(self.loading)
         answers = answers + np.sqrt(self.error_var) * noise
+        if any(np.atleast_1d(self.stable_var)):
+            views = np.sqrt(self.stable_var) * rng.standard_normal((len(scores), len(self.names)))
+            answers += (views if persons is None else views[persons])[:, None, :]
         low, high = self.bounds
         if self.step is not None:
             origin = 0.0 if self.lowest is None else low
@@ -97,8 +112,9 @@ def measured(
     variables: Sequence[str],
     items: Mapping[str, Items] | None,
     rng: np.random.Generator,
+    persons: NDArray[np.int64] | None = None,
 ) -> tuple[Array, tuple[str, ...], dict[str, str]]:
-    """Return what a questionnaire records of scores (N, T, k).
+    """Return what a questionnaire records of scores (N, T, k); ``persons`` as in `Items.answers`.
 
     Returns
     -------
@@ -126,7 +142,7 @@ def measured(
         values = scores[:, :, j, None]
         names: tuple[str, ...] = (name,)
         if name in items:
-            values = items[name].answers(scores[:, :, j], streams[name])
+            values = items[name].answers(scores[:, :, j], streams[name], persons)
             names = items[name].names
             if items[name].keep == "mean":
                 values, names = values.mean(axis=2, keepdims=True), (name,)

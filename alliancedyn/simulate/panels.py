@@ -78,7 +78,8 @@ def simulate(
     episodes : Episodes, optional
         Clients who return; adds a column ``episode``. Each episode is a series of its own.
     items : mapping name -> Items, optional
-        Questionnaires by which series are measured; kept items become variables of the panel.
+        Questionnaires, or several raters, by which series are measured; kept items become
+        variables of the panel.
     ceiling : mapping name -> number, score points, optional
         Highest possible score; what lies above is recorded as the ceiling. The parameters of
         ``truth`` describe the scores before that.
@@ -124,7 +125,9 @@ def simulate(
     frame.date(gaps, episodes, for_dates)
     course = frame.run(start, for_scores)
     course = replace(course, covariates=course.covariates | frame.more)
-    recorded, names, series = measured(course.scores, truth.variables, items, for_items)
+    recorded, names, series = measured(
+        course.scores, truth.variables, items, for_items, people.persons
+    )
     recorded = apply_ceiling(recorded, names, ceiling)
     recorded, attended = _hidden(truth, course.scores, recorded, missing, for_missing)
     last = np.full(people.rows, sessions)

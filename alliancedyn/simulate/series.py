@@ -9,6 +9,7 @@ from typing import Any
 from alliancedyn.engine.names import label
 from alliancedyn.errors import SpecificationError, listed
 
+ROLES = ("client", "session", "therapist", "date", "day", "group", "site", "episode", "arm")
 DEFAULT_TIMING = {"alliance": "after", "symptoms": "before"}
 
 
@@ -21,6 +22,7 @@ def series_names(names: Any) -> tuple[str, ...]:
         raise SpecificationError("variables must be non-empty strings.")
     for name in names:
         label("phi", name)  # refuses names that could not be told apart in a parameter name
+    refuse_roles(names)
     if len(set(names)) < len(names):
         raise SpecificationError(
             f"variables repeat a name: {listed(names)}. Name each series once."
@@ -28,6 +30,15 @@ def series_names(names: Any) -> tuple[str, ...]:
     if len(names) < 2:
         raise SpecificationError("Dynamics needs at least two series: a process and an outcome.")
     return names
+
+
+def refuse_roles(names: Iterable[str]) -> None:
+    """Raise SpecificationError where a series or item has the name of a column of panels."""
+    if taken := [name for name in names if name in ROLES]:
+        raise SpecificationError(
+            f"A series or item cannot be called {listed(taken)}: that is a column of every panel "
+            "that has one. Choose another name."
+        )
 
 
 def roles(variables: tuple[str, ...]) -> tuple[str, str]:

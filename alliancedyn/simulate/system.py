@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from alliancedyn.engine import var
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.simulate.arguments import refuse_explosive
+from alliancedyn.simulate.series import ROLES
 
 if TYPE_CHECKING:
     from alliancedyn.simulate.dynamics import Dynamics
 
 Array = NDArray[np.float64]
-
-ROLES = ("client", "session", "therapist", "date", "day", "group", "site", "episode")
 
 
 def companion(truth: Dynamics, phi: Array, psi: Array) -> tuple[Array, Array]:
@@ -140,7 +139,8 @@ def _refuse_names(truth: Dynamics) -> None:
     if unknown:
         raise SpecificationError(f"on_phi names {listed(unknown)}, which are not among the series.")
     named = [one.name for one in truth.covariates] + [one.name for one in truth.events]
-    taken = [n for n in named if n in (*truth.variables, *ROLES) or named.count(n) > 1]
+    columns = {*truth.variables, *ROLES} - {"arm"}  # an arm is a covariate
+    taken = [n for n in named if n in columns or named.count(n) > 1]
     if taken:
         raise SpecificationError(f"{listed(taken)} names two things. Give each its own name.")
     if any(c.name == "arm" and (c.kind, c.level) != ("binary", "client") for c in truth.covariates):
