@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import cloudpickle  # what PyMC sends models to its processes with; plain pickle never could
 import numpy as np
 import pytest
 from reference_files import VARIABLES, panel_scores, simulated
@@ -368,14 +367,6 @@ def test_random_lags_agree_with_the_gibbs_sampler() -> None:
         one, two = here.draws[..., j], there.draws[..., j]
         error = np.hypot(*(x.std() / np.sqrt(effective(x)) for x in (one, two)))
         assert abs(one.mean() - two.mean()) < GIBBS_ERRORS * error, name
-
-
-def test_models_pickle() -> None:
-    data = bare(small_data())
-    model = build_model(data, shape_of(data), PRIORS)
-    again = cloudpickle.loads(cloudpickle.dumps(model))
-    assert sorted(again.named_vars) == sorted(model.named_vars)
-    assert list(again.coords["outcome"]) == list(VARIABLES)
 
 
 def test_dims_name_what_they_hold() -> None:

@@ -20,7 +20,7 @@ from alliancedyn.engine.laplace import RELIABLE_K
 from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.errors import ConvergenceError, SpecificationError
 from alliancedyn.models.bayes_priors import Prior, check_priors
-from alliancedyn.models.nuts import SAMPLERS, Drawn, Sampler, draw, import_pymc
+from alliancedyn.models.nuts import SAMPLERS, Drawn, Sampler, draw, import_pymc, picklable
 from alliancedyn.models.sampled_result import sampled_fit
 from alliancedyn.models.specification import Specification
 from alliancedyn.panel import SessionPanel
@@ -153,7 +153,7 @@ class Bayes:
         with pm.Model() as model:
             theta = pm.Deterministic("theta", prior.add_theta())
             pm.Potential("scores", loglik(theta)[0])
-        return model, loglik.likelihood, prior
+        return picklable(model), loglik.likelihood, prior
 
     # -- what results ask for, answered by the family -------------------------------------------
 

@@ -38,7 +38,7 @@ from alliancedyn.models.dsem_terms import (
     noisy,
     population,
 )
-from alliancedyn.models.nuts import Drawn, Sampler, draw, import_pymc
+from alliancedyn.models.nuts import Drawn, Sampler, draw, import_pymc, picklable
 
 if TYPE_CHECKING:
     import pymc
@@ -96,7 +96,7 @@ def build_model(
             effects = client_effects(data, shape, parts)
             scores = true_scores(data.Y, shape, noise, noisy(data, measurement), limits, ordinal)
             add_process(data, shape, priors, parts, effects, scores, innovations)
-    return model
+    return picklable(model)
 
 
 def is_marginal(

@@ -10,6 +10,8 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -56,6 +58,33 @@ def import_pymc() -> Any:
     return pymc
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """How PyMC prints one of its variables, in a form that plain pickle takes.
+
+    PyMC hangs methods made of ``functools.partial`` on every variable. Pickle looks methods up by
+    the name of their function, which a partial has not, so that no PyMC model could be pickled.
+    """
+
+    __func__: partial[str]
+    of: Any
+
+    def __call__(self, *args: Any, **options: Any) -> str:
+        """Print the variable."""
+        return self.__func__(self.of, *args, **options)
+
+
+def picklable(model: pymc.Model) -> pymc.Model:
+    """Return the model after making it fit for `pickle`, and not for cloudpickle alone."""
+    for one in (model, *model.named_vars.values()):
+        for name, method in list(vars(one).items()):
+            if isinstance(method, MethodType):
+                function: Any = method.__func__
+                known = function if isinstance(function, partial) else partial(function)
+                setattr(one, name, Shown(known, one))
+    return model
+
+
 def draw(
     model: pymc.Model,
     keep: Sequence[str],
@@ -98,26 +127,74 @@ def draw(
         return _around_mode(model, keep, draws * chains, seed)
     run = _by_nutpie if sampler == "nutpie" else _by_pymc
     data, seconds = run(model, list(keep), draws, tune, chains, seed, jitter)
+    return _drawn(data, keep, seconds)
+
+
+def _drawn(data: Any, keep: Sequence[str], seconds: float) -> Drawn:
     values = {name: np.asarray(data.posterior[name], float) for name in keep}
     kept = {name: data.sample_stats[name] for name in ("diverging", "energy")}
     statistics = {name: np.asarray(value, float) for name, value in kept.items()}
     return Drawn(values, seconds, statistics)
 
 
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A model compiled for nutpie once, to be sampled with any data of the same shapes.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        Its ``pm.Data`` can be exchanged.
+    keep : tuple of str
+        What is kept of every draw.
+    code : nutpie's compiled model
+    """
+
+    model: Any
+    keep: tuple[str, ...]
+    code: Any
+
+    @classmethod
+    def of(cls, model: pymc.Model, keep: Sequence[str]) -> Compiled:
+        """Compile a model."""
+        return cls(model, tuple(keep), _compiled(model, keep, jitter=True))
+
+    def draw(
+        self, data: Mapping[str, Array], *, draws: int, tune: int, chains: int, seed: int | None
+    ) -> Drawn:
+        """Draw from the posterior given these data; see `draw`."""
+        pm = import_pymc()
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0] // 2)
+        pm.set_data(dict(data), model=self.model)  # where chains start
+        code = self.code.with_data(**data)
+        found, seconds = _run(code, draws, tune, chains, seed)
+        return _drawn(found, self.keep, seconds)
+
+
 def _by_nutpie(
     model: Any, keep: list[str], draws: int, tune: int, chains: int, seed: int, jitter: bool
 ) -> tuple[Any, float]:
+    return _run(_compiled(model, keep, jitter), draws, tune, chains, seed)
+
+
+def _compiled(model: Any, keep: Sequence[str], jitter: bool) -> Any:
     import_pymc()
     import nutpie
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numba, about code that it compiles
-        compiled = nutpie.compile_pymc_model(
-            model, var_names=keep, jitter_rvs=None if jitter else set()
+        return nutpie.compile_pymc_model(
+            model, var_names=list(keep), jitter_rvs=None if jitter else set()
         )
+
+
+def _run(code: Any, draws: int, tune: int, chains: int, seed: int) -> tuple[Any, float]:
+    import nutpie
+
     began = time.perf_counter()
     data = nutpie.sample(
-        compiled, draws=draws, tune=tune, chains=chains, seed=seed, progress_bar=False,
+        code, draws=draws, tune=tune, chains=chains, seed=seed, progress_bar=False,
         save_warmup=False, cores=min(chains, os.cpu_count() or 1),
     )  # fmt: skip
     return data, time.perf_counter() - began
