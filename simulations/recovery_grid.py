@@ -37,12 +37,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the grid and write its results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="the replications of the full study")
-    parser.add_argument("--replications", type=int, help="another number of panels per cell")
+    parser.add_argument(
+        "--panels", "--replications", type=int, help="another number of panels per cell"
+    )
     parser.add_argument("--jobs", type=int, default=-1, help="processes; -1 = one per processor")
     parser.add_argument("--out", type=Path, help="where the results go")
     asked = parser.parse_args(arguments)
     config = tomllib.loads(CONFIG.read_text(encoding="utf-8"))
-    size = asked.replications or config["replications"]["full" if asked.full else "small"]
+    size = asked.panels or config["replications"]["full" if asked.full else "small"]
     published = asked.full and asked.out is None
     out = asked.out or (RESULTS if asked.full else Path("recovery-grid"))
     studies = [run_cell(config, cell, size, asked.jobs) for cell in config["cells"]]
