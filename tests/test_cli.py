@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alliancedyn import __version__
+from alliancedyn import __version__, worlds
 from alliancedyn.cli import commands, files
 from alliancedyn.panel import datasets
 from alliancedyn.studies import chosen
@@ -721,7 +721,7 @@ def test_a_world_in_time_order_with_everything_observed(tmp_path: Path) -> None:
         '[dropout]\nrule = "well_enough"\n',
         encoding="utf-8",
     )
-    known = files.read_world(world)
+    known = files.find_world(str(world))
     assert known.truth.effect("alliance", "symptoms") == pytest.approx(-0.12)
     assert set(known.observation) == {"missing", "ceiling", "therapists", "gaps", "dropout"}
     assert commands.run(
@@ -729,6 +729,20 @@ def test_a_world_in_time_order_with_everything_observed(tmp_path: Path) -> None:
     ) == 0  # fmt: skip
     header = Path(f"{world}.csv").read_text(encoding="utf-8").splitlines()[0]
     assert header == "client,session,alliance,symptoms,therapist,day"
+
+
+def test_a_world_may_be_one_that_has_a_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "panel.csv"
+    assert commands.run(["simulate", "two_raters", "--seed", "1", "--out", str(out)]) == 0
+    expected = worlds.load("two_raters").simulate(seed=1).frame
+    assert out.read_text("utf-8") == expected.to_csv(index=False)
+    assert "200 clients, 2,400 rows" in " ".join(capsys.readouterr().out.split())
+    assert commands.run(["simulate", "two_rater", "--out", str(tmp_path / "no.csv")]) == 4
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no world 'two_rater'" in said
+    assert "'two_raters'" in said
 
 
 # -- examples -----------------------------------------------------------------------------------

@@ -214,30 +214,37 @@ def analyze(
 @app.command(
     epilog=examples(
         "alliancedyn simulate world.toml --clients 200 --sessions 12 --seed 7 --out panel.csv",
+        "alliancedyn simulate reciprocal --seed 7 --out panel.csv",
     )
     + "\n\n\b\nA world:\n"
     + "\n".join(f"  {line}" for line in files.WORLD_EXAMPLE)
 )
 def simulate(
     world: Annotated[
-        Path, typer.Argument(help="TOML file with the true parameters.", metavar="WORLD.TOML")
-    ],
-    clients: Annotated[int, typer.Option("--clients", min=1, metavar="N", help="Clients.")],
-    sessions: Annotated[
-        int, typer.Option("--sessions", min=2, metavar="T", help="Sessions planned for each.")
+        str,
+        typer.Argument(help="TOML file with the true parameters, or a name.", metavar="WORLD"),
     ],
     out: Annotated[Path, typer.Option("--out", help="CSV file to write.", metavar="PANEL.CSV")],
+    clients: Annotated[
+        int | None, typer.Option("--clients", min=1, metavar="N", help="Clients.")
+    ] = None,
+    sessions: Annotated[
+        int | None,
+        typer.Option("--sessions", min=2, metavar="T", help="Sessions planned for each."),
+    ] = None,
     seed: Seed = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Simulate a panel from a world whose true parameters are known."""
-    from alliancedyn.simulate import simulate as draw
+    """Simulate a panel from a world whose true parameters are known.
 
+    A world is a file, or has a name, such as reciprocal. It says how many clients and sessions
+    there are where --clients and --sessions do not.
+    """
     arguments.refuse_existing(out, overwrite)
-    known = files.read_world(world)
+    known = files.find_world(world)
     seed = secrets.randbelow(2**32) if seed is None else seed
-    panel = draw(known.truth, clients, sessions, seed=seed, **known.observation)
+    panel = known.simulate(clients, sessions, seed=seed)
     files.write_csv(panel, out)
     rows = f"{panel.n_clients:,} clients, {len(panel.frame):,} rows"
     terminal.say(f"Wrote {str(out)!r}: {rows}, seed {seed}.")

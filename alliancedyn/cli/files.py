@@ -11,20 +11,20 @@ import json
 import math
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alliancedyn import __version__
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError
 
 if TYPE_CHECKING:
     from alliancedyn.panel import SessionPanel
     from alliancedyn.results import Fit
     from alliancedyn.studies import Analysis, Step
+    from alliancedyn.worlds import World
 
 PROGRAM = "alliancedyn"
 REPORT, FITS, EFFECTS, FIGURES = "report.html", "fits.json", "effects.csv", "figures"
@@ -47,7 +47,6 @@ WORLD_EXAMPLE = (
     'rule = "unwell"',
     "rate = 0.3",
 )
-OBSERVATION = ("therapists", "dropout", "missing", "gaps", "ceiling")
 
 
 class OccupiedError(Exception):
@@ -331,73 +330,18 @@ def draw(folder: Path, analysis: Analysis) -> None:
 # -- a world ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class World:
-    """A truth to simulate from, and how it is observed."""
-
-    truth: Any
-    observation: dict[str, Any]
-
-
-def read_world(path: Path) -> World:
-    """Read a world from TOML: the arguments of `Dynamics`, and those of `simulate` beside them.
+def find_world(name: str, folder: Path = Path()) -> World:
+    """Read a world from a TOML file, looked for in ``folder``, or load the preset of that name.
 
     Raises
     ------
     SpecificationError
-        If it cannot be read, has a key that means nothing, or describes an impossible world.
+        If there is no such world, or it is impossible.
     """
-    from alliancedyn.simulate import Dropout, Dynamics, Gaps, GrowthCurve, Therapists
+    from alliancedyn import worlds
 
-    said = _toml(path)
-    seen = {key: said.pop(key) for key in OBSERVATION if key in said}
-    kinds = {"therapists": Therapists, "dropout": Dropout, "gaps": Gaps}
-    observation = {
-        key: _made(kinds[key], value, key) if key in kinds else value for key, value in seen.items()
-    }
-    if "trend" in said:
-        said["trend"] = _made(GrowthCurve, said["trend"], "trend")
-    ordered = said.pop("time_ordered", None)
-    if ordered is None:
-        return World(_made(Dynamics, said, "the world"), observation)
-    if not isinstance(ordered, dict):
-        raise SpecificationError("time_ordered must be a table: [time_ordered], phi_alliance = ...")
-    return World(_called(Dynamics.time_ordered, {**said, **ordered}, "time_ordered"), observation)
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise SpecificationError(
-            f"There is no world {path.name!r}: no world has a name yet, so give a TOML file with "
-            "phi, innovation_cov, between_cov and mean."
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise SpecificationError(
-            f"The world {path.name!r} is no readable TOML: {problem}. Correct that line."
-        ) from None
-
-
-def _made(kind: Any, said: Any, where: str) -> Any:
-    if not isinstance(said, dict):
-        raise SpecificationError(f"{where} must be a table of values, not {said!r}.")
-    known = [one.name for one in fields(kind)]
-    unknown = [key for key in said if key not in known]
-    if unknown:
-        raise SpecificationError(
-            f"{listed(unknown)} means nothing in {where}. Known: {', '.join(known)}"
-            f"{', ' + ', '.join(OBSERVATION) if where == 'the world' else ''}."
-        )
-    return _called(kind, said, where)
-
-
-def _called(function: Callable[..., Any], said: dict[str, Any], where: str) -> Any:
-    try:
-        return function(**said)
-    except TypeError as problem:
-        what = str(problem).partition("() ")[2] or str(problem)
-        raise SpecificationError(f"{where}: {what}.") from None
+    place = folder / name
+    return worlds.read(place) if place.suffix or place.exists() else worlds.load(name)
 
 
 def write_csv(panel: SessionPanel, path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alliancedyn.cli import arguments, terminal
+from alliancedyn.cli import arguments, files, terminal
 from alliancedyn.cli.arguments import Debug, Out, Overwrite
 from alliancedyn.errors import SpecificationError, listed
 
@@ -88,7 +88,7 @@ def recover(
     said, workers = _read(config, _RECOVER), _workers(jobs, cluster)
     from alliancedyn.studies.recovery import recover as run
 
-    spec, world = _model(said), _world(said, config)
+    spec, world = _model(said), files.find_world(said.pop("world"), config.parent)
     folder = _folder(out, overwrite)
     with _interruptible(), terminal.Bar() as bar:
         study = run(
@@ -123,7 +123,7 @@ def power(
     said, workers = _read(config, _POWER), _workers(jobs, cluster)
     from alliancedyn.studies.power import power as run
 
-    spec, world = _model(said), _world(said, config)
+    spec, world = _model(said), files.find_world(said.pop("world"), config.parent)
     conditions = _conditions(said)
     folder = _folder(out, overwrite)
     with _interruptible(), terminal.Bar() as bar:
@@ -204,15 +204,6 @@ def _model(said: dict[str, Any]) -> Fittable:
         )
     given = {name: _frozen(value) for name, value in options.items()}
     return replace(family.spec, **given)
-
-
-def _world(said: dict[str, Any], config: Path) -> Any:
-    """Take the world out of a configuration: a file beside it, or one that has a name."""
-    from alliancedyn import worlds
-
-    name = said.pop("world")
-    place = config.parent / name
-    return worlds.read(place) if place.exists() else worlds.load(name)
 
 
 def _conditions(said: dict[str, Any]) -> dict[str, Any]:
