@@ -28,6 +28,7 @@ from alliancedyn.engine import names
 from alliancedyn.engine.dsem import DsemData, DsemShape, Priors, Sampled
 from alliancedyn.engine.kalman import Blocks, StateSpace
 from alliancedyn.engine.smooth import smooth
+from alliancedyn.engine.var import reduced_form
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.dsem_scores import true_scores
 from alliancedyn.models.dsem_terms import (
@@ -37,6 +38,7 @@ from alliancedyn.models.dsem_terms import (
     measurement_sd,
     noisy,
     population,
+    reduced,
 )
 from alliancedyn.models.nuts import Drawn, Sampler, draw, import_pymc, picklable
 
@@ -115,10 +117,8 @@ def _check(
         raise SpecificationError(f"innovations is {innovations!r}; choose 'normal' or 'student'.")
     if measurement not in ("known", "free"):
         raise SpecificationError(f"measurement is {measurement!r}; choose 'known' or 'free'.")
-    if data.k < 2 or data.k != len(shape.variables):
-        raise SpecificationError(
-            f"{data.k} series for {len(shape.variables)} names; two or more of each are needed."
-        )
+    if data.k != len(shape.variables):
+        raise SpecificationError(f"{data.k} series for {len(shape.variables)} names.")
     if shape.therapist and data.therapist is None:
         raise SpecificationError(
             "A therapist level needs the therapist of every client. Name the column when reading "
@@ -141,6 +141,8 @@ def _coords(data: DsemData, shape: DsemShape) -> dict[str, Any]:
         "source": v,
         "effect": list(shape.effects),
         "effect_": list(shape.effects),
+        "lagged": [f"{row}<-{column}" for row, column in shape.lagged or ()],
+        "same_session": [f"{row}<-{column}" for row, column in shape.same],
         "course": list(shape.course),
         "predictor": list(shape.predictors),
     }
@@ -166,10 +168,11 @@ def _add_marginal(data: DsemData, parts: Tensors, noise: Any) -> None:
     mean = parts["mean"][None]
     if "course" in parts:
         mean = mean + data.course @ parts["course"]
+    phi, psi = reduced(parts, k)
     matrices: Tensors = {
         "mean": mean,
-        "phi": parts["phi"][None],
-        "psi": parts["innovation_cov"][None],
+        "phi": phi[None],
+        "psi": psi[None],
         "initial_cov": pt.linalg.block_diag(parts["initial_cov"], parts["between_cov"]),
         "noise": pt.as_tensor_variable(noise)[None] ** 2,
     }
@@ -285,7 +288,8 @@ def sample_open(
 
 
 _CARRIED = (
-    *("mean", "trend", "phi", "phi_sd", "log_innovation_sd", "slopes", "between_cov"),
+    *("mean", "trend", "phi", "same", "phi_sd", "same_sd", "log_innovation_sd", "slopes"),
+    "between_cov",
     *("random_corr", "therapist_cov", "therapist_z", "innovation_cov", "initial_cov"),
     *("client_effects", "degrees", "measurement_var"),
 )
@@ -336,10 +340,12 @@ def _smoothed_intercepts(data: DsemData, shape: DsemShape, drawn: Drawn) -> Arra
         initial = np.zeros((2 * k, 2 * k))
         initial[:k, :k], initial[k:, k:] = one["initial_cov"], one["between_cov"]
         course = data.course @ one["trend"] if shape.course else np.zeros((1, k))
+        none = np.zeros((k, k))
+        phi, psi = reduced_form(one.get("same", none), one["phi"], one["innovation_cov"])
         system = replace(
             frame,
-            phi=one["phi"][None],
-            psi=one["innovation_cov"][None],
+            phi=phi[None],
+            psi=psi[None],
             mean=one["mean"] + course,
             initial_cov=initial,
             noise=one.get("measurement_var", data.measurement_var)[None],

@@ -6,6 +6,7 @@ how the pieces go together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def population(data: DsemData, shape: DsemShape, priors: Priors) -> Tensors:
     pm = import_pymc()
     parts: Tensors = {
         "mean": pm.Normal("mean", *priors.mean, dims="variable"),
-        "phi": pm.Normal("phi", *priors.phi, dims=("outcome", "source")),
+        **_coefficients(shape, priors),
     }
     if shape.course:
         parts["course"] = pm.Normal("trend", *priors.trend, dims=("course", "variable"))
@@ -31,7 +32,8 @@ def population(data: DsemData, shape: DsemShape, priors: Priors) -> Tensors:
         parts["slopes"] = pm.Normal("slopes", *priors.effect, dims=("effect", "predictor"))
     _add_between(parts, shape, priors)
     for name in ("innovation_cov", "initial_cov", *(["therapist_cov"] if shape.therapist else [])):
-        root, _, _ = _root(name, [priors.sd] * data.k, priors)
+        correlated = name != "innovation_cov" or not shape.same
+        root, _, _ = _root(name, [priors.sd] * data.k, priors, correlated)
         parts[f"{name}_root"] = root
         parts[name] = pm.Deterministic(name, root @ root.T, dims=("variable", "variable_"))
     if shape.therapist:
@@ -40,9 +42,55 @@ def population(data: DsemData, shape: DsemShape, priors: Priors) -> Tensors:
     return parts
 
 
-def _root(name: str, scales: list[float], priors: Priors) -> tuple[Any, Any, Any]:
+def _coefficients(shape: DsemShape, priors: Priors) -> Tensors:
+    """Add the effects of scores on scores: matrices ``phi`` and ``same``, and all of them (p,)."""
+    pm = import_pymc()
+    import pytensor.tensor as pt
+
+    parts: Tensors = {}
+    if shape.lagged is None:
+        parts["phi"] = pm.Normal("phi", *priors.phi, dims=("outcome", "source"))
+        there = [parts["phi"].ravel()]
+    else:
+        there = [pm.Normal("lagged_effect", *priors.phi, dims="lagged")]
+        parts["phi"] = _matrix("phi", there[0], shape, shape.lagged)
+    if shape.same:
+        there.append(pm.Normal("same_session_effect", *priors.same, dims="same_session"))
+        parts["same"] = _matrix("same", there[1], shape, shape.same)
+    return {**parts, "coefficients": pt.concatenate(there)}
+
+
+def _matrix(name: str, values: Any, shape: DsemShape, pairs: Sequence[Sequence[str]]) -> Any:
+    """Add a matrix of what stands at some pairs (outcome, predictor), 0 elsewhere."""
+    pm = import_pymc()
+    import pytensor.tensor as pt
+
+    v = shape.variables
+    at = tuple(np.array([v.index(pair[j]) for pair in pairs]) for j in (0, 1))
+    full = pt.zeros((len(v), len(v)))[at].set(values)
+    return pm.Deterministic(name, full, dims=("outcome", "source"))
+
+
+def reduced(parts: Tensors, k: int) -> tuple[Any, Any]:
+    """Return lags and innovation covariance with same-session effects solved for."""
+    if "same" not in parts:
+        return parts["phi"], parts["innovation_cov"]
+    total: Any = np.eye(k)
+    for _ in range(k - 1):  # (I - G)^-1 = I + G + G^2 + ..., and the k-th power of G is 0
+        total = np.eye(k) + parts["same"] @ total
+    return total @ parts["phi"], total @ parts["innovation_cov"] @ total.T
+
+
+def _root(
+    name: str, scales: list[float], priors: Priors, correlated: bool = True
+) -> tuple[Any, Any, Any]:
     """Add a covariance by half-normal SDs and LKJ correlations: Cholesky root, corr, SDs."""
     pm = import_pymc()
+    import pytensor.tensor as pt
+
+    if len(scales) == 1 or not correlated:
+        sd = pm.HalfNormal(f"{name}_sd", sigma=np.array(scales))
+        return pt.diag(sd), np.eye(len(scales)), sd
     found: tuple[Any, Any, Any] = pm.LKJCholeskyCov(
         f"{name}_root",
         n=len(scales),
@@ -57,7 +105,8 @@ def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
     """Add how the effects of clients differ: ``effect_root`` of all, or intercepts and the SDs."""
     pm = import_pymc()
     k = len(shape.variables)
-    scales = [priors.phi_sd] * (k * k if shape.random_phi else 0)
+    own = shape.coefficients[slice(*shape.own_coefficients)]
+    scales = [priors.phi_sd if family == "phi" else priors.same_sd for family, _, _ in own]
     scales += [priors.log_innovation_sd] * (k if shape.random_innovation else 0)
     between = [priors.sd] * k
     if shape.correlated and scales:
@@ -69,14 +118,16 @@ def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
     if scales and not shape.correlated:
         more = pm.HalfNormal("effect_sd", sigma=np.array(scales))
         parts["effect_sd"] = more
-    if shape.random_phi:
-        pm.Deterministic("phi_sd", more[: k * k].reshape((k, k)), dims=("outcome", "source"))
+    for family in ("phi", "same"):
+        here = [j for j, one in enumerate(own) if one[0] == family]
+        if here:
+            _matrix(f"{family}_sd", more[np.array(here)], shape, [own[j][1:] for j in here])
     if shape.random_innovation:
         pm.Deterministic("log_innovation_sd", more[-k:], dims="variable")
-    own = root[:k, :k]
+    level = root[:k, :k]
     parts["effect_root"] = root
     parts["between_cov"] = pm.Deterministic(
-        "between_cov", own @ own.T, dims=("variable", "variable_")
+        "between_cov", level @ level.T, dims=("variable", "variable_")
     )
 
 
@@ -107,7 +158,7 @@ def client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
 
     k, q = data.k, len(shape.effects)
     center = [parts["mean"]]
-    center += [parts["phi"].ravel()] if shape.random_phi else []
+    center += [parts["coefficients"][slice(*shape.own_coefficients)]]
     center += [pt.zeros(k)] if shape.random_innovation else []
     middle = pt.concatenate(center)[None] + np.zeros((len(data.Y), 1))
     if shape.predictors:
@@ -142,12 +193,7 @@ def add_process(
     w = scores - effects[:, None, :k]
     if shape.course:
         w = w - data.course @ parts["course"]
-    before, after = w[:, :-1], w[:, 1:]
-    if shape.random_phi:
-        phi = effects[:, k : k + k * k].reshape((n, 1, k, k))
-        new = after - (phi * before[:, :, None, :]).sum(axis=-1)
-    else:
-        new = after - before @ parts["phi"].T
+    new = _new(w, shape, parts, effects)
     client, step = np.nonzero(np.arange(1, n_sessions) < last_seen(data.Y)[:, None])
     new = new[client, step]
     if shape.random_innovation:
@@ -161,6 +207,22 @@ def add_process(
     if innovations == "student":
         degrees = pm.Gamma("degrees", alpha=priors.degrees[0], beta=priors.degrees[1])
     pm.Potential("later_sessions", _log_density(later, roots[1], degrees))
+
+
+def _new(w: Any, shape: DsemShape, parts: Tensors, effects: Any) -> Any:
+    """Return what a client's other scores, and the same a session ago, leave of states (N, T, k)."""
+    import pytensor.tensor as pt
+
+    v, k = shape.variables, len(shape.variables)
+    start, stop = shape.own_coefficients
+    before, after = w[:, :-1], w[:, 1:]
+    left = [after[:, :, r] for r in range(k)]
+    for j, (family, row, column) in enumerate(shape.coefficients):
+        own = start <= j < stop
+        size = effects[:, k + j - start, None] if own else parts["coefficients"][j]
+        by = before if family == "phi" else after
+        left[v.index(row)] = left[v.index(row)] - size * by[:, :, v.index(column)]
+    return pt.stack(left, axis=-1)
 
 
 def _whiten(e: Any, root: Any, k: int) -> list[Any]:
