@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -100,3 +101,37 @@ def test_the_script_is_installed() -> None:
     assert found, f"no alliancedyn command beside {sys.executable}"
     done = subprocess.run([found[0], "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_wheel_holds_worlds_data_and_templates(tmp_path: Path) -> None:
+    kept = {".toml", ".csv", ".md", ".html", ".css", ".py"}
+    package = ROOT / "alliancedyn"
+    ours = {path.relative_to(ROOT) for path in package.rglob("*") if path.suffix in kept}
+    assert ROOT / "alliancedyn" / "py.typed" in package.iterdir()
+    built = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(tmp_path / "site")
+    assert not [name for name in ours if not (tmp_path / "site" / name).is_file()]
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import alliancedyn as ad; "
+        "print(ad.__file__); [ad.worlds.load(name) for name in ad.worlds.names()]; print(len(ad.worlds.names()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(tmp_path / "site")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    place, count = done.stdout.split()
+    assert Path(place).is_relative_to(tmp_path)
+    assert int(count) == len(list((package / "worlds" / "presets").glob("*.toml")))
