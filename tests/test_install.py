@@ -122,7 +122,7 @@ def test_the_wheel_holds_worlds_data_and_templates(tmp_path: Path) -> None:
     assert not [name for name in ours if not (tmp_path / "site" / name).is_file()]
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import alliancedyn as ad; "
-        "print(ad.__file__); [ad.worlds.load(name) for name in ad.worlds.names()]; print(len(ad.worlds.names()))"
+        "print(ad.__file__); print(len([ad.worlds.load(name) for name in ad.worlds.names()]))"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, str(tmp_path / "site")],
