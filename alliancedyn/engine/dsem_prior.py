@@ -36,12 +36,14 @@ class Term:
         Canonical name of a parameter, or ``between_sd[a]``, ``between_corr[a,b]``, ... of what
         is stored as a covariance.
     kind : str
-        "normal", "half-normal", "lkj" or "gamma".
+        "normal", "half-normal", "lkj", "gamma" or "beta".
     location, scale : float
         Of a normal; of a half-normal the scale alone; of correlations the scale is the LKJ shape;
-        of a gamma its shape and its rate.
+        of a gamma its shape and its rate; of a beta its lower end and how far the upper is.
     size : int
         Rows of the correlation matrix; 1 of anything else.
+    shape : (float, float)
+        Of a beta.
     """
 
     label: str
@@ -49,6 +51,7 @@ class Term:
     location: float
     scale: float
     size: int = 1
+    shape: tuple[float, float] = (1.0, 1.0)
 
     def density(self, x: Array) -> Array:
         """Return the marginal density at any values."""
@@ -63,6 +66,11 @@ class Term:
             logs = a * np.log(rate) - gammaln(a) + (a - 1.0) * np.log(positive) - rate * positive
             return np.asarray(np.where(x >= 0.0, np.exp(logs), 0.0))
         z = (x - self.location) / self.scale
+        if self.kind == "beta":
+            a, b = self.shape
+            inside = np.where((z > 0.0) & (z < 1.0), z, np.nan)
+            powers = inside ** (a - 1.0) * (1.0 - inside) ** (b - 1.0)
+            return np.asarray(np.nan_to_num(powers) / (beta(a, b) * self.scale))
         normal = np.exp(-0.5 * z * z) / (self.scale * np.sqrt(2.0 * pi))
         if self.kind == "half-normal":
             return np.asarray(np.where(x >= 0.0, 2.0 * normal, 0.0))
@@ -71,18 +79,21 @@ class Term:
     @property
     def lower(self) -> float:
         """Least possible value."""
-        return {"half-normal": 0.0, "lkj": -1.0, "gamma": 0.0}.get(self.kind, -np.inf)
+        known = {"half-normal": 0.0, "lkj": -1.0, "gamma": 0.0, "beta": self.location}
+        return known.get(self.kind, -np.inf)
 
     @property
     def upper(self) -> float:
         """Largest possible value."""
-        return 1.0 if self.kind == "lkj" else np.inf
+        known = {"lkj": 1.0, "beta": self.location + self.scale}
+        return known.get(self.kind, np.inf)
 
     def times(self, factor: float, shift: float = 0.0) -> Term:
         """Return the prior of shift + factor times the quantity."""
         if self.kind in ("lkj", "gamma"):
             return self
-        return Term(self.label, self.kind, shift + factor * self.location, factor * self.scale)
+        moved = shift + factor * self.location, factor * self.scale
+        return Term(self.label, self.kind, *moved, shape=self.shape)
 
     def __str__(self) -> str:
         if self.kind == "lkj":
@@ -91,6 +102,10 @@ class Term:
             return f"gamma({self.location:g}, {self.scale:g})"
         if self.kind == "half-normal":
             return f"half-normal({self.scale:.3g})"
+        if self.kind == "beta":
+            a, b = self.shape
+            ends = f"{self.location:.3g} to {self.location + self.scale:.3g}"
+            return f"beta({a:g}, {b:g}) from {ends}"
         return f"normal({self.location:.3g}, {self.scale:.3g})"
 
 

@@ -3,7 +3,7 @@
 Sampling happens on z = (y - center) / unit, so that priors mean the same for any questionnaire.
 All parameters are then carried back by what a change of units does to them::
 
-    mean           center_a + unit_a mean       phi, same, their SDs    unit_a / unit_b
+    mean, cuts     center_a + unit_a mean       phi, same, their SDs    unit_a / unit_b
     trend, session unit_a                       covariances             unit_a unit_b
     predictor      unit of the effect / unit of the predictor
 
@@ -64,8 +64,8 @@ class Units:
         shift, factor = [], []
         for name in labels or shape.parameter_names():
             family, of, _ = names.parse(name)
-            shift.append(middle[of[0]] if family == "mean" else 0.0)
-            if family in ("mean", "trend", "session"):
+            shift.append(middle[of[0]] if family in ("mean", "threshold") else 0.0)
+            if family in ("mean", "trend", "session", "threshold"):
                 factor.append(own[of[0]])
             elif family in ("phi", "phi_sd", "same", "same_sd"):
                 factor.append(own[of[0]] / own[of[1]])

@@ -21,6 +21,19 @@ from alliancedyn.engine import names
 from alliancedyn.engine.dsem import Sampled
 from alliancedyn.engine.dsem_world import first_inputs, system
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.dsem_paths import (
+    check_paths,
+    path_assumptions,
+    path_notes,
+    random_effects,
+    refuse_paths,
+)
+from alliancedyn.models.dsem_scales import (
+    Bounds,
+    check_scales,
+    scale_assumptions,
+    scale_sentences,
+)
 from alliancedyn.models.dsem_task import (
     Task,
     check_priors,
@@ -41,7 +54,6 @@ from alliancedyn.results.model import Params, spelled
 from alliancedyn.results.sampling import Sampling
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "random": (("intercept",), ("intercept", "phi"), ("intercept", "phi", "innovation")),
     "random_correlation": ("none", "lkj"),
     "trend": (None, "linear", "session"),
     "innovations": ("normal", "student"),
@@ -49,7 +61,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "sampler": ("auto", "gibbs", "nutpie", "pymc", "laplace"),
     "levels": (("client",), ("therapist", "client")),
 }
-_TUPLES = ("random", "predictors", "levels", "variables", "sessions")
+_TUPLES = ("random", "predictors", "levels", "variables", "sessions", "ordinal", "same", "lagged")
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,8 +71,8 @@ class DSEM:
     Parameters
     ----------
     random : tuple of str
-        What differs between clients: ("intercept",), ("intercept", "phi") for lagged effects too,
-        or ("intercept", "phi", "innovation") for innovation variances as well.
+        What differs between clients: "intercept", and any of "phi" (lagged effects), "same"
+        (same-session effects) and "innovation" (innovation variances).
     random_correlation : {"none", "lkj"}
         Whether these effects correlate, all with all, or intercepts with one another only.
     trend : {None, "linear", "session"}
@@ -86,13 +98,29 @@ class DSEM:
         errors are known, else nutpie. All draw from the same posterior; "laplace" is a quick look
         around its mode, with random intercepts alone, that says how far it can be trusted.
     variables : tuple of str, optional
-        Two or more series; by default all of the panel.
+        One series or more; by default all of the panel.
     sessions : (int, int), optional
         First and last session number to use.
     levels : {("client",), ("therapist", "client")}
         Whether therapists have random intercepts of their own.
     predictor_means : dict of str to float, optional
         Where predictors are centered; by default at their means over clients.
+    bounds : dict of str to (float, float), optional
+        Lowest and highest possible score, ``{"alliance": (1, 7)}``, None where there is no such
+        end: scores there stand for all beyond (censored), and effects are those of the score
+        without ends.
+    ordinal : tuple of str
+        Series of a few ordered categories, coded in whole numbers: the score behind them is cut at
+        ``threshold[symptoms,2]``, ...; effects are those of that score.
+    same : tuple of str
+        Same-session effects, ``("alliance<-symptoms",)``: of a score on one that is taken later in
+        the session. ``phi[...]`` are then effects given the scores of the same session,
+        ``innovation_cov[...]`` what neither predicts; `Fit.effect` returns the reduced form, which
+        compares with other families. A covariate that varies over sessions enters like that,
+        centered at its latent mean, with its lagged effects left out by ``lagged``.
+    lagged : tuple of str, optional
+        Lagged effects that there are, ``("symptoms<-symptoms", "symptoms<-alliance")``; all of
+        them by default.
     """
 
     random: tuple[str, ...] = ("intercept",)
@@ -111,9 +139,13 @@ class DSEM:
     sessions: tuple[int, int] | None = None
     levels: tuple[str, ...] = ("client",)
     predictor_means: Mapping[str, float] | None = None
+    bounds: Bounds | None = None
+    ordinal: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()
+    lagged: tuple[str, ...] | None = None
 
     name: ClassVar[str] = "DSEM"
-    assumptions: ClassVar[tuple[str, ...]] = (
+    _assumed: ClassVar[tuple[str, ...]] = (
         "Clients' levels (and lagged effects, where they are random) are draws from a normal "
         "population around the common course; no client has a trend of their own.",
         "Nothing that varies over sessions and is not in the model moves both series.",
@@ -146,6 +178,8 @@ class DSEM:
                 raise SpecificationError(
                     f"{option} is {number!r}; give a whole number from {least} up."
                 )
+        object.__setattr__(self, "random", random_effects(self.random))
+        check_paths(self.random, self.same, self.lagged)
         self._check_numbers()
 
     def _check_numbers(self) -> None:
@@ -160,16 +194,17 @@ class DSEM:
             )
         if any(not value >= 0.0 for value in self.known_errors.values()):
             raise SpecificationError("measurement_var: a variance cannot be negative.")
-        gaussian = self.innovations == "normal" and given != "free"
-        if self.sampler == "gibbs" and not gaussian:
+        check_scales(self.known_bounds, self.ordinal)
+        if self.sampler == "gibbs" and not self.draws_panels:
             raise SpecificationError(
-                "The Gibbs sampler is for normal innovations and known measurement error. Use "
-                'sampler="nutpie".'
+                "The Gibbs sampler is for normal innovations, known measurement error, and scores "
+                'without bounds or categories. Use sampler="nutpie".'
             )
-        if self.sampler == "laplace" and (self.random != ("intercept",) or not gaussian):
+        if self.sampler == "laplace" and (self.random != ("intercept",) or not self.draws_panels):
             raise SpecificationError(
-                "The quick look needs random intercepts alone, normal innovations and known "
-                'measurement error. Use sampler="gibbs" or "nutpie".'
+                "The quick look needs random intercepts alone, normal innovations, known "
+                "measurement error, and scores without bounds or categories. Use "
+                'sampler="gibbs" or "nutpie".'
             )
         absent = [x for x in self.predictors if x not in (self.predictor_means or self.predictors)]
         if absent:
@@ -227,7 +262,8 @@ class DSEM:
             ),
             sampler=sampled.sampler,
             values=readable(task, sampled.names, raw.reshape(-1, raw.shape[-1])),
-            notes=flags(self, selection.data),
+            notes=[*flags(self, selection.data), *path_notes(self, panel.timing)],
+            scale=scale_sentences(self, selection.data),
             began=began,
             sampling_seconds=sampled.seconds,
             strict=strict,
@@ -245,6 +281,8 @@ class DSEM:
             task.priors,
             innovations=self.innovations,
             measurement=self._measurement,
+            limits=task.limits,
+            ordinal=task.cuts,
         )
 
     def sample(
@@ -272,6 +310,8 @@ class DSEM:
             task.priors,
             innovations=self.innovations,
             measurement=self._measurement,
+            limits=task.limits,
+            ordinal=task.cuts,
             sampler=self.engine,
             draws=self.draws,
             tune=self.tune,
@@ -284,8 +324,24 @@ class DSEM:
         """What draws: the fastest that can, unless one was named."""
         if self.sampler != "auto":
             return self.sampler
-        gaussian = self.innovations == "normal" and self.measurement_var != "free"
-        return "gibbs" if gaussian else "nutpie"
+        return "gibbs" if self.draws_panels else "nutpie"
+
+    @property
+    def draws_panels(self) -> bool:
+        """Whether panels can be drawn: all normal, known errors, no bounds or categories."""
+        seen = not self.known_bounds and not self.ordinal
+        return self.innovations == "normal" and self.measurement_var != "free" and seen
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What must hold for its estimates to mean what they say."""
+        more = (*path_assumptions(self), *scale_assumptions(self))
+        return (*self._assumed[:-1], *more, self._assumed[-1])
+
+    @property
+    def known_bounds(self) -> Bounds:
+        """Ends of scales by series."""
+        return self.bounds or {}
 
     @property
     def known_errors(self) -> Mapping[str, float]:
@@ -321,6 +377,11 @@ class DSEM:
                 "lagged effects differ between clients, or innovations are not normal. Use "
                 'DSEM(random=("intercept",)), or effect(), table() and client_effects().'
             )
+        if (self.known_bounds or self.ordinal) and len(data.Y):
+            raise SpecificationError(
+                "States and forecasts take scores as they stand, and here those at bounds or in "
+                "categories stand for others. Use effect(), table() and client_effects()."
+            )
         shape = shape_of(self, variables, data.sessions)
         values = np.array([params[name] for name in shape.parameter_names()])
         raw = raw_data(self, data)
@@ -333,12 +394,13 @@ class DSEM:
 
     def _select(self, panel: SessionPanel) -> Selection:
         selection = select(panel, self.needs(), self.sessions)
+        refuse_paths(self, selection.data.variables, panel.timing)
         refuse_unsuitable(self, selection.data)
         return selection
 
     def needs(self) -> Needs:
         """Return what the model needs of a panel."""
-        return Needs(variables=self.variables, covariates=self.predictors)
+        return Needs(variables=self.variables, covariates=self.predictors, fewest=1)
 
     def _known(self, data: Observed) -> DSEM:
         """Return the specification with predictors centered where these clients have their mean."""

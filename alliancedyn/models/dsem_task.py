@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.engine import names
 from alliancedyn.engine.dsem import DsemData, DsemShape, Priors
 from alliancedyn.engine.dsem_prior import Term, quantities, terms
 from alliancedyn.engine.dsem_units import Units, within_units
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.dsem_paths import pair_of
+from alliancedyn.models.dsem_scales import cuts_of, limits_of, refuse_scales, scale_flags
 from alliancedyn.results import Observed
 
 if TYPE_CHECKING:
@@ -29,8 +32,10 @@ PRIORS = {
     "mean": ("mean", "normal", 2),
     "trend": ("trend", "normal", 2),
     "phi": ("phi", "normal", 2),
+    "same": ("same", "normal", 2),
     "predictor": ("effect", "normal", 2),
     "phi_sd": ("phi_sd", "half-normal", 1),
+    "same_sd": ("same_sd", "half-normal", 1),
     "log_innovation_sd": ("log_innovation_sd", "half-normal", 1),
     "sd": ("sd", "half-normal", 1),
     "lkj": ("lkj", "lkj", 1),
@@ -50,12 +55,18 @@ class Task:
     priors : Priors
     units : Units
         The way back to score points.
+    limits : (k, 2), optional
+        Floors and ceilings on the scale of the priors, NaN where no score is at one.
+    cuts : (k,) tuple of int, optional
+        Numbers of cuts of ordinal series, 0 of others.
     """
 
     data: DsemData
     shape: DsemShape
     priors: Priors
     units: Units
+    limits: Array | None = None
+    cuts: tuple[int, ...] | None = None
 
 
 def task_of(spec: DSEM, data: Observed) -> Task:
@@ -73,7 +84,17 @@ def task_of(spec: DSEM, data: Observed) -> Task:
         therapist=raw.therapist,
         measurement_var=raw.measurement_var / units.unit**2,
     )
-    return Task(scaled, shape_of(spec, data.variables, data.sessions), priors_of(spec), units)
+    limits = limits_of(spec, data)
+    if limits is not None:  # as scores are, so that equal ones stay equal
+        limits = (limits - units.center[:, None]) / units.unit[:, None]
+    return Task(
+        scaled,
+        shape_of(spec, data.variables, data.sessions),
+        priors_of(spec),
+        units,
+        limits,
+        cuts_of(spec, data),
+    )
 
 
 def raw_terms(task: Task, labels: Sequence[str]) -> tuple[Term, ...]:
@@ -93,10 +114,22 @@ def _more_terms(task: Task, labels: Sequence[str]) -> list[Term]:
     for name in labels[len(task.shape.parameter_names()) :]:
         if name == "degrees":
             found.append(Term(name, "gamma", *task.priors.degrees))
+        elif name.startswith("threshold["):
+            found.append(_of_cut(task, name))
         else:
             label = name.replace("measurement_var", "measurement_sd")
             found.append(Term(label, "half-normal", 0.0, task.priors.sd))
     return found
+
+
+def _of_cut(task: Task, name: str) -> Term:
+    """Return the prior of a cut: of uniform ones between the outer two, in order."""
+    _, (variable, number), _ = names.parse(name)
+    j = task.shape.variables.index(variable)
+    values = np.unique(task.data.Y[:, :, j][~np.isnan(task.data.Y[:, :, j])])
+    first, last = values[:2].mean(), values[-2:].mean()
+    place, inner = int(number) - 1, len(values) - 3
+    return Term(name, "beta", float(first), float(last - first), shape=(place, inner + 1 - place))
 
 
 def readable(task: Task, labels: Sequence[str], raw: Array) -> Array:
@@ -160,6 +193,9 @@ def shape_of(spec: DSEM, variables: tuple[str, ...], sessions: tuple[int, ...]) 
         random_innovation="innovation" in spec.random,
         correlated=spec.random_correlation == "lkj",
         therapist="therapist" in spec.levels,
+        random_same="same" in spec.random,
+        lagged=None if spec.lagged is None else tuple(map(pair_of, spec.lagged)),
+        same=tuple(map(pair_of, spec.same)),
     )
 
 
@@ -230,6 +266,7 @@ def refuse_unsuitable(spec: DSEM, data: Observed) -> None:
         )
     if "therapist" in spec.levels:
         _refuse_therapists(data)
+    refuse_scales(spec, data)
     unknown = [v for v in spec.known_errors if v not in data.variables]
     if unknown:
         raise SpecificationError(
@@ -274,4 +311,4 @@ def flags(spec: DSEM, data: Observed) -> list[str]:
     alone = int((pairs.sum(axis=1) < 2).sum())
     if alone:
         said.append(f"{alone} clients have one session: they inform levels, not lagged effects.")
-    return said
+    return [*said, *scale_flags(spec, data)]

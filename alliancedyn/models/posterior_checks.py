@@ -97,10 +97,10 @@ def posterior_check(
     via realized discrepancies. Statistica Sinica, 6, 733-760.
     """
     model, used, data, shape = raw_task(fit, "posterior_check", panel)
-    if model.innovations != "normal" or model.measurement_var == "free":
+    if not model.draws_panels:
         raise SpecificationError(
-            "Panels are drawn with normal innovations and known measurement error only; this model "
-            "has others."
+            "Panels are drawn with normal innovations, known measurement error and scores without "
+            "bounds or categories only; this model has others."
         )
     assert fit.draws is not None  # raw_task refuses what was not sampled
     values = fit.draws.to_numpy(float)

@@ -36,6 +36,7 @@ def sampled_fit(
     sampler: str,
     values: Array,
     notes: Sequence[str] = (),
+    scale: Sequence[str] = (),
     began: float,
     sampling_seconds: float,
     strict: bool,
@@ -59,6 +60,8 @@ def sampled_fit(
         The quantities that have priors, in the order of ``sampling.priors``.
     notes : sequence of str
         What a reader should know beside.
+    scale : sequence of str
+        On which scale the numbers are, where it is not that of the scores.
     began, sampling_seconds : float
         Clock at the start; seconds of sampling.
     strict : bool
@@ -83,6 +86,7 @@ def sampled_fit(
         "condition": float(np.linalg.cond(np.corrcoef(flat, rowvar=False))),
         "boundary": [],
         "notes": [*notes, *dominated(shared, sessions)],
+        **({"scale": list(scale)} if scale else {}),
         "sampler": sampler,
         "priors": prior_sentences(sampling.priors),
         "overlap": shared,
@@ -133,7 +137,7 @@ def dominated(shared: dict[str, float], sessions: float) -> list[str]:
     much = [
         name
         for name, area in shared.items()
-        if area > DOMINATED and (name.startswith("phi") or "_sd[" in name)
+        if area > DOMINATED and (name.startswith(("phi", "same[")) or "_sd[" in name)
     ]
     if not much:
         return []
@@ -162,7 +166,7 @@ def _roles(panel: SessionPanel, chosen: tuple[str, ...]) -> tuple[str, str]:
     process = panel.process if panel.process in chosen else None
     outcome = panel.outcome if panel.outcome in chosen else None
     if process is None:
-        process = next(name for name in chosen if name != outcome)
+        process = next((name for name in chosen if name != outcome), chosen[0])
     if outcome is None:
-        outcome = next(name for name in chosen if name != process)
+        outcome = next((name for name in chosen if name != process), chosen[0])
     return process, outcome

@@ -47,6 +47,8 @@ def no_marginal(model: DSEM) -> str | None:
         return "innovations are not normal"
     if model.measurement_var == "free":
         return "measurement error is estimated"
+    if model.known_bounds or model.ordinal:
+        return "scores at bounds or in categories stand for others"
     if "therapist" in model.levels:
         return "clients of one therapist are not independent"
     if model.random != ("intercept",):

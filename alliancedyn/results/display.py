@@ -19,6 +19,7 @@ def verdicts(converged: bool, diagnostics: dict[str, Any]) -> list[str]:
         failure = diagnostics.get("failure", "The estimates are not a maximum.")
         sentences.append(f"NOT CONVERGED, not to be interpreted: {failure}")
     sentences += [f"AT A BOUND: {sentence}" for sentence in diagnostics.get("boundary", ())]
+    sentences += [f"SCALE: {sentence}" for sentence in diagnostics.get("scale", ())]
     sentences += [f"NOTE: {sentence}" for sentence in diagnostics.get("notes", ())]
     return sentences
 

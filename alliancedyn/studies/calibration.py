@@ -143,9 +143,10 @@ def calibrate(
     SpecificationError
         If the model cannot be simulated here, or nearly all rounds explode.
     """
-    if spec.innovations != "normal" or spec.measurement_var == "free":
+    if not spec.draws_panels:
         raise SpecificationError(
-            "Calibration draws normal innovations and known measurement error only."
+            "Calibration draws normal innovations, known measurement error and scores without "
+            "bounds or categories only."
         )
     design = _design(spec, panel, clients, sessions, missing, seed)
     ranks, dropped, sampler = [], 0, spec.engine
