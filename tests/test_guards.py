@@ -214,6 +214,20 @@ def test_the_series_without_a_trace_is_named_with_the_remedy() -> None:
     assert known.converged
 
 
+def test_latent_change_without_a_trace_is_refused() -> None:
+    """Its maximum without the trace is far from any usual start: proportional change is -1."""
+    truth = ad.Dynamics(
+        phi=[[0.0, 0.0], [0.0, 0.3]],
+        innovation_cov=[[1.0, -0.25], [-0.25, 1.0]],
+        between_cov=[[1.0, -0.3], [-0.3, 1.0]],
+        mean=(3.0, 10.0),
+        reliability=(0.8, 0.8),
+    )
+    clients = ad.simulate(truth, clients=500, sessions=20, missing=0.05, seed=3)
+    fit = ad.LatentChange(innovations="equal").fit(clients, strict=False)
+    assert "innovations of 'alliance' cannot be told apart" in fit.diagnostics["failure"]
+
+
 def test_no_one_asks_for_a_trace_where_error_is_known_or_measured_by_items() -> None:
     clients = drawn(NOTHING, 12)
     assert ad.RICLPM(measurement_var={"symptoms": 0.4}).fit(clients, strict=False).converged

@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import chdtrc
 
 from alliancedyn.engine import names
+from alliancedyn.engine.ascent import Point, climb, metric_of, without
 from alliancedyn.engine.expected import moment_slopes
 from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.engine.maximise import REFUSED, Maximum
@@ -38,6 +39,7 @@ POINTS = 3  # random parameters at which identification is tried
 DEPENDENT = 1e-9  # singular value, relative to the largest, of parameters that move nothing
 TURNS = 100  # of a search: what is left in a flat valley then does not matter to a test
 LEVEL = 0.05  # of the test that a series leaves a trace at all
+CLEAR = 1e-6  # p-value from which no other maximum is looked for
 KEPT = 256  # answers remembered: a study asks the same question thousands of times
 
 _REMEDIES = {
@@ -218,8 +220,8 @@ def traceless_error(likelihood: Likelihood, found: Maximum) -> str | None:
     doubts = []
     for series, group in _with_error(layout):
         held = _traces(layout, found.theta, series, group)
-        gain = 2.0 * (found.loglik - _best_without(likelihood, found.theta, held))
-        doubts.append((float(chdtrc(len(held), max(gain, 0.0))), gain, len(held), series, group))
+        lost = found.loglik - _best_without(likelihood, found, held)
+        doubts.append((_tail(lost, len(held)), 2.0 * lost, len(held), series, group))
     if not doubts or (worst := max(doubts, key=lambda doubt: doubt[0]))[0] <= LEVEL:
         return None
     p_value, gain, df, series, group = worst
@@ -272,23 +274,58 @@ def _traces(layout: Layout, theta: Array, series: str, group: str | None) -> dic
     return held
 
 
-def _best_without(likelihood: Likelihood, theta: Array, held: dict[int, float]) -> float:
-    """Return the highest log-likelihood with some elements of theta held."""
-    clients = likelihood.n_clients
-    free = np.array([i for i in range(len(theta)) if i not in held], np.int64)
-    full = np.empty_like(theta)
+def _best_without(likelihood: Likelihood, found: Maximum, held: Mapping[int, float]) -> float:
+    """Return the highest log-likelihood with some elements of theta held.
+
+    A climb from where the others are expected to go, by the information at the maximum, comes
+    first. Where it leaves the test in no doubt that is all; else, and where it fails, a search
+    from the moments has a say too: there may be several maxima.
+    """
+    metric = metric_of(found.information)
+    near = _climbed(likelihood, found.theta, metric, held)
+    p_value = _tail(found.loglik - near, len(held))
+    if p_value > LEVEL or (np.isfinite(near) and p_value < CLEAR):
+        return near
+    return max(near, _searched(likelihood, metric, held))
+
+
+def _tail(lost: float, df: int) -> float:
+    """Return the p-value of a loss of log-likelihood."""
+    return float(chdtrc(df, max(2.0 * lost, 0.0)))
+
+
+def _climbed(
+    likelihood: Likelihood, theta: Array, metric: Array, held: Mapping[int, float]
+) -> float:
+    """Climb from what the metric foretells of the others; -inf if no maximum is reached."""
+    at, mask = np.array(list(held)), np.zeros(len(theta), bool)
+    mask[at] = True
+    across = np.linalg.solve(metric[np.ix_(at, at)], np.array(list(held.values())) - theta[at])
+    start = theta + metric[:, at] @ across
+    start[at] = list(held.values())
+    here = Point.at(likelihood, start, without(metric, mask))
+    if not np.isfinite(here.loglik):
+        return -np.inf
+    top = climb(likelihood, here)
+    return -np.inf if top is None else top.loglik
+
+
+def _searched(likelihood: Likelihood, metric: Array, held: Mapping[int, float]) -> float:
+    """Search from the moment start."""
+    clients, theta = likelihood.n_clients, likelihood.start
+    mask = np.zeros(len(theta), bool)
+    mask[list(held)] = True
+    full = theta.copy()
     full[list(held)] = list(held.values())
 
     def negative(part: Array) -> tuple[float, Array]:
-        full[free] = part
+        full[~mask] = part
         value, score = likelihood.value_and_score(full)
         if not np.isfinite(value) or not np.isfinite(score).all():
             return REFUSED, np.zeros_like(part)
-        return -value / clients, -score[free] / clients
+        return -value / clients, -score[~mask] / clients
 
-    options = {"gtol": 1e-6, "maxiter": TURNS}
-    ends = [
-        minimize(negative, start[free], jac=True, method="BFGS", options=options).fun
-        for start in (likelihood.start, theta)
-    ]
-    return float(-min(ends) * clients)
+    first = without(metric, mask)[np.ix_(~mask, ~mask)] * clients
+    options = {"gtol": 1e-6, "maxiter": TURNS, "hess_inv0": (first + first.T) / 2.0}
+    done = minimize(negative, theta[~mask], jac=True, method="BFGS", options=options)
+    return float(-done.fun * clients)
