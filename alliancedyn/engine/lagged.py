@@ -6,7 +6,9 @@ Within-client deviations w_t (k,) follow, with whichever terms a family has,
 
 where phi_t may be each session's own, or change its cross-lags once (``step``). All of it is
 computed as a first-order process z_t = A_t z_{t-1} + entry v_t, z_t being w_t, (w_t, w_{t-1}) or
-(w_t, v_t). Families with groups have such a process in each.
+(w_t, v_t). Families with groups have such a process in each. Where the parameters are those of a
+process in time order, w_t = same w_t + phi w_{t-1} + v_t, or leave lagged effects out, phi and
+innovations here are those of the reduced form, with same-session effects solved for.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +32,15 @@ OBSERVED = "observed within clients"
 _SETTLES_BELOW = 1.0 - 1e-4  # nearer to 1, the stationary SD is a number without meaning
 _NEXT = ".next"  # of a second-order process the first two sessions have a joint covariance
 _SPREAD = frozenset(("phi", "phi2", "ma", "step", "innovation_cov", "initial_cov"))
+
+
+def _is_solved(known: set[str], variables: tuple[str, ...], families: frozenset[str]) -> bool:
+    """Say whether a process has same-session effects or leaves lagged effects out."""
+    if "same" in families and "innovation_cov" in families:
+        return True
+    whole = {"phi", "innovation_cov", "initial_cov"} <= families
+    plain = [name for name in known if name.startswith("phi[") and name.endswith("]")]
+    return whole and 0 < len(plain) < len(variables) ** 2
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,8 @@ class LaggedForm:
         Families with values of their own in each group.
     group : str, optional
         The group that is read.
+    solved : bool
+        Whether there are same-session effects, or lagged effects that are left out, thus zero.
     """
 
     variables: tuple[str, ...]
@@ -67,6 +81,7 @@ class LaggedForm:
     groups: tuple[str, ...] = ()
     own: frozenset[str] = frozenset()
     group: str | None = None
+    solved: bool = False
 
     @classmethod
     def of(
@@ -88,6 +103,7 @@ class LaggedForm:
             factors=tuple(dict.fromkeys(names.parse(name)[1][1] for name in shared)),
             groups=tuple(dict.fromkeys(str(label) for label in labels.values())),
             own=frozenset(by_family[name] for name in labels),
+            solved=_is_solved(set(listed_names), variables, frozenset(by_family.values())),
         )
 
     def of_group(self, group: str | None) -> LaggedForm:
@@ -175,6 +191,9 @@ class LaggedForm:
     ) -> float:
         """Return one element of phi, or with ``lag=2`` of phi2; it alone has to be a parameter."""
         family = "phi" if lag == 1 else "phi2"
+        if self.solved:
+            at = self.variables.index(target), self.variables.index(source)
+            return float(self.lags(p)[at])
         group = self.suffix(family)
         chosen: tuple[int | None, ...] = (None,)
         if self.lag_sessions:
@@ -191,6 +210,8 @@ class LaggedForm:
 
     def innovations(self, p: Mapping[str, float], session: int | None = None) -> Array:
         """Return Psi (k, k), squared score points; averaged if sessions have their own."""
+        if self.solved:
+            return self._solve(p)[1]
         group = self.suffix("innovation_cov")
         if self.innovation_sessions and session is None:
             return np.asarray(self._each_innovations(p).mean(axis=0))
@@ -211,9 +232,42 @@ class LaggedForm:
 
     @property
     def _lag_families(self) -> list[str]:
-        return [family for family in ("phi", "phi2", "ma") if family in self.families]
+        there = self.families | {"phi"} if self.solved else self.families
+        return [family for family in ("phi", "phi2", "ma") if family in there]
+
+    def settling(self, at: Mapping[str, Any]) -> Array:
+        """Return the lagged effects (..., n) that decide whether the process settles.
+
+        ``at`` holds numbers, or columns of draws.
+        """
+        if self.solved:
+            phi = self._solve(at)[0]
+            return np.asarray(phi.reshape(*phi.shape[:-2], -1))
+        return np.stack([np.asarray(at[name], float) for name in self.settling_names], axis=-1)
+
+    def spread(self, at: Mapping[str, Any]) -> Array:
+        """Return innovation covariances (..., k, k) from numbers or columns of draws."""
+        return self._solve(at)[1] if self.solved else self._filled(at, "innovation_cov", True)
+
+    def _solve(self, p: Mapping[str, Any]) -> tuple[Array, Array]:
+        """Return lags and innovation covariance of the reduced form, (..., k, k) each."""
+        direct, same = (self._filled(p, family) for family in ("phi", "same"))
+        return var.reduced_form(same, direct, self._filled(p, "innovation_cov", True))
+
+    def _filled(self, p: Mapping[str, Any], family: str, symmetric: bool = False) -> Array:
+        """Return a matrix (..., k, k), 0 where there is no parameter."""
+        v = self.variables
+        none = np.zeros(np.shape(p[names.label("innovation_cov", v[0], v[0])]))
+        pairs = [(a, b) for a in v for b in v]
+        if symmetric:
+            pairs = [(a, b) if v.index(a) <= v.index(b) else (b, a) for a, b in pairs]
+        labels = [names.label(family, a, b) for a, b in pairs]
+        values = [np.asarray(p[name]) if name in p else none for name in labels]
+        return np.stack(values, axis=-1).reshape(*none.shape, len(v), len(v))
 
     def _lags_of(self, family: str, p: Mapping[str, float], session: int | None) -> Array:
+        if self.solved and family == "phi":
+            return self._solve(p)[0]
         if self.lag_sessions and session is None:
             return np.asarray(self._each_lags(family, p).mean(axis=0))
         at = session if self.lag_sessions else None
@@ -243,6 +297,8 @@ class LaggedForm:
     def _each_lags(self, family: str, p: Mapping[str, float]) -> Array:
         """Return the matrices into every session (S, k, k)."""
         k = len(self.variables)
+        if self.solved:
+            return np.repeat(self.lags(p)[None], len(self.into), axis=0)
         if not self.lag_sessions:
             same = names.matrix(
                 p, family, self.variables, self.variables, group=self.suffix(family)

@@ -37,6 +37,8 @@ class Needs:
         Client-level column.
     days : bool
         Whether the day of every session must be known.
+    fewest : int
+        Series that the model needs.
     """
 
     variables: tuple[str, ...] | None = None
@@ -45,6 +47,7 @@ class Needs:
     time_varying: tuple[str, ...] = ()
     group: str | None = None
     days: bool = False
+    fewest: int = 2
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,11 @@ def _chosen(known: tuple[str, ...], needs: Needs) -> tuple[str, ...]:
             f"The panel has no variable {listed(unknown)}; it has {listed(known, 8)}."
         )
     single = [name for name in known if name in wanted]  # in panel order
-    if len(set(wanted)) < 2 or len(set(wanted)) < len(wanted):
+    if len(set(wanted)) < needs.fewest or len(set(wanted)) < len(wanted):
         raise SpecificationError(
-            f"A cross-lagged model needs two or more different variables, not {list(wanted)}. "
+            f"A {'model' if needs.fewest < 2 else 'cross-lagged model'} needs "
+            f"{'one' if needs.fewest < 2 else 'two'} or more different variables, "
+            f"not {list(wanted)}. "
             "Name them with variables=(...)."
         )
     if not items:

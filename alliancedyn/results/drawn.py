@@ -52,11 +52,7 @@ class DrawnForm(LaggedForm):
     def _all_sds(self, draws: pd.DataFrame) -> Array:
         """Return the stationary SDs (D, k); the process settles in every draw."""
         k = len(self.variables)
-        phi = draws[self.settling_names].to_numpy(float).reshape(-1, k, k)
-        psi = np.empty_like(phi)
-        rows, columns = np.triu_indices(k)
-        psi[:, rows, columns] = draws[self.innovation_names].to_numpy(float)
-        psi[:, columns, rows] = psi[:, rows, columns]
+        phi, psi = self.settling(draws).reshape(-1, k, k), self.spread(draws)
         variance = np.diagonal(var.stationary_cov(phi, psi), axis1=1, axis2=2)
         return np.sqrt(np.where(variance >= 0, variance, np.nan))
 

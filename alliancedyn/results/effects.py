@@ -142,12 +142,12 @@ def response_frame(derived: Derived, variables: tuple[str, ...], level: float) -
 def need_within(form: LaggedForm, known: Container[str], model: str) -> None:
     """Refuse a within SD where lagged effects or innovations are not all in the model."""
     absent = [name for name in form.settling_names if name not in known]
-    if absent:
+    if absent and not form.solved:
         raise SpecificationError(
             f"{model} has no lagged effect {listed(absent)}, so there is no within SD to "
             "standardize by. Use standardized=None."
         )
-    if any(name not in known for name in form.innovation_names):
+    if not form.solved and any(name not in known for name in form.innovation_names):
         raise SpecificationError(
             f"{model} has no innovations here: nothing happens within clients that their courses "
             "do not carry, so there is no within SD to standardize by. Use standardized=None."

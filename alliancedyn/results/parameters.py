@@ -168,7 +168,7 @@ class Parameters:
             return OBSERVED
         at: Any = self.params if self.draws is None else self.draws
         effects.need_within(form, at, self.model.name)
-        return form.basis(at[form.settling_names].to_numpy(dtype=float))
+        return form.basis(form.settling(at))
 
     def sd_within(self, *, group: str | None = None) -> pd.Series:
         """Return the within-client SDs that standardize effects, score points by variable.
