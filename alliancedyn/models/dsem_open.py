@@ -19,6 +19,7 @@ covariance is degrees / (degrees - 2) times that. The first session stays normal
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ from alliancedyn.engine.kalman import Blocks, StateSpace
 from alliancedyn.engine.smooth import smooth
 from alliancedyn.engine.var import reduced_form
 from alliancedyn.errors import SpecificationError
+from alliancedyn.models.dsem_compiled import Structure, compiled
 from alliancedyn.models.dsem_scores import true_scores
 from alliancedyn.models.dsem_terms import (
     Tensors,
@@ -180,7 +182,23 @@ def _add_marginal(data: DsemData, parts: Tensors, noise: Any) -> None:
         still = pt.zeros((k, inputs.shape[2]))
         matrices["drive"] = pt.concatenate([still, pt.concatenate(drive, axis=1)])
     frame = series_with_intercepts(data, inputs.shape[2], "course" in parts)
-    pm.Potential("scores", filter_loglik(frame, Blocks.pack(data.Y, inputs), matrices))
+    packed = [pm.Data(name, value) for name, value in packed_scores(data, inputs).items()]
+    pm.Potential("scores", filter_loglik(frame, packed, matrices))
+
+
+def packed_scores(data: DsemData, inputs: Array) -> dict[str, NDArray[Any]]:
+    """Return by name the data of the marginal model: scores, which were seen, inputs, sessions.
+
+    Their shapes depend on the numbers of clients and sessions alone, so that one compiled model
+    does for all panels of one size.
+    """
+    blocks = Blocks.pack(data.Y, inputs)
+    return {
+        "packed_scores": blocks.y,
+        "packed_seen": blocks.seen,
+        "packed_inputs": blocks.inputs,
+        "packed_last": blocks.last,
+    }
 
 
 def known_inputs(data: DsemData, therapist: bool) -> Array:
@@ -263,14 +281,25 @@ def sample_open(
             'sampler="laplace" needs a model in which only intercepts are random and all is '
             'normal. Use sampler="nutpie".'
         )
-    model = build_model(
-        data, shape, priors, innovations=innovations, measurement=measurement, limits=limits,
-        ordinal=ordinal,
-    )  # fmt: skip
-    keep = [name for name in _CARRIED if name in model.named_vars]
-    keep += [name for name in model.named_vars if name.startswith("threshold_")]
-    keep = [name for name in keep if not name.startswith("threshold_spacing_")]
-    drawn = draw(model, keep, sampler=sampler, draws=draws, tune=tune, chains=chains, seed=seed)
+
+    def build() -> tuple[pymc.Model, list[str]]:
+        model = build_model(
+            data, shape, priors, innovations=innovations, measurement=measurement, limits=limits,
+            ordinal=ordinal,
+        )  # fmt: skip
+        return model, _kept(model)
+
+    if sampler == "nutpie" and limits is None and ordinal is None:
+        _check(data, shape, innovations, measurement, limits, ordinal)
+        code = compiled(
+            Structure.of(data, shape, priors, innovations, measurement, marginal, build)
+        )
+        given: dict[str, NDArray[Any]] = {"seen_scores": np.nan_to_num(data.Y)}
+        if marginal:
+            given = packed_scores(data, known_inputs(data, shape.therapist))
+        drawn = code.draw(given, draws=draws, tune=tune, chains=chains, seed=seed)
+    else:
+        drawn = draw(*build(), sampler=sampler, draws=draws, tune=tune, chains=chains, seed=seed)
     found = canonical(drawn.values, shape)
     if marginal:
         clients = _smoothed_intercepts(data, shape, drawn)
@@ -285,6 +314,13 @@ def sample_open(
         seconds=drawn.seconds,
         statistics=drawn.statistics,
     )
+
+
+def _kept(model: pymc.Model) -> list[str]:
+    """Name what is kept of every draw."""
+    keep = [name for name in _CARRIED if name in model.named_vars]
+    keep += [name for name in model.named_vars if name.startswith("threshold_")]
+    return [name for name in keep if not name.startswith("threshold_spacing_")]
 
 
 _CARRIED = (
@@ -327,8 +363,6 @@ def canonical(values: Mapping[str, Array], shape: DsemShape) -> dict[str, Array]
 
 def _smoothed_intercepts(data: DsemData, shape: DsemShape, drawn: Drawn) -> Array:
     """Return mean and SD (N, k, 2) of clients' intercepts, averaged over some of the draws."""
-    from dataclasses import replace
-
     k = data.k
     flat = {key: one.reshape(-1, *one.shape[2:]) for key, one in drawn.values.items()}
     count = len(flat["mean"])

@@ -9,6 +9,9 @@ is seen without error, x is the score. Elsewhere it is a parameter::
     with an error       x = what was seen - sd z,      z ~ N(0, 1)
 
 so that no cell has a density of its own: the process gives it one.
+
+What was seen stands in the model as data, "seen_scores" with 0 for what was not, and can be
+exchanged for other scores with the same ones missing: nothing is compiled anew.
 """
 
 from __future__ import annotations
@@ -31,11 +34,19 @@ def last_seen(Y: Array) -> NDArray[np.int64]:
     return np.asarray(Y.shape[1] - at_all[:, ::-1].argmax(axis=1), np.int64)
 
 
-def own_means(Y: Array) -> Array:
-    """Return clients' means (N, k) of the scores seen, 0 where there is none."""
+def seen_scores(Y: Array) -> Any:
+    """Return the scores (N, T, k) of the model in whose context this is, 0 where missing."""
+    pm = import_pymc()
+    model = pm.modelcontext(None)
+    if "seen_scores" not in model.named_vars:
+        pm.Data("seen_scores", np.nan_to_num(Y), dims=("client", "session", "variable"))
+    return model["seen_scores"]
+
+
+def own_means(Y: Array) -> Any:
+    """Return clients' means (N, k) of the scores seen, a tensor, 0 where there is none."""
     counts = (~np.isnan(Y)).sum(axis=1)
-    zeros = np.zeros(counts.shape)
-    return np.divide(np.nansum(Y, axis=1), counts, out=zeros, where=counts > 0)
+    return seen_scores(Y).reshape(Y.shape).sum(axis=1) / np.maximum(counts, 1)
 
 
 def true_scores(
@@ -61,11 +72,8 @@ def true_scores(
     ordinal : (k,) tuple of int, optional
         Number of thresholds of each ordinal series, 0 for others.
     """
-    import_pymc()
-    import pytensor.tensor as pt
-
     seen = ~np.isnan(Y)
-    x: Any = pt.as_tensor_variable(np.where(seen, Y, 0.0).ravel())
+    x: Any = seen_scores(Y).reshape((Y.size,))
     if ordinal is not None:
         for j, count in enumerate(ordinal):
             if count:
@@ -86,7 +94,8 @@ def _with_missing(x: Any, Y: Array) -> Any:
     cells = _at(np.isnan(Y) & inside)
     if not len(cells):
         return x
-    start = np.broadcast_to(own_means(Y)[:, None], Y.shape).ravel()[cells]
+    _, n_sessions, k = Y.shape
+    start = own_means(Y)[cells // (n_sessions * k), cells % k]
     return x[cells].set(pm.Flat("missing_score", shape=len(cells), initval=start))
 
 

@@ -157,15 +157,17 @@ def _compile_filter(op: FilterLogLik, node: Any = None, **_: Any) -> tuple[Any, 
     return evaluate, "alliancedyn-filter-loglik-1"
 
 
-def filter_loglik(system: StateSpace, blocks: Blocks, matrices: dict[str, Any]) -> Variable:
+def filter_loglik(
+    system: StateSpace, packed: Blocks | Sequence[Any], matrices: dict[str, Any]
+) -> Variable:
     """Return the log-likelihood as a PyTensor scalar.
 
     Parameters
     ----------
     system : StateSpace
         Shapes, slots and loadings; its matrices are used where none is given.
-    blocks : Blocks
-        The packed scores.
+    packed : Blocks or sequence of tensors
+        The packed scores, or tensors that hold its y, seen, inputs and last.
     matrices : dict of tensors
         Any of ``MATRICES``, in the shapes of ``system``.
     """
@@ -176,7 +178,9 @@ def filter_loglik(system: StateSpace, blocks: Blocks, matrices: dict[str, Any]) 
             value = (value + value.mT) / 2.0
         given.append(value)
     known = [pt.constant(np.ascontiguousarray(getattr(system, name))) for name in KNOWN]
-    data = [pt.constant(one) for one in (blocks.y, blocks.seen, blocks.inputs, blocks.last)]
+    if isinstance(packed, Blocks):
+        packed = (packed.y, packed.seen, packed.inputs, packed.last)
+    data = [pt.as_tensor_variable(one) for one in packed]
     return FilterLogLik()(*given, *known, *data)[0]
 
 

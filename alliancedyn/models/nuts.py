@@ -160,7 +160,13 @@ class Compiled:
         return cls(model, tuple(keep), _compiled(model, keep, jitter=True))
 
     def draw(
-        self, data: Mapping[str, Array], *, draws: int, tune: int, chains: int, seed: int | None
+        self,
+        data: Mapping[str, NDArray[Any]],
+        *,
+        draws: int,
+        tune: int,
+        chains: int,
+        seed: int | None,
     ) -> Drawn:
         """Draw from the posterior given these data; see `draw`."""
         pm = import_pymc()
