@@ -8,6 +8,10 @@ For client i, with observed scores y_it (k,) on the scale of the priors::
 
     b_i = (m_i, vec Phi_i, vec G_i, l_i) = mean + B x_i + v_g(i) + u_i,   u_i ~ N(0, Omega)
 
+Clients can have slopes s_i over sessions of their own: then (t - 1) s_i takes the place of the
+common line in y_it, t - 1 being sessions since the first, and b_i = (m_i, s_i, vec Phi_i, ...).
+Their mean is that of the common line, or 0 beside common steps; intercepts and slopes correlate.
+
 with as many of the effects b random as asked for, predictors x_i centered at their means, a random
 intercept v of the therapist where there is one, and C_t known columns (a line or a step for every
 session) with common effects. ``vec Phi`` goes row by row: row = outcome, column = predictor.
@@ -22,7 +26,7 @@ Priors, on scores standardized within clients unless ``scale="raw"`` (half-norma
 
     mean ~ N(0, 5), trend ~ N(0, 5), Phi and G ~ N(0, .5), B ~ N(0, 1),
     SDs of random Phi and G ~ N+(0, .3), SD of random log innovation variances ~ N+(0, 1),
-    all other SDs ~ N+(0, 2), correlations ~ LKJ(2)
+    SDs of clients' slopes ~ N+(0, .5), all other SDs ~ N+(0, 2), correlations ~ LKJ(2)
 
 References
 ----------
@@ -53,9 +57,10 @@ class Priors:
     mean, trend, phi, same, effect : (float, float)
         Normal location and scale: level of a series, common course, lagged effects, same-session
         effects, effects of predictors on random effects.
-    phi_sd, same_sd, log_innovation_sd, sd : float
-        Half-normal scales: of SDs of random lagged and same-session effects, of SDs of random log
-        innovation variances, of all other SDs (between, innovation, initial, therapist).
+    phi_sd, same_sd, trend_sd, log_innovation_sd, sd : float
+        Half-normal scales: of SDs of random lagged and same-session effects, of clients' slopes
+        per session, of random log innovation variances, and of all other SDs (between,
+        innovation, initial, therapist).
     lkj : float
         Shape of the correlation priors.
     degrees : (float, float)
@@ -69,6 +74,7 @@ class Priors:
     effect: tuple[float, float] = (0.0, 1.0)
     phi_sd: float = 0.3
     same_sd: float = 0.3
+    trend_sd: float = 0.5
     log_innovation_sd: float = 1.0
     sd: float = 2.0
     lkj: float = 2.0
@@ -130,6 +136,8 @@ class DsemShape:
         Lagged effects that there are, as (outcome, predictor); all of them unless given.
     same : tuple of (str, str)
         Same-session effects, as (outcome, predictor). With any, innovations are independent.
+    random_trend : bool
+        Whether clients have slopes over sessions of their own.
     """
 
     variables: tuple[str, ...]
@@ -143,6 +151,25 @@ class DsemShape:
     random_same: bool = False
     lagged: tuple[tuple[str, str], ...] | None = None
     same: tuple[tuple[str, str], ...] = ()
+    random_trend: bool = False
+
+    @property
+    def stable(self) -> tuple[str, ...]:
+        """Names of the effects that move scores themselves: intercepts, then slopes."""
+        slopes = [f"{name}.trend" for name in self.variables] if self.random_trend else []
+        return (*self.variables, *slopes)
+
+    @property
+    def between_names(self) -> list[str]:
+        """Names of the elements of their covariance, series by series as in growth models."""
+        k = len(self.variables)
+        order = [name for j in range(k) for name in self.stable[j::k]]
+        return names.symmetric_labels("between_cov", order)
+
+    @property
+    def elapsed(self) -> Array:
+        """Sessions since the first, (T,)."""
+        return np.array(self.sessions, float) - self.sessions[0]
 
     @property
     def coefficients(self) -> tuple[tuple[str, str, str], ...]:
@@ -164,12 +191,13 @@ class DsemShape:
     def effects(self) -> tuple[str, ...]:
         """Names of the effects of a client that are random, in the order of b_i.
 
-        ``alliance`` is its intercept, ``symptoms<-alliance`` a lagged effect,
+        ``alliance`` is its intercept, ``alliance.trend`` its slope, ``symptoms<-alliance`` a
+        lagged effect,
         ``same(alliance<-symptoms)`` a same-session effect, ``log(alliance)`` a log innovation
         variance.
         """
         v = self.variables
-        found = list(v)
+        found = list(self.stable)
         for family, row, column in self.coefficients[slice(*self.own_coefficients)]:
             found.append(f"{row}<-{column}" if family == "phi" else f"same({row}<-{column})")
         if self.random_innovation:
@@ -181,7 +209,7 @@ class DsemShape:
 
         mean[a]; trend[a] or session[a]@t; phi[a,b]; same[a,b]; phi_sd[a,b]; same_sd[a,b];
         log_innovation_sd[a] (SD of the log innovation variance); predictor[effect,x]; between_cov
-        of intercepts; random_corr[e,f] of all pairs of effects that are not two intercepts;
+        of intercepts and slopes; random_corr[e,f] of all pairs of effects that are not in it;
         therapist_cov; innovation_cov (of a client with average log variances; variances alone
         where there are same-session effects); initial_cov.
         """
@@ -200,13 +228,13 @@ class DsemShape:
             found += [names.label("log_innovation_sd", name) for name in v]
         for x in self.predictors:
             found += [names.label("predictor", effect, x) for effect in self.effects]
-        found += names.symmetric_labels("between_cov", v)
+        found += self.between_names
         if self.correlated:
             effects = self.effects
             found += [
                 names.label("random_corr", effects[a], effects[b])
                 for a in range(len(effects))
-                for b in range(max(a + 1, len(v)), len(effects))
+                for b in range(max(a + 1, len(self.stable)), len(effects))
             ]
         if self.therapist:
             found += names.symmetric_labels("therapist_cov", v)

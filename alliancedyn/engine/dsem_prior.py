@@ -136,6 +136,8 @@ def terms(shape: DsemShape, priors: Priors) -> tuple[Term, ...]:
         elif family.endswith("_cov"):
             joint = shape.correlated and family == "between_cov"
             size = len(shape.effects) if joint else k
+            if family == "between_cov" and not joint:
+                size = len(shape.stable)
             found.append(_of_covariance(family, of, priors, size))
     return tuple(found)
 
@@ -143,7 +145,8 @@ def terms(shape: DsemShape, priors: Priors) -> tuple[Term, ...]:
 def _of_covariance(family: str, of: tuple[str, ...], priors: Priors, size: int) -> Term:
     stem = family.removesuffix("_cov")
     if of[0] == of[1]:
-        return Term(names.label(f"{stem}_sd", of[0]), "half-normal", 0.0, priors.sd)
+        scale = priors.trend_sd if of[0].endswith(".trend") else priors.sd
+        return Term(names.label(f"{stem}_sd", of[0]), "half-normal", 0.0, scale)
     return Term(names.label(f"{stem}_corr", *of), "lkj", 0.0, priors.lkj, size)
 
 
@@ -235,14 +238,18 @@ def _matrices(shape: DsemShape) -> list[list[tuple[int, int, int]]]:
     v, effects = shape.variables, shape.effects
     found = []
     for family in COVARIANCES:
-        pairs = [(a, b) for a in range(len(v)) for b in range(a + 1, len(v))]
-        labels = [(a, b, names.label(family, v[a], v[b])) for a, b in pairs]
-        places = [(a, b, at[name]) for a, b, name in labels if name in at]
+        own = shape.stable if family == "between_cov" else v
+        labels = [
+            (a, b, names.label(family, x, y)) for b, y in enumerate(own) for a, x in enumerate(own)
+        ]
+        places = [
+            (min(a, b), max(a, b), at[name]) for a, b, name in labels if name in at and a != b
+        ]
         if family == "between_cov" and shape.correlated:
             places += [
                 (a, b, at[names.label("random_corr", effects[a], effects[b])])
                 for a in range(len(effects))
-                for b in range(max(a + 1, len(v)), len(effects))
+                for b in range(max(a + 1, len(shape.stable)), len(effects))
             ]
         if places:
             found.append(places)

@@ -42,7 +42,7 @@ class Units:
 
     def of_effects(self, shape: DsemShape) -> Array:
         """Return the unit (q,) of every effect of a client."""
-        found = [self.unit]
+        found = [self.unit] * (2 if shape.random_trend else 1)
         own = dict(zip(shape.variables, self.unit.tolist(), strict=True))
         coefficients = shape.coefficients[slice(*shape.own_coefficients)]
         found.append(np.array([own[row] / own[column] for _, row, column in coefficients]))
@@ -58,6 +58,7 @@ class Units:
         ``labels`` are the parameters, where there are more than the shape has.
         """
         own = dict(zip(shape.variables, self.unit.tolist(), strict=True))
+        own |= {f"{name}.trend": unit for name, unit in own.items()}
         middle = dict(zip(shape.variables, self.center.tolist(), strict=True))
         effect = dict(zip(shape.effects, self.of_effects(shape).tolist(), strict=True))
         by = dict(zip(shape.predictors, self.predictor.tolist(), strict=True))

@@ -7,6 +7,7 @@ the data are in.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ class Population:
         """Read one vector of parameters (n,)."""
         p = dict(zip(shape.parameter_names(), values.tolist(), strict=True))
         v, k = shape.variables, len(shape.variables)
-        between = names.symmetric_matrix(p, "between_cov", v)
+        between = between_of(shape, p)
         sd, corr = _effects(shape, p, between)
         course = [
             [p[name] for name in names_of]
@@ -92,6 +93,17 @@ class Population:
         return np.asarray(self.effect_corr * self.effect_sd * self.effect_sd[:, None])
 
 
+def between_of(shape: DsemShape, p: dict[str, float]) -> Array:
+    """Return the covariance of intercepts and slopes, in the order of `DsemShape.stable`."""
+    own = shape.stable
+    full = np.empty((len(own), len(own)))
+    for name in shape.between_names:
+        _, (x, y), _ = names.parse(name)
+        a, b = own.index(x), own.index(y)
+        full[a, b] = full[b, a] = p[name]
+    return full
+
+
 def _innovations(shape: DsemShape, p: dict[str, float]) -> Array:
     if shape.same:
         return np.diag(names.collect(p, shape.innovation_names))
@@ -107,7 +119,7 @@ def _course_names(column: str, variables: tuple[str, ...]) -> list[str]:
 def _effects(shape: DsemShape, p: dict[str, float], between: Array) -> tuple[Array, Array]:
     """Return SDs (q,) and correlations (q, q) of the effects of clients."""
     v, effects = shape.variables, shape.effects
-    k, q = len(v), len(effects)
+    k, q = len(shape.stable), len(effects)
     sd = np.empty(q)
     sd[:k] = np.sqrt(np.diag(between))
     own = shape.coefficients[slice(*shape.own_coefficients)]
@@ -137,11 +149,13 @@ def draw_effects(
     shape: DsemShape, world: Population, data: DsemData, rng: np.random.Generator
 ) -> Array:
     """Draw the effects b_i (N, q) of all clients."""
-    n, k = len(data.Y), data.k
+    n, k, f = len(data.Y), data.k, len(shape.stable)
     start, stop = shape.own_coefficients
     center = np.zeros(len(shape.effects))
     center[:k] = world.mean
-    center[k : k + stop - start] = world.coefficients[start:stop]
+    if shape.course == ("trend",):
+        center[k:f] = world.course[0, : f - k]
+    center[f : f + stop - start] = world.coefficients[start:stop]
     effects = center + data.predictors @ world.slopes.T
     scaled = world.effect_sd[:, None] * root(world.effect_corr)
     effects += rng.standard_normal((n, len(center))) @ scaled.T
@@ -155,9 +169,9 @@ def draw_effects(
 def own_matrices(shape: DsemShape, world: Population, b: Array) -> tuple[Array, Array]:
     """Return every client's lagged and same-session effects, each (N, k, k), from effects b."""
     start, stop = shape.own_coefficients
-    k = len(shape.variables)
+    f = len(shape.stable)
     values = np.tile(world.coefficients, (len(b), 1))
-    values[:, start:stop] = b[:, k : k + stop - start]
+    values[:, start:stop] = b[:, f : f + stop - start]
     return shape.coefficient_matrices(values)
 
 
@@ -184,20 +198,27 @@ def simulate_scores(
             w[:, t] = (total @ new[..., None])[..., 0] if shape.same else new
     noise = rng.standard_normal((n, T, k)) * np.sqrt(data.measurement_var)
     Y = b[:, None, :k] + (data.course @ world.course)[None] + w + noise
+    if shape.random_trend:  # slopes around the common line, or around 0 beside common steps
+        common = world.course[0] if shape.course == ("trend",) else 0.0
+        Y += shape.elapsed[:, None] * (b[:, None, k : 2 * k] - common)
     return np.where(np.isnan(data.Y), np.nan, Y)
 
 
 def system(shape: DsemShape, values: Array, data: DsemData) -> StateSpace:
-    """Return the system of states where only intercepts are random, y = mean + k_i + w + noise.
+    """Return the system of states where intercepts and slopes alone are random.
+
+    y = mean + course + k_i + (t - 1) s_i + w + noise, s_i without its mean.
 
     Clients of one therapist are taken one by one: their intercepts have the covariance of client
     and therapist together. Predictors enter as inputs of the first session (see `first_inputs`).
     """
     world = Population.of(shape, values)
     k, T = data.k, data.Y.shape[1]
-    initial = np.zeros((2 * k, 2 * k))
+    m = k + len(shape.stable)
+    initial = np.zeros((m, m))
     initial[:k, :k] = world.initial_cov
-    initial[k:, k:] = world.effect_cov + world.therapist_cov
+    initial[k:, k:] = world.effect_cov
+    initial[k : 2 * k, k : 2 * k] += world.therapist_cov
     once = np.zeros(T, np.int64)
     phi, psi = reduced_form(world.same, world.phi, world.innovation_cov)
     moving = len(shape.course) > 0
@@ -210,13 +231,25 @@ def system(shape: DsemShape, values: Array, data: DsemData) -> StateSpace:
         mean=mean,
         mean_at=np.arange(T) if moving else once,
         initial_cov=initial,
-        load_index=np.column_stack([np.arange(k), k + np.arange(k)]),
-        load=np.ones((1, k, 2)),
-        load_at=once,
+        **loadings(shape),
         noise=np.array(data.measurement_var, float)[None],
         noise_at=once,
-        drive=np.concatenate([np.zeros_like(world.slopes), world.slopes]),
+        drive=np.concatenate([np.zeros((k, data.predictors.shape[1])), world.slopes]),
     )
+
+
+def loadings(shape: DsemShape) -> dict[str, Any]:
+    """Return what of a `StateSpace` says that y = w + k + (t - 1) s: its loadings."""
+    k, T = len(shape.variables), len(shape.sessions)
+    parts = 3 if shape.random_trend else 2
+    load = np.ones((T if shape.random_trend else 1, k, parts))
+    if shape.random_trend:
+        load[:, :, 2] = shape.elapsed[:, None]
+    return {
+        "load_index": np.arange(k)[:, None] + k * np.arange(parts),
+        "load": load,
+        "load_at": np.arange(T) if shape.random_trend else np.zeros(T, np.int64),
+    }
 
 
 def first_inputs(data: DsemData) -> Array:

@@ -71,12 +71,15 @@ class DSEM:
     Parameters
     ----------
     random : tuple of str
-        What differs between clients: "intercept", and any of "phi" (lagged effects), "same"
-        (same-session effects) and "innovation" (innovation variances).
+        What differs between clients: "intercept", and any of "trend" (slopes over sessions),
+        "phi" (lagged effects), "same" (same-session effects) and "innovation" (innovation
+        variances).
     random_correlation : {"none", "lkj"}
-        Whether these effects correlate, all with all, or intercepts with one another only.
+        Whether these effects correlate, all with all, or only intercepts and slopes over sessions
+        with one another.
     trend : {None, "linear", "session"}
-        Common course of all clients: none, a line, or a step for every session.
+        Common course of all clients: none, a line, or a step for every session. A line where
+        clients have slopes of their own, unless steps are asked for.
     predictors : tuple of str
         Client-level numbers that shift every random effect:
         ``predictor[symptoms<-alliance,severity]`` says by how much a lagged effect differs.
@@ -179,6 +182,8 @@ class DSEM:
                     f"{option} is {number!r}; give a whole number from {least} up."
                 )
         object.__setattr__(self, "random", random_effects(self.random))
+        if "trend" in self.random and self.trend is None:
+            object.__setattr__(self, "trend", "linear")
         check_paths(self.random, self.same, self.lagged)
         self._check_numbers()
 
@@ -195,16 +200,17 @@ class DSEM:
         if any(not value >= 0.0 for value in self.known_errors.values()):
             raise SpecificationError("measurement_var: a variance cannot be negative.")
         check_scales(self.known_bounds, self.ordinal)
-        if self.sampler == "gibbs" and not self.draws_panels:
+        if self.sampler == "gibbs" and not self._in_blocks:
             raise SpecificationError(
-                "The Gibbs sampler is for normal innovations, known measurement error, and scores "
-                'without bounds or categories. Use sampler="nutpie".'
+                "The Gibbs sampler is for normal innovations, known measurement error, scores "
+                "without bounds or categories, and no slopes of clients over sessions. Use "
+                'sampler="nutpie".'
             )
-        if self.sampler == "laplace" and (self.random != ("intercept",) or not self.draws_panels):
+        if self.sampler == "laplace" and not (self.one_system and self.draws_panels):
             raise SpecificationError(
-                "The quick look needs random intercepts alone, normal innovations, known "
-                "measurement error, and scores without bounds or categories. Use "
-                'sampler="gibbs" or "nutpie".'
+                "The quick look needs random intercepts alone (or with slopes over sessions), "
+                "normal innovations, known measurement error, and scores without bounds or "
+                'categories. Use sampler="gibbs" or "nutpie".'
             )
         absent = [x for x in self.predictors if x not in (self.predictor_means or self.predictors)]
         if absent:
@@ -324,7 +330,16 @@ class DSEM:
         """What draws: the fastest that can, unless one was named."""
         if self.sampler != "auto":
             return self.sampler
-        return "gibbs" if self.draws_panels else "nutpie"
+        return "gibbs" if self._in_blocks else "nutpie"
+
+    @property
+    def _in_blocks(self) -> bool:
+        return self.draws_panels and "trend" not in self.random
+
+    @property
+    def one_system(self) -> bool:
+        """Whether all clients have one process, around levels and slopes of their own."""
+        return set(self.random) <= {"intercept", "trend"}
 
     @property
     def draws_panels(self) -> bool:
@@ -335,8 +350,14 @@ class DSEM:
     @property
     def assumptions(self) -> tuple[str, ...]:
         """What must hold for its estimates to mean what they say."""
-        more = (*path_assumptions(self), *scale_assumptions(self))
-        return (*self._assumed[:-1], *more, self._assumed[-1])
+        clients, *others, priors = self._assumed
+        if "trend" in self.random:
+            clients = (
+                "Clients' levels and slopes over sessions (and lagged effects, where they are "
+                "random) are draws from a normal population around the common course; what a "
+                "client's line leaves is change within the client."
+            )
+        return (clients, *others, *path_assumptions(self), *scale_assumptions(self), priors)
 
     @property
     def known_bounds(self) -> Bounds:
@@ -371,7 +392,7 @@ class DSEM:
         SpecificationError
             If lagged effects or innovations are random, or innovations are not normal.
         """
-        if self.random != ("intercept",) or self.innovations != "normal":
+        if not self.one_system or self.innovations != "normal":
             raise SpecificationError(
                 "States, forecasts and standardized tables need one system for all clients; here "
                 "lagged effects differ between clients, or innovations are not normal. Use "

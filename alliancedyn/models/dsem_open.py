@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine import names
 from alliancedyn.engine.dsem import DsemData, DsemShape, Priors, Sampled
+from alliancedyn.engine.dsem_world import loadings
 from alliancedyn.engine.kalman import Blocks, StateSpace
 from alliancedyn.engine.smooth import smooth
 from alliancedyn.engine.var import reduced_form
@@ -95,7 +96,7 @@ def build_model(
         parts = population(data, shape, priors)
         noise = measurement_sd(data, priors, measurement)
         if is_marginal(shape, innovations, limits, ordinal):
-            _add_marginal(data, parts, noise)
+            _add_marginal(data, shape, parts, noise)
         else:
             effects = client_effects(data, shape, parts)
             scores = true_scores(data.Y, shape, noise, noisy(data, measurement), limits, ordinal)
@@ -107,7 +108,7 @@ def is_marginal(
     shape: DsemShape, innovations: str, limits: Array | None, ordinal: tuple[int, ...] | None
 ) -> bool:
     """Say whether everything latent can be integrated out."""
-    random = shape.random_phi or shape.random_innovation
+    random = shape.random_phi or shape.random_innovation or shape.random_same
     return not random and innovations == "normal" and limits is None and ordinal is None
 
 
@@ -141,6 +142,8 @@ def _coords(data: DsemData, shape: DsemShape) -> dict[str, Any]:
         "variable_": v,
         "outcome": v,
         "source": v,
+        "stable": list(shape.stable),
+        "stable_": list(shape.stable),
         "effect": list(shape.effects),
         "effect_": list(shape.effects),
         "lagged": [f"{row}<-{column}" for row, column in shape.lagged or ()],
@@ -156,7 +159,7 @@ def _coords(data: DsemData, shape: DsemShape) -> dict[str, Any]:
 # -- everything latent integrated out -------------------------------------------------------------
 
 
-def _add_marginal(data: DsemData, parts: Tensors, noise: Any) -> None:
+def _add_marginal(data: DsemData, shape: DsemShape, parts: Tensors, noise: Any) -> None:
     """Add the likelihood in which intercepts, states and missing scores are integrated out."""
     pm = import_pymc()
     import pytensor.tensor as pt
@@ -166,7 +169,11 @@ def _add_marginal(data: DsemData, parts: Tensors, noise: Any) -> None:
     k = data.k
     inputs = known_inputs(data, "therapist" in parts)
     drive = [parts[name] for name in ("slopes",) if name in parts]
-    drive += [parts["therapist"].T] if "therapist" in parts else []
+    if "therapist" in parts:
+        slopes = len(shape.stable) - k
+        drive.append(
+            pt.concatenate([parts["therapist"].T, pt.zeros((slopes, parts["therapist"].shape[0]))])
+        )
     mean = parts["mean"][None]
     if "course" in parts:
         mean = mean + data.course @ parts["course"]
@@ -181,7 +188,7 @@ def _add_marginal(data: DsemData, parts: Tensors, noise: Any) -> None:
     if drive:
         still = pt.zeros((k, inputs.shape[2]))
         matrices["drive"] = pt.concatenate([still, pt.concatenate(drive, axis=1)])
-    frame = series_with_intercepts(data, inputs.shape[2], "course" in parts)
+    frame = series_with_intercepts(data, shape, inputs.shape[2])
     packed = [pm.Data(name, value) for name, value in packed_scores(data, inputs).items()]
     pm.Potential("scores", filter_loglik(frame, packed, matrices))
 
@@ -213,9 +220,10 @@ def known_inputs(data: DsemData, therapist: bool) -> Array:
     return inputs
 
 
-def series_with_intercepts(data: DsemData, q: int, course: bool) -> StateSpace:
-    """Return the frame of y = mean + w + k: shapes, slots and loadings, matrices zero."""
+def series_with_intercepts(data: DsemData, shape: DsemShape, q: int) -> StateSpace:
+    """Return the frame of y = mean + w + k + (t - 1) s: slots and loadings, matrices zero."""
     k, n_sessions = data.k, data.Y.shape[1]
+    m, course = k + len(shape.stable), bool(shape.course)
     once = np.zeros(n_sessions, np.int64)
     return StateSpace(
         phi=np.zeros((1, k, k)),
@@ -224,13 +232,11 @@ def series_with_intercepts(data: DsemData, q: int, course: bool) -> StateSpace:
         psi_at=once,
         mean=np.zeros((n_sessions if course else 1, k)),
         mean_at=np.arange(n_sessions) if course else once,
-        initial_cov=np.zeros((2 * k, 2 * k)),
-        load_index=np.column_stack([np.arange(k), k + np.arange(k)]),
-        load=np.ones((1, k, 2)),
-        load_at=once,
+        initial_cov=np.zeros((m, m)),
+        **loadings(shape),
         noise=np.zeros((1, k)),
         noise_at=once,
-        drive=np.zeros((2 * k, q)),
+        drive=np.zeros((m, q)),
     )
 
 
@@ -345,6 +351,9 @@ def canonical(values: Mapping[str, Array], shape: DsemShape) -> dict[str, Array]
             found[name] = values["slopes"][..., at[0], at[1]]
         elif family == "random_corr":
             found[name] = values[family][..., effects.index(of[0]), effects.index(of[1])]
+        elif family == "between_cov":
+            at = (shape.stable.index(of[0]), shape.stable.index(of[1]))
+            found[name] = values[family][..., at[0], at[1]]
         elif len(of) == 2:
             found[name] = values[family][..., v.index(of[0]), v.index(of[1])]
         else:
@@ -362,16 +371,17 @@ def canonical(values: Mapping[str, Array], shape: DsemShape) -> dict[str, Array]
 
 
 def _smoothed_intercepts(data: DsemData, shape: DsemShape, drawn: Drawn) -> Array:
-    """Return mean and SD (N, k, 2) of clients' intercepts, averaged over some of the draws."""
+    """Return mean and SD (N, f, 2) of clients' intercepts and slopes, over some of the draws."""
     k = data.k
     flat = {key: one.reshape(-1, *one.shape[2:]) for key, one in drawn.values.items()}
     count = len(flat["mean"])
     inputs = known_inputs(data, shape.therapist)
-    frame = series_with_intercepts(data, inputs.shape[2], bool(shape.course))
+    frame = series_with_intercepts(data, shape, inputs.shape[2])
+    m = k + len(shape.stable)
     means, variances = [], []
     for i in np.linspace(0, count - 1, min(SMOOTHED, count)).astype(int):
         one = {key: value[i] for key, value in flat.items()}
-        initial = np.zeros((2 * k, 2 * k))
+        initial = np.zeros((m, m))
         initial[:k, :k], initial[k:, k:] = one["initial_cov"], one["between_cov"]
         course = data.course @ one["trend"] if shape.course else np.zeros((1, k))
         none = np.zeros((k, k))
@@ -386,16 +396,21 @@ def _smoothed_intercepts(data: DsemData, shape: DsemShape, drawn: Drawn) -> Arra
             drive=_drive(one, shape, k),
         )
         mean, sd = smooth(system, data.Y, inputs)
-        means.append(one["mean"] + mean[:, 0, k:])
+        center = [one["mean"]]
+        if shape.random_trend:
+            center.append(one["trend"][0] if shape.course == ("trend",) else np.zeros(k))
+        means.append(np.concatenate(center) + mean[:, 0, k:])
         variances.append(sd[:, 0, k:] ** 2)
     total = np.mean(variances, axis=0) + np.var(means, axis=0)
     return np.stack([np.mean(means, axis=0), np.sqrt(total)], axis=-1)
 
 
 def _drive(one: Mapping[str, Array], shape: DsemShape, k: int) -> Array:
-    columns = [one["slopes"]] if shape.predictors else [np.zeros((k, 0))]
+    f = len(shape.stable)
+    columns = [one["slopes"]] if shape.predictors else [np.zeros((f, 0))]
     if shape.therapist:
         L = np.linalg.cholesky(one["therapist_cov"])
-        columns.append(L @ one["therapist_z"].T)
+        own = L @ one["therapist_z"].T
+        columns.append(np.concatenate([own, np.zeros((f - k, own.shape[1]))]))
     effects = np.concatenate(columns, axis=1)
-    return np.concatenate([np.zeros_like(effects), effects])
+    return np.concatenate([np.zeros((k, effects.shape[1])), effects])

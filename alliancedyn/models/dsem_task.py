@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 FEWEST_SESSIONS = 3
+FEWEST_FOR_SLOPES = 4  # of clients over sessions
 FEW_SESSIONS = 5  # below it priors speak as loudly as data
 FEW_THERAPISTS = 5
 
@@ -35,6 +36,7 @@ PRIORS = {
     "same": ("same", "normal", 2),
     "predictor": ("effect", "normal", 2),
     "phi_sd": ("phi_sd", "half-normal", 1),
+    "trend_sd": ("trend_sd", "half-normal", 1),
     "same_sd": ("same_sd", "half-normal", 1),
     "log_innovation_sd": ("log_innovation_sd", "half-normal", 1),
     "sd": ("sd", "half-normal", 1),
@@ -190,6 +192,7 @@ def shape_of(spec: DSEM, variables: tuple[str, ...], sessions: tuple[int, ...]) 
         course=course,
         predictors=spec.predictors,
         random_phi="phi" in spec.random,
+        random_trend="trend" in spec.random,
         random_innovation="innovation" in spec.random,
         correlated=spec.random_correlation == "lkj",
         therapist="therapist" in spec.levels,
@@ -249,6 +252,11 @@ def refuse_unsuitable(spec: DSEM, data: Observed) -> None:
         raise SpecificationError(
             f"The DSEM needs {FEWEST_SESSIONS} or more sessions; these data have {T}. Widen "
             "sessions=(first, last)."
+        )
+    if "trend" in spec.random and T < FEWEST_FOR_SLOPES:
+        raise SpecificationError(
+            f"Slopes of clients need {FEWEST_FOR_SLOPES} or more sessions; these data have {T}. "
+            'Leave "trend" out of random=, or widen sessions=(first, last).'
         )
     still = within_units(data.Y)[1] <= 1e-9 * np.nanstd(data.Y, axis=(0, 1))
     if still.any():

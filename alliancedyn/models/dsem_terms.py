@@ -105,14 +105,15 @@ def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
     """Add how the effects of clients differ: ``effect_root`` of all, or intercepts and the SDs."""
     pm = import_pymc()
     k = len(shape.variables)
+    f = len(shape.stable)
     own = shape.coefficients[slice(*shape.own_coefficients)]
     scales = [priors.phi_sd if family == "phi" else priors.same_sd for family, _, _ in own]
     scales += [priors.log_innovation_sd] * (k if shape.random_innovation else 0)
-    between = [priors.sd] * k
+    between = [priors.sd] * k + [priors.trend_sd] * (f - k)
     if shape.correlated and scales:
         root, corr, sd = _root("effect", [*between, *scales], priors)
         pm.Deterministic("random_corr", corr, dims=("effect", "effect_"))
-        more = sd[k:]
+        more = sd[f:]
     else:
         root, _, _ = _root("between_cov", between, priors)
     if scales and not shape.correlated:
@@ -124,10 +125,10 @@ def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
             _matrix(f"{family}_sd", more[np.array(here)], shape, [own[j][1:] for j in here])
     if shape.random_innovation:
         pm.Deterministic("log_innovation_sd", more[-k:], dims="variable")
-    level = root[:k, :k]
+    level = root[:f, :f]
     parts["effect_root"] = root
     parts["between_cov"] = pm.Deterministic(
-        "between_cov", level @ level.T, dims=("variable", "variable_")
+        "between_cov", level @ level.T, dims=("stable", "stable_")
     )
 
 
@@ -156,8 +157,11 @@ def client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
     pm = import_pymc()
     import pytensor.tensor as pt
 
-    k, q = data.k, len(shape.effects)
+    k, f, q = data.k, len(shape.stable), len(shape.effects)
     center = [parts["mean"]]
+    if shape.random_trend:
+        line = shape.course == ("trend",)
+        center.append(parts["course"][0] if line else pt.zeros(k))
     center += [parts["coefficients"][slice(*shape.own_coefficients)]]
     center += [pt.zeros(k)] if shape.random_innovation else []
     middle = pt.concatenate(center)[None] + np.zeros((len(data.Y), 1))
@@ -173,11 +177,12 @@ def client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
     if q > k:
         pm.modelcontext(None).add_coord("slope", list(shape.effects[k:]))
         z = pm.Normal("client_z", dims=("client", "slope"))
-        if "effect_sd" in parts:
-            b.append(middle[:, k:] + z * parts["effect_sd"])
-        else:
+        together = q if shape.correlated else f  # those that correlate with intercepts
+        if together > k:
             shared = pt.stack(white, axis=1) @ root[k:, :k].T
-            b.append(middle[:, k:] + shared + z @ root[k:, k:].T)
+            b.append(middle[:, k:together] + shared + z[:, : together - k] @ root[k:, k:].T)
+        if q > together:
+            b.append(middle[:, together:] + z[:, together - k :] * parts["effect_sd"])
     return pm.Deterministic("client_effects", pt.concatenate(b, axis=1), dims=("client", "effect"))
 
 
@@ -189,9 +194,11 @@ def add_process(
     pm = import_pymc()
     import pytensor.tensor as pt
 
-    n, n_sessions, k = data.Y.shape
+    n_sessions, k = data.Y.shape[1:]
     w = scores - effects[:, None, :k]
-    if shape.course:
+    if shape.random_trend:
+        w = w - shape.elapsed[:, None] * effects[:, None, k : 2 * k]
+    if shape.course and not (shape.random_trend and shape.course == ("trend",)):
         w = w - data.course @ parts["course"]
     new = _new(w, shape, parts, effects)
     client, step = np.nonzero(np.arange(1, n_sessions) < last_seen(data.Y)[:, None])
@@ -210,16 +217,16 @@ def add_process(
 
 
 def _new(w: Any, shape: DsemShape, parts: Tensors, effects: Any) -> Any:
-    """Return what a client's other scores, and the same a session ago, leave of states (N, T, k)."""
+    """Return what other scores, and the same a session ago, leave of states (N, T, k)."""
     import pytensor.tensor as pt
 
-    v, k = shape.variables, len(shape.variables)
+    v, k, f = shape.variables, len(shape.variables), len(shape.stable)
     start, stop = shape.own_coefficients
     before, after = w[:, :-1], w[:, 1:]
     left = [after[:, :, r] for r in range(k)]
     for j, (family, row, column) in enumerate(shape.coefficients):
         own = start <= j < stop
-        size = effects[:, k + j - start, None] if own else parts["coefficients"][j]
+        size = effects[:, f + j - start, None] if own else parts["coefficients"][j]
         by = before if family == "phi" else after
         left[v.index(row)] = left[v.index(row)] - size * by[:, :, v.index(column)]
     return pt.stack(left, axis=-1)

@@ -51,7 +51,7 @@ def no_marginal(model: DSEM) -> str | None:
         return "scores at bounds or in categories stand for others"
     if "therapist" in model.levels:
         return "clients of one therapist are not independent"
-    if model.random != ("intercept",):
+    if not model.one_system:
         return "lagged effects differ between clients"
     return None
 
