@@ -20,14 +20,15 @@ def draw(found: pd.DataFrame, study: dict[str, Any]) -> np.ndarray:
     """Draw one axes per quantity: lines over x where x is a number, rows where it is not.
 
     Thin line: the truth. Lines: exact, for infinitely many clients. Markers: simulated, with
-    twice the Monte Carlo error. Circles: earlier figures.
+    twice the Monte Carlo error. Circles: earlier figures. With ``one_scale`` all axes have the
+    same vertical scale.
     """
     quantities = list(dict.fromkeys(found["quantity"]))
     numbers = pd.api.types.is_numeric_dtype(found["x"]) and found["x"].nunique() > 1
     rows = found["method" if found["x"].isna().all() else "x"].nunique()
     size = (4.2 * max(len(quantities), 1.6), 4.0 if numbers else 1.7 + 0.45 * rows)
     with styled():
-        axes = plot.panels(len(quantities), size, share_y=not numbers)
+        axes = plot.panels(len(quantities), size, share_y=study.get("one_scale", not numbers))
         for ax, quantity in zip(axes, quantities, strict=True):
             some = found[found["quantity"] == quantity]
             looks = {name: look(j) for j, name in enumerate(dict.fromkeys(found["method"]))}

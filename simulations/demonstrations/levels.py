@@ -11,6 +11,7 @@ import numpy as np
 from alliancedyn import Dynamics, Groups, simulate
 from alliancedyn.simulate import simulate_scores
 from alliancedyn.simulate.groups import settled
+from alliancedyn.worlds import World
 from demonstrations.cell import ALLIANCE, SYMPTOMS, Cell, Figures, least_squares, load
 
 Study = dict[str, Any]
@@ -83,66 +84,76 @@ SLOPE, OVERALL = "slope between therapists", "slope over all clients"
 
 def therapist_slope(study: Study) -> list[Cell]:
     """S(2) on A(1): therapists' observed means, all clients, and freed of who happened to come."""
-    cells = []
+    clinics, cells = [load(name) for name in study["worlds"]], []
     for caseload in study["caseloads"]:
-        parts = [_therapists(load(name), caseload) for name in study["worlds"]]
-        true = {SLOPE: parts[0][0]}
-        exact = {key: value for _, figures in parts for key, value in figures.items()}
-        cells.append(Cell(partial(_clinics, caseload, study), caseload, true, exact))
+        exact: Figures = {}
+        for clinic in clinics:
+            exact |= _clinic_limits(clinic, caseload)
+        draw = partial(_clinics, clinics, caseload, study["therapists"])
+        cells.append(Cell(draw, caseload, {SLOPE: _therapist_slope(clinics[0])}, exact))
     return cells
 
 
-def _icc(world: Any) -> tuple[float, str]:
-    """Return the therapists' share of the variance of alliance, and how the figure says it."""
-    truth, cov = world.truth, np.array(world.observation["therapists"].cov)
+def _therapist_cov(clinic: World) -> np.ndarray:
+    return np.array(clinic.observation["therapists"].cov)
+
+
+def _therapist_slope(clinic: World) -> float:
+    cov = _therapist_cov(clinic)
+    return float(cov[SYMPTOMS, ALLIANCE] / cov[ALLIANCE, ALLIANCE])
+
+
+def _icc(clinic: World) -> float:
+    """Return the therapists' share of the variance of alliance."""
+    truth, cov = clinic.truth, _therapist_cov(clinic)
     total = cov + truth.between_cov + truth.within_cov
-    icc = float(cov[ALLIANCE, ALLIANCE] / total[ALLIANCE, ALLIANCE])
-    return icc, f"ICC {icc:.2f}"
+    return float(cov[ALLIANCE, ALLIANCE] / total[ALLIANCE, ALLIANCE])
 
 
-def _therapists(world: Any, caseload: int) -> tuple[float, Figures]:
-    """Return the true slope of therapists, and what infinitely many of them give.
+def _named(clinic: World, observed: float, components: float, everyone: float) -> Figures:
+    icc = f"ICC {_icc(clinic):.2f}"
+    return {
+        (SLOPE, f"observed means, {icc}"): observed,
+        (SLOPE, f"covariance components, {icc}"): components,
+        (OVERALL, f"all clients, {icc}"): everyone,
+    }
+
+
+def _clinic_limits(clinic: World, caseload: int) -> Figures:
+    """Return what infinitely many therapists give.
 
     Nothing relates alliance and later symptoms among a therapist's clients (slope 0), so
 
         observed means   lambda beta_T, lambda = ICC / (ICC + (1 - ICC) / n)
         all clients      ICC beta_T + (1 - ICC) 0
     """
-    cov = np.array(world.observation["therapists"].cov)
-    slope = float(cov[SYMPTOMS, ALLIANCE] / cov[ALLIANCE, ALLIANCE])
-    icc, label = _icc(world)
+    slope, icc = _therapist_slope(clinic), _icc(clinic)
     weight = icc / (icc + (1.0 - icc) / caseload)
-    return slope, {
-        (SLOPE, f"observed means, {label}"): weight * slope,
-        (SLOPE, f"covariance components, {label}"): slope,
-        (OVERALL, label): icc * slope,
-    }
+    return _named(clinic, weight * slope, slope, icc * slope)
 
 
-def _clinics(caseload: int, study: Study, seed: np.random.SeedSequence) -> Figures:
+def _clinics(
+    clinics: list[World], caseload: int, therapists: int, seed: np.random.SeedSequence
+) -> Figures:
     found: Figures = {}
-    for name, own in zip(study["worlds"], seed.spawn(len(study["worlds"])), strict=True):
-        found |= _clinic(load(name), caseload, study["therapists"], np.random.default_rng(own))
+    for clinic, own in zip(clinics, seed.spawn(len(clinics)), strict=True):
+        a, s = _first_alliance_next_symptoms(clinic, caseload, therapists, own)
+        found |= _named(clinic, *slopes(a, s))
     return found
 
 
-def _clinic(world: Any, n: int, therapists: int, rng: np.random.Generator) -> Figures:
-    cov = np.array(world.observation["therapists"].cov)
-    effects = rng.multivariate_normal(np.zeros(2), cov, size=therapists)
+def _first_alliance_next_symptoms(
+    clinic: World, n: int, therapists: int, seed: np.random.SeedSequence
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw A(1) and S(2) of every client, (therapists, n) each."""
+    rng = np.random.default_rng(seed)
+    effects = rng.multivariate_normal(np.zeros(2), _therapist_cov(clinic), size=therapists)
     shifts = np.repeat(effects, n, axis=0)
-    Y = simulate_scores(world.truth, therapists * n, 2, rng, shifts=shifts) - world.truth.mean
-    a = Y[:, 0, ALLIANCE].reshape(therapists, n)
-    s = Y[:, 1, SYMPTOMS].reshape(therapists, n)
-    between = slopes(a, s)
-    label = _icc(world)[1]
-    return {
-        (SLOPE, f"observed means, {label}"): between["observed"],
-        (SLOPE, f"covariance components, {label}"): between["components"],
-        (OVERALL, label): between["all"],
-    }
+    Y = simulate_scores(clinic.truth, therapists * n, 2, rng, shifts=shifts)
+    return Y[:, 0, ALLIANCE].reshape(-1, n), Y[:, 1, SYMPTOMS].reshape(-1, n)
 
 
-def slopes(a: np.ndarray, s: np.ndarray) -> dict[str, float]:
+def slopes(a: np.ndarray, s: np.ndarray) -> tuple[float, float, float]:
     """Regress s on a, (therapists, n) each: observed means, covariance components, everyone.
 
     MS and MP are mean squares and products of means (times n) and within caseloads. The expected
@@ -156,8 +167,5 @@ def slopes(a: np.ndarray, s: np.ndarray) -> dict[str, float]:
     own_a, own_s = a - am[:, None], s - sm[:, None]
     degrees = groups * (n - 1)
     ms_c, mp_c = (own_a * own_a).sum() / degrees, (own_a * own_s).sum() / degrees
-    return {
-        "observed": float(mp_t / ms_t),
-        "components": float((mp_t - mp_c) / (ms_t - ms_c)),
-        "all": float((a * s).sum() / (a * a).sum()),
-    }
+    components = (mp_t - mp_c) / (ms_t - ms_c)
+    return float(mp_t / ms_t), float(components), float((a * s).sum() / (a * a).sum())

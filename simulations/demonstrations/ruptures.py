@@ -16,7 +16,7 @@ from demonstrations.cell import ALLIANCE, Cell, Figures, load
 QUANTITY = "share of clients with a false alarm"
 CHART = "own chart: mean - 2 SD"
 SHARE = 0.05  # of courses that the rule "drop set for 5 %" may take for one with a rupture
-POINTS = 20_000  # of the numerical integral, whose error is below .001
+POINTS = 50_000  # of the numerical integral, whose error is about .0001
 
 
 def rupture_alarms(study: dict[str, Any]) -> list[Cell]:
