@@ -171,7 +171,7 @@ def test_a_session_that_few_clients_reach_can_be_predicted_without_error() -> No
     Y[6:, 4] = np.nan
     clients = as_panel(Y, ("alliance", "symptoms", "insight"))
     free = {"lags": "free", "innovations": "free"}
-    with pytest.raises(SpecificationError, match=r"'5' is seen by fewer than 7 clients"):
+    with pytest.raises(SpecificationError, match=r"Fewer than 7 clients .* '5'"):
         ad.CLPM(**free).fit(clients)  # type: ignore[arg-type]
     assert ad.CLPM(lags="free").objective(clients).layout.n_free
 
@@ -181,6 +181,17 @@ def test_the_same_question_is_answered_from_memory() -> None:
     for seed in (8, 9):
         ad.RICLPM(reliability={"alliance": 0.9}).objective(as_panel(scores(seed, 80, 5)))
     assert len(guards._answers) == 1
+
+
+@pytest.mark.parametrize(("typed", "told"), [(1e3, "notes"), (1e6, "failure")])
+def test_a_typing_error_is_named(typed: float, told: str) -> None:
+    Y = scores(13, 100, 6)
+    Y[1, 0, 0] = typed
+    fit = ad.RICLPM().fit(as_panel(Y), strict=False)
+    assert fit.converged == (told == "notes")
+    assert f"'alliance' holds {typed:g}, " in str(fit.diagnostics[told])
+    plain = ad.RICLPM().fit(as_panel(scores(13, 100, 6)), strict=False)
+    assert "interquartile" not in str(plain.diagnostics)
 
 
 # -- after the fit -------------------------------------------------------------------------------

@@ -127,8 +127,8 @@ def _refuse_without_maximum(spec: Specification, design: Design, data: Observed)
         if (counts < needed).any():
             few = np.array(data.sessions)[counts < needed]
             raise SpecificationError(
-                f"Session {listed(few)} is seen by fewer than {needed[-1]} clients, whose scores "
-                "parameters of its own can predict without error: the likelihood has no maximum. "
+                f"Fewer than {needed[-1]} clients are seen at session {listed(few)}; parameters of "
+                "its own can predict them without error: the likelihood has no maximum. "
                 'Use innovations="equal", or restrict sessions=(first, last).'
             )
 

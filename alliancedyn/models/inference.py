@@ -23,7 +23,13 @@ from alliancedyn.engine.starting import alternatives
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.guards import traceless_error
 from alliancedyn.models.selection import Selection, cluster_codes
-from alliancedyn.models.verdict import boundary_sentences, failure_sentence, notes, tell
+from alliancedyn.models.verdict import (
+    boundary_sentences,
+    failure_sentence,
+    far_scores,
+    notes,
+    tell,
+)
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import Fit, Model
 from alliancedyn.results.model import Params
@@ -71,6 +77,8 @@ def fit_likelihood(
         bounds = likelihood.layout.bounds(found.theta)
     unlimited = bool(bounds) and _singular_scores(likelihood, found)
     failure = failure_sentence(likelihood.layout, found, bounds, unlimited)
+    if failure and (far := far_scores(selection.data)):
+        failure = f"{failure} {far}"
     failure = failure or traceless_error(likelihood, found)
     inverse, _, _ = invert_information(found.information)
     diagnostics: dict[str, Any] = {

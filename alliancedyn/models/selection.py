@@ -363,7 +363,7 @@ def _refuse_thin(sessions: tuple[int, ...], thin: list[int], what: str) -> None:
     window = _longest_run([s for s in sessions if s not in thin])
     narrower = f", or sessions=({window[0]}, {window[-1]})" if len(window) > 2 else ""
     raise SpecificationError(
-        f"Session {listed(thin)} is seen by fewer than {CLIENTS_PER_SESSION} clients, too few for "
+        f"Fewer than {CLIENTS_PER_SESSION} clients are seen at session {listed(thin)}, too few for "
         f'a {what} of its own. Use {option[what]}="equal"{narrower}.'
     )
 

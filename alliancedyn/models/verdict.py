@@ -14,12 +14,15 @@ from alliancedyn.errors import ConvergenceError, InferenceWarning, listed
 if TYPE_CHECKING:
     from alliancedyn.engine.system import Bound, Layout
     from alliancedyn.models.selection import Selection
-    from alliancedyn.results import Fit
+    from alliancedyn.results import Fit, Observed
 
 Array = NDArray[np.float64]
 
 NO_VARIANCE = 1e-6  # in units of the scores' variances: a variance at zero
 CLUSTERS = 20  # fewer make clustered errors too small
+FAR = (
+    20.0  # interquartile ranges from the median: no score of a scale, but a typing error or a code
+)
 
 _MEANING = {
     "between_cov": (
@@ -108,10 +111,32 @@ def failure_sentence(
         )
     if found.converged:
         return None
-    return (
-        f"the search stopped with {found.decrement:.2g} of log-likelihood still to gain. "
-        "Try more starting values (starts=5), or fewer parameters."
+    left = found.decrement
+    stopped = (
+        f"with {left:.2g} of log-likelihood still to gain"
+        if left >= 1e-6
+        else f"where the log-likelihood is not level (slope {np.abs(found.score).max():.2g})"
     )
+    return (
+        f"the search stopped {stopped}. Try more starting values (starts=5), or fewer parameters."
+    )
+
+
+def far_scores(data: Observed) -> str | None:
+    """Name a score so far from all others that every estimate may hang on it; None if none is."""
+    for name, scores in zip(data.variables, data.Y.reshape(-1, data.Y.shape[-1]).T, strict=True):
+        seen = scores[~np.isnan(scores)]
+        if not len(seen):
+            continue
+        low, middle, high = np.quantile(seen, [0.25, 0.5, 0.75])
+        away = np.abs(seen - middle)
+        if away.max() > FAR * (high - low) > 0.0:
+            return (
+                f"{name!r} holds {seen[away.argmax()]:g}, {away.max() / (high - low):.0f} "
+                "interquartile ranges from its median: one such score can decide every estimate. "
+                "Correct it, or declare it missing."
+            )
+    return None
 
 
 def _held(layout: Layout, bounds: list[Bound]) -> set[int]:
@@ -126,7 +151,7 @@ def _held(layout: Layout, bounds: list[Bound]) -> set[int]:
 
 def notes(selection: Selection, maximum: Maximum, clusters: NDArray[np.int64] | None) -> list[str]:
     """Return what a reader should know about the precision of the result."""
-    found = []
+    found = [far] if (far := far_scores(selection.data)) else []
     clients, parameters = selection.sample.clients, len(maximum.theta)
     if maximum.lower:
         found.append(
