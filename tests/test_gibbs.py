@@ -20,10 +20,10 @@ from scipy import stats
 
 from alliancedyn.engine import gibbs
 from alliancedyn.engine.dsem import Array, DsemData, DsemShape, Priors, Sampled
-from alliancedyn.engine.gibbs import sample_gibbs
+from alliancedyn.engine.gibbs import advance_chain, sample_gibbs
 from alliancedyn.engine.gibbs_small import seed_thread
 from alliancedyn.engine.gibbs_start import lay_out, plan_of, start_chain
-from alliancedyn.engine.gibbs_sweep import Chain, record, sweep
+from alliancedyn.engine.gibbs_sweep import Chain, Kept
 from alliancedyn.errors import ConvergenceError, SpecificationError
 
 BATCHES = 20
@@ -139,14 +139,13 @@ def joint_statistics(
     panel, plan = lay_out(data), plan_of(data, shape, told)
     chain = start_chain(panel, plan, shape, told, rng)
     seed_thread(3)
-    rows = []
+    draws = np.empty((sweeps, len(shape.parameter_names())))
+    kept = Kept(draws, *np.zeros((2, *chain.U.shape)))
     for step in range(-500, sweeps):
         panel.y[:] = np.where(panel.seen, simulate(data, shape, chain, rng), 0.0)
         chain.z[:] = panel.y
-        sweep(panel, plan, chain, step < 0)
-        if step >= 0:
-            rows.append(record(plan, chain))
-    draws = np.array(rows)
+        at = max(step, 0)
+        advance_chain(panel, plan, chain, kept, at, at + 1, int(step < 0))
     moments = np.stack([draws, draws**2]).reshape(2, BATCHES, -1, draws.shape[1]).mean(axis=2)
     error = moments.std(axis=1, ddof=1) / np.sqrt(BATCHES)
     return (moments.mean(axis=1) - prior_moments(shape, true).T) / error
@@ -154,6 +153,13 @@ def joint_statistics(
 
 JOINT = {
     "intercepts": {},
+    "intercepts of three series": {"k": 3, "predictors": 1, "noise": 0.3, "course": "line"},
+    "intercepts of one series": {"k": 1},
+    "intercepts and therapists": {"therapist": True, "predictors": 1, "course": "line"},
+    "intercepts and a time order": {
+        "k": 3, "same": (("a", "c"), ("b", "c")), "lagged": (("a", "a"), ("b", "a")),
+        "therapist": True,
+    },
     "lags": {"random_phi": True, "predictors": 1},
     "line": {"random_phi": True, "course": "line"},
     "sessions": {"course": "session", "predictors": 1},

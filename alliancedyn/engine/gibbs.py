@@ -24,8 +24,9 @@ import numpy as np
 from numpy.random import Generator, SeedSequence
 
 from alliancedyn.engine.dsem import Array, DsemData, DsemShape, Priors, Sampled
+from alliancedyn.engine.gibbs_common import advance_common
 from alliancedyn.engine.gibbs_small import seed_thread
-from alliancedyn.engine.gibbs_start import lay_out, plan_of, start_chain
+from alliancedyn.engine.gibbs_start import begin_earlier, lay_out, plan_of, start_chain
 from alliancedyn.engine.gibbs_sweep import Chain, Kept, Panel, Plan, advance
 from alliancedyn.errors import ConvergenceError, SpecificationError
 
@@ -71,6 +72,13 @@ def sample_gibbs(
             f"draws and chains must be at least 1 and tune at least 0; got {draws}, {chains}, "
             f"{tune}. Use the defaults, 1000, 4 and 1000."
         )
+    if shape.initial == "innovation":
+        if shape.course:
+            raise SpecificationError(
+                "The Gibbs sampler needs a free first session where there is a common course. Use "
+                'initial="free", or sampler="nutpie".'
+            )
+        data = begin_earlier(data)
     panel, plan = lay_out(data), plan_of(data, shape, priors)
     first = partial(_begin, panel, plan, shape, priors)
     runs = [first(draws, child) for child in SeedSequence(seed).spawn(chains)]
@@ -114,7 +122,16 @@ def _advance(panel: Panel, plan: Plan, start: int, stop: int, tune: int, run: _R
     """Run a piece of a chain on this thread's generator, seeded from the chain's own."""
     seed_thread(int(run.rng.integers(2**32)))
     with np.errstate(over="ignore", invalid="ignore"):  # told once, when all draws are in
-        advance(panel, plan, run.chain, run.kept, start, stop, tune)
+        advance_chain(panel, plan, run.chain, run.kept, start, stop, tune)
+
+
+def advance_chain(
+    panel: Panel, plan: Plan, chain: Chain, kept: Kept, start: int, stop: int, tune: int
+) -> None:
+    """Do sweeps start .. stop on this thread's generator; those from ``tune`` on are stored."""
+    only_intercepts = chain.U.shape[1] == chain.k and plan.free_first
+    go = advance_common if only_intercepts else advance
+    go(panel, plan, chain, kept, start, stop, tune)
 
 
 def _run(

@@ -107,13 +107,20 @@ def draw_course(
     T, m = course.shape
     N, k, _ = phi.shape
     c = np.ones((T, m + 1))
-    c[:, 1:] = course
+    for t in range(T):
+        for a in range(m):
+            c[t, a + 1] = course[t, a]
     weight = np.empty((N, k, k))
     for i in range(N):
-        weight[i] = inverse(psi[i])
+        found = inverse(psi[i])
+        for r in range(k):
+            for s in range(k):
+                weight[i, r, s] = found[r, s]
     first = inverse(first_cov)
     information = _sum_information(last, T, phi, weight)
-    information[0][0] = N * first
+    for r in range(k):
+        for s in range(k):
+            information[0][0, r, s] = N * first[r, s]
     scores = _sum_scores(last, W, phi, weight, first)
     precision, linear = _assemble(c, N * first, information, scores)
     for a in range(m + 1):

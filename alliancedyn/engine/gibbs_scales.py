@@ -30,6 +30,7 @@ from alliancedyn.engine.gibbs_small import (
     covariance,
     factor_semidefinite,
     inverse,
+    multiply,
     uniform,
 )
 
@@ -260,16 +261,17 @@ def move_covariance(
                 _move_corr(a, b, V, sd, corr, H, g, weight, lkj, parts, u)
 
 
+@compiled
 def move_from_scatter(
     sd: Array, corr: Array, free: Flags, scatter: Array, n: float, start: int, stop: int,
     scale: Array, lkj: float, width: Array, tuning: bool
 ) -> None:  # fmt: skip
     """Move SDs and correlations given the sum of squares of n known vectors N(0, D R D)."""
-    V = covariance(sd, corr, 0, sd.size)
+    p = sd.size
+    V = covariance(sd, corr, 0, p)
     root = scatter.copy()
     factor_semidefinite(root)
     H = inverse(V)
-    g = H @ root
-    move_covariance(
-        V, sd, corr, free, H[None], g[None], n, start, stop, scale, lkj, width, tuning
-    )  # fmt: skip
+    g = multiply(H, root)
+    H, g = H.reshape((1, p, p)), g.reshape((1, p, p))
+    move_covariance(V, sd, corr, free, H, g, n, start, stop, scale, lkj, width, tuning)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.random import Generator
 
 from alliancedyn.engine.dsem import Array, DsemData, DsemShape, Priors
+from alliancedyn.engine.gibbs_segments import lay_out_segments
 from alliancedyn.engine.gibbs_small import Flags
 from alliancedyn.engine.gibbs_sweep import Chain, Panel, Plan, Scales, prepare
 
@@ -16,7 +19,8 @@ def lay_out(data: DsemData) -> Panel:
     seen: Flags = ~np.isnan(data.Y)
     here: Flags = np.any(seen, axis=2)
     last = np.where(here.any(axis=1), T - here[:, ::-1].argmax(axis=1), 1)
-    whole = seen.all(axis=2) & bool((data.measurement_var == 0.0).all())
+    exact = bool((data.measurement_var == 0.0).all())
+    whole: Flags = np.all(seen, axis=2) & exact
     gap = ~whole & (np.arange(T) < last[:, None])
     slot = np.full((N, T), -1, dtype=np.int64)
     slot[gap] = np.arange(gap.sum())
@@ -32,6 +36,16 @@ def lay_out(data: DsemData) -> Panel:
         np.ascontiguousarray(therapist, dtype=np.int64),
         np.ascontiguousarray(data.measurement_var, dtype=np.float64),
         (last - 1).astype(np.float64),
+        lay_out_segments(seen, whole, last),
+    )
+
+
+def begin_earlier(data: DsemData) -> DsemData:
+    """Put an empty session before the first, at which there is no deviation."""
+    return replace(
+        data,
+        Y=np.concatenate([np.full_like(data.Y[:, :1], np.nan), data.Y], axis=1),
+        course=np.concatenate([np.zeros_like(data.course[:1]), data.course]),
     )
 
 
@@ -55,6 +69,7 @@ def plan_of(data: DsemData, shape: DsemShape, priors: Priors) -> Plan:
         effect=np.where((at >= own[0]) & (at < own[1]), k + at - own[0], -1),
         own=own,
         same=bool(shape.same),
+        free_first=shape.initial == "free",
         random_innovation=shape.random_innovation,
         correlated=shape.correlated,
         therapists=shape.therapist,
@@ -109,7 +124,7 @@ def start_chain(
         random=_scales(sd, scale, free),
         therapist=_scales(between * rng.uniform(0.2, 1.0, k), common, every),
         innovation=_scales(within * rng.uniform(0.6, 1.4, k), common, every & (not plan.same)),
-        first=_scales(within * rng.uniform(0.6, 1.4, k), common, every),
+        first=_scales(within * rng.uniform(0.6, 1.4, k) * plan.free_first, common, every),
         U=np.zeros((N, q)),
         v=np.zeros((int(panel.therapist.max()) + 1, k)),
         W=np.zeros((N, T, k)),

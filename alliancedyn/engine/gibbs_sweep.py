@@ -29,6 +29,7 @@ from alliancedyn.engine.gibbs_innovation import (
     residual_scatter,
 )
 from alliancedyn.engine.gibbs_scales import move_covariance, move_from_scatter
+from alliancedyn.engine.gibbs_segments import Segments
 from alliancedyn.engine.gibbs_small import Array, Codes, Flags, covariance, draw_normal, inverse
 from alliancedyn.engine.gibbs_states import draw_states, filter_all, moments
 
@@ -47,6 +48,7 @@ class Panel:
     therapist: Codes  # (N,), zeros where there is none
     noise: Array  # (k,)
     counts: Array  # (N,), innovations of a client
+    segments: Segments
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Plan:
     effect: Codes  # (p,), place among the effects of a client, -1 where common
     own: tuple[int, int]  # which of the p are random
     same: bool  # whether there are same-session effects, so that innovations are independent
+    free_first: bool  # whether the first state has a covariance of its own, or is 0
     random_innovation: bool
     correlated: bool
     therapists: bool
@@ -340,7 +343,8 @@ def _draw_innovations(panel: Panel, plan: Plan, chain: Chain, tuning: bool) -> N
         _draw_logs(panel, plan, chain, tuning)
     scatter = common_scatter(chain.E, chain.logs)
     known = (chain.innovation, scatter, panel.counts.sum())
-    for own, squares, n in (known, (chain.first, chain.first_scatter, float(len(panel.y)))):
+    first = (chain.first, chain.first_scatter, float(len(panel.y)))
+    for own, squares, n in (known, first)[: 1 + plan.free_first]:
         move_from_scatter(
             own.sd, own.corr, own.free, squares, n, 0, k, own.scale, plan.lkj, own.width, tuning
         )
@@ -388,7 +392,9 @@ def record(plan: Plan, chain: Chain) -> Array:
     if plan.therapists:
         found.append(chain.therapist.cov[once])
     innovation = chain.innovation.cov
-    found += [np.diag(innovation) if plan.same else innovation[once], chain.first.cov[once]]
+    found.append(np.diag(innovation) if plan.same else innovation[once])
+    if plan.free_first:
+        found.append(chain.first.cov[once])
     return np.concatenate(found)
 
 

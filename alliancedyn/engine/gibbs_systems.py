@@ -72,7 +72,9 @@ def set_lags(
 def _times_total(same: Array, rest: Array, found: Array) -> None:
     """Set found = (I - G)^-1 rest; G is that of a time order, whose k-th power is 0."""
     k = rest.shape[0]
-    found[:] = rest
+    for r in range(k):
+        for c in range(k):
+            found[r, c] = rest[r, c]
     for _ in range(k - 1):
         for c in range(k):
             for r in range(k):
@@ -89,7 +91,13 @@ def reduce_systems(same: Array, direct: Array, shock: Array, phi: Array, psi: Ar
     for i in range(N):
         _times_total(same[i], direct[i], phi[i])
         _times_total(same[i], shock[i], half)
-        _times_total(same[i], half.T, psi[i])
+        for r in range(k):
+            for c in range(k):
+                psi[i, c, r] = half[r, c]
+        _times_total(same[i], psi[i], half)
+        for r in range(k):
+            for c in range(k):
+                psi[i, r, c] = half[r, c]
 
 
 @compiled
