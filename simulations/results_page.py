@@ -29,14 +29,22 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def write(out: Path) -> None:
-    """Write ``README.md`` from the tables in a folder."""
-    parts = [TOP]
-    for name, (title, found) in tables(out).items():
+    """Write ``README.md`` from the tables in a folder, and ``known_answers.md``, all figures."""
+    parts, known, config = [TOP], ["# Known answers\n"], _toml("known_answers")
+    shown = tables(out)
+    for name, (title, found) in shown.items():
+        if "study" in found:
+            known += [
+                f"## {title}\n",
+                *(f"{one}\n" for one in every(found, config[name].get("x", ""))),
+            ]
         rows = [list(HEAD), *lines(found)]
         parts.append(f"## {title}\n\n{markdown(rows)}\n")
         if (out / f"{name}.png").exists():
             parts.append(f"Every figure: `{name}.csv`\n\n![{title}]({name}.png)\n")
     (out / "README.md").write_text("\n".join(parts), encoding="utf-8")
+    known += ["## What was expected\n", f"{expected(shown)}\n"]
+    (out / "known_answers.md").write_text("\n".join(known), encoding="utf-8")
 
 
 def tables(out: Path) -> dict[str, tuple[str, pd.DataFrame]]:
@@ -117,6 +125,44 @@ def lines(found: pd.DataFrame) -> list[list[str]]:
             ]
         )
     return told
+
+
+def expected(shown: dict[str, tuple[str, pd.DataFrame]]) -> str:
+    """Return earlier figures beside those of all studies in few columns."""
+    rows = [["", "at", "earlier", "exact, or simulated (Monte Carlo error)", "agree?"]]
+    for title, found in shown.values():
+        for quantity, method, at, _, earlier, exact, simulated, said in lines(found):
+            name = f"`{quantity}`" if quantity.startswith("phi[") else quantity
+            rows.append([f"{title}: {name}, {method}", at, earlier, exact or simulated, said])
+    return markdown(rows)
+
+
+def every(found: pd.DataFrame, x: str = "") -> list[str]:
+    """Return all figures: one table, or one for each quantity if there are several, over ``x``."""
+    if found["x"].isna().all():
+        return [_crossed(found, "method", "quantity", "")]
+    several = found["quantity"].nunique() > 1
+    told = []
+    for quantity, rows in found.groupby("quantity", sort=False):
+        true = points(rows["true"].iloc[0])
+        named = f"*{quantity}*" + (f", in truth {true}" if true else "") + "\n\n"
+        told.append((named if several else "") + _crossed(rows, "x", "method", x))
+    return told
+
+
+def _crossed(found: pd.DataFrame, down: str, across: str, corner: str) -> str:
+    """Return a table of "exact; mean (Monte Carlo error)"."""
+    columns = list(dict.fromkeys(found[across]))
+    rows = [[corner, *columns]]
+    for place, some in found.groupby(down, sort=False):
+        cells = {row[across]: _cell(row) for _, row in some.iterrows()}
+        rows.append([_place(place), *(cells.get(name, "") for name in columns)])
+    return markdown(rows)
+
+
+def _cell(row: pd.Series) -> str:
+    exact = f"{points(row['exact'])}; " if np.isfinite(row["exact"]) else ""
+    return f"{exact}{points(row['mean'], 4)} ({row['mcse']:.4f})"
 
 
 def agrees(row: Any) -> bool:

@@ -2,10 +2,10 @@
 
 How to call it::
 
-python simulations/run.py                     what there is
-python simulations/run.py gaps reliability    some of them, small, into ./simulation-results
-python simulations/run.py all                 all of them, small
-python simulations/run.py all --full          all figures of the docs, into simulations/results
+    python simulations/run.py                     what there is
+    python simulations/run.py gaps reliability    some of them, small, into ./simulation-results
+    python simulations/run.py all                 all of them, small
+    python simulations/run.py all --full          all figures of the docs, into simulations/results
 """
 
 from __future__ import annotations
@@ -13,30 +13,23 @@ from __future__ import annotations
 import argparse
 import importlib
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import known_answers
 import results_page
 
-HERE = Path(__file__).resolve().parent
 SCRIPTS = {  # script: what it studies
-    "recovery_grid": "bias and coverage of the RI-CLPM by clients and sessions",
-    "benchmark_estimators": "five estimators of lagged effects, from 4 sessions to 40",
-    "trend_demonstrations": "what each way of removing trends does, in four worlds",
+    "recovery_grid": "Bias and coverage of the RI-CLPM, by clients and sessions",
+    "benchmark_estimators": "Five estimators of lagged effects, from 4 sessions to 40",
+    "trend_demonstrations": "What each way of removing trends does, in four worlds",
+    "calibration": "Whether posteriors of the DSEM are as wide as they say",
 }
 
 
-def studies() -> dict[str, tuple[str, Callable[[list[str]], None]]]:
-    """Return what each study is about, and what runs it."""
-    found = {name: (what, importlib.import_module(name).main) for name, what in SCRIPTS.items()}
-    config = tomllib.loads(known_answers.CONFIG.read_text(encoding="utf-8"))
-    for name, study in config.items():
-        found[name] = (
-            study["title"],
-            lambda arguments, name=name: known_answers.main([name, *arguments]),
-        )
-    return found
+def studies() -> dict[str, str]:
+    """Return every study with what it is about."""
+    known = tomllib.loads(known_answers.CONFIG.read_text(encoding="utf-8"))
+    return SCRIPTS | {name: study["title"] for name, study in known.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,17 +46,20 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
         parser.error(f"no study {', '.join(unknown)}; there are {', '.join(known)}")
-    for name, (what, _) in known.items() if not names else ():
-        print(f"{name:22} {what}")
+    if not names:
+        print("\n".join(f"{name:22} {about}" for name, about in known.items()))
+        return
+    out = asked.out or (None if asked.full else Path("simulation-results"))
     given = ["--jobs", str(asked.jobs)]
     given += ["--full"] if asked.full else []
     given += ["--panels", str(asked.panels)] if asked.panels else []
-    out = asked.out or (None if asked.full else Path("simulation-results"))
     given += ["--out", str(out)] if out else []
     for name in names:
-        known[name][1](given)
-    if names:
-        results_page.write(out or HERE / "results")
+        if name in SCRIPTS:
+            importlib.import_module(name).main(given)
+        else:
+            known_answers.main([name, *given])
+    results_page.write(out or known_answers.RESULTS)
 
 
 if __name__ == "__main__":
