@@ -38,6 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +137,9 @@ class DsemShape:
         Lagged effects that there are, as (outcome, predictor); all of them unless given.
     same : tuple of (str, str)
         Same-session effects, as (outcome, predictor). With any, innovations are independent.
+    initial : {"free", "innovation"}
+        Whether the first state has a covariance of its own, or that of innovations, as if there
+        had been no deviation before it.
     random_trend : bool
         Whether clients have slopes over sessions of their own.
     """
@@ -151,6 +155,7 @@ class DsemShape:
     random_same: bool = False
     lagged: tuple[tuple[str, str], ...] | None = None
     same: tuple[tuple[str, str], ...] = ()
+    initial: Literal["free", "innovation"] = "free"
     random_trend: bool = False
 
     @property
@@ -239,7 +244,8 @@ class DsemShape:
         if self.therapist:
             found += names.symmetric_labels("therapist_cov", v)
         found += self.innovation_names
-        found += names.symmetric_labels("initial_cov", v)
+        if self.initial == "free":
+            found += names.symmetric_labels("initial_cov", v)
         return tuple(found)
 
     @property

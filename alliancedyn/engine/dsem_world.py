@@ -72,7 +72,10 @@ class Population:
         ]
         lags = names.collect(p, [names.label(*one) for one in shape.coefficients])
         phi, same = shape.coefficient_matrices(lags)
-        no = np.zeros((k, k))
+        no, psi = np.zeros((k, k)), _innovations(shape, p)
+        initial = reduced_form(same, phi, psi)[1]
+        if shape.initial == "free":
+            initial = names.symmetric_matrix(p, "initial_cov", v)
         return cls(
             mean=names.collect(p, [names.label("mean", name) for name in v]),
             course=np.array(course).reshape(len(shape.course), k),
@@ -83,8 +86,8 @@ class Population:
             coefficients=lags,
             slopes=np.array(slopes).reshape(len(shape.effects), len(shape.predictors)),
             therapist_cov=names.symmetric_matrix(p, "therapist_cov", v) if shape.therapist else no,
-            innovation_cov=_innovations(shape, p),
-            initial_cov=names.symmetric_matrix(p, "initial_cov", v),
+            innovation_cov=psi,
+            initial_cov=initial,
         )
 
     @property
@@ -192,6 +195,8 @@ def simulate_scores(
     shocks = (rng.standard_normal((n, T, k)) @ root(world.innovation_cov).T) * spread[:, None]
     w = np.empty((n, T, k))
     w[:, 0] = rng.standard_normal((n, k)) @ root(world.initial_cov).T
+    if shape.initial == "innovation":
+        w[:, 0] = (total @ shocks[:, 0, :, None])[..., 0]
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(1, T):
             new = (phi @ w[:, t - 1, :, None])[..., 0] + shocks[:, t]

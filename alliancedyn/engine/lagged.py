@@ -38,7 +38,7 @@ def _is_solved(known: set[str], variables: tuple[str, ...], families: frozenset[
     """Say whether a process has same-session effects or leaves lagged effects out."""
     if "same" in families and "innovation_cov" in families:
         return True
-    whole = {"phi", "innovation_cov", "initial_cov"} <= families
+    whole = {"phi", "innovation_cov"} <= families
     plain = [name for name in known if name.startswith("phi[") and name.endswith("]")]
     return whole and 0 < len(plain) < len(variables) ** 2
 

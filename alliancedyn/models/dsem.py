@@ -60,6 +60,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "scale": ("within", "raw"),
     "sampler": ("auto", "gibbs", "nutpie", "pymc", "laplace"),
     "levels": (("client",), ("therapist", "client")),
+    "initial": ("free", "innovation"),
 }
 _TUPLES = ("random", "predictors", "levels", "variables", "sessions", "ordinal", "same", "lagged")
 
@@ -124,6 +125,9 @@ class DSEM:
     lagged : tuple of str, optional
         Lagged effects that there are, ``("symptoms<-symptoms", "symptoms<-alliance")``; all of
         them by default.
+    initial : {"free", "innovation"}
+        Whether deviations at the first session have a covariance of their own, or vary as
+        innovations do, as if there had been none before.
     """
 
     random: tuple[str, ...] = ("intercept",)
@@ -146,6 +150,7 @@ class DSEM:
     ordinal: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
     lagged: tuple[str, ...] | None = None
+    initial: Literal["free", "innovation"] = "free"
 
     name: ClassVar[str] = "DSEM"
     _assumed: ClassVar[tuple[str, ...]] = (
@@ -334,7 +339,8 @@ class DSEM:
 
     @property
     def _in_blocks(self) -> bool:
-        return self.draws_panels and "trend" not in self.random
+        line = self.trend is not None and self.initial == "innovation"
+        return self.draws_panels and "trend" not in self.random and not line
 
     @property
     def one_system(self) -> bool:

@@ -182,7 +182,7 @@ def _add_marginal(data: DsemData, shape: DsemShape, parts: Tensors, noise: Any) 
         "mean": mean,
         "phi": phi[None],
         "psi": psi[None],
-        "initial_cov": pt.linalg.block_diag(parts["initial_cov"], parts["between_cov"]),
+        "initial_cov": pt.linalg.block_diag(parts.get("initial_cov", psi), parts["between_cov"]),
         "noise": pt.as_tensor_variable(noise)[None] ** 2,
     }
     if drive:
@@ -381,11 +381,10 @@ def _smoothed_intercepts(data: DsemData, shape: DsemShape, drawn: Drawn) -> Arra
     means, variances = [], []
     for i in np.linspace(0, count - 1, min(SMOOTHED, count)).astype(int):
         one = {key: value[i] for key, value in flat.items()}
-        initial = np.zeros((m, m))
-        initial[:k, :k], initial[k:, k:] = one["initial_cov"], one["between_cov"]
-        course = data.course @ one["trend"] if shape.course else np.zeros((1, k))
-        none = np.zeros((k, k))
+        none, initial = np.zeros((k, k)), np.zeros((m, m))
         phi, psi = reduced_form(one.get("same", none), one["phi"], one["innovation_cov"])
+        initial[:k, :k], initial[k:, k:] = one.get("initial_cov", psi), one["between_cov"]
+        course = data.course @ one["trend"] if shape.course else np.zeros((1, k))
         system = replace(
             frame,
             phi=phi[None],

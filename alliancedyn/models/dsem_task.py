@@ -199,6 +199,7 @@ def shape_of(spec: DSEM, variables: tuple[str, ...], sessions: tuple[int, ...]) 
         random_same="same" in spec.random,
         lagged=None if spec.lagged is None else tuple(map(pair_of, spec.lagged)),
         same=tuple(map(pair_of, spec.same)),
+        initial=spec.initial,
     )
 
 

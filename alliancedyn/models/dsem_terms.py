@@ -31,7 +31,10 @@ def population(data: DsemData, shape: DsemShape, priors: Priors) -> Tensors:
     if shape.predictors:
         parts["slopes"] = pm.Normal("slopes", *priors.effect, dims=("effect", "predictor"))
     _add_between(parts, shape, priors)
-    for name in ("innovation_cov", "initial_cov", *(["therapist_cov"] if shape.therapist else [])):
+    covariances = ["innovation_cov"]
+    covariances += ["initial_cov"] if shape.initial == "free" else []
+    covariances += ["therapist_cov"] if shape.therapist else []
+    for name in covariances:
         correlated = name != "innovation_cov" or not shape.same
         root, _, _ = _root(name, [priors.sd] * data.k, priors, correlated)
         parts[f"{name}_root"] = root
@@ -200,20 +203,26 @@ def add_process(
         w = w - shape.elapsed[:, None] * effects[:, None, k : 2 * k]
     if shape.course and not (shape.random_trend and shape.course == ("trend",)):
         w = w - data.course @ parts["course"]
+    free = shape.initial == "free"
+    if not free:  # a session before the first, without deviations
+        w, n_sessions = pt.concatenate([pt.zeros_like(w[:, :1]), w], axis=1), n_sessions + 1
     new = _new(w, shape, parts, effects)
-    client, step = np.nonzero(np.arange(1, n_sessions) < last_seen(data.Y)[:, None])
+    steps = last_seen(data.Y) - free
+    client, step = np.nonzero(np.arange(n_sessions - 1) < steps[:, None])
     new = new[client, step]
     if shape.random_innovation:
         spread = effects[:, -k:][client] / 2.0
         new = new / pt.exp(spread)
         pm.Potential("innovation_spread", -spread.sum())
-    roots = [parts["initial_cov_root"], parts["innovation_cov_root"]]
-    first, later = _whiten(w[:, 0], roots[0], k), _whiten(new, roots[1], k)
-    pm.Potential("first_session", _log_density(first, roots[0]))
+    if free:
+        root = parts["initial_cov_root"]
+        pm.Potential("first_session", _log_density(_whiten(w[:, 0], root, k), root))
+    root = parts["innovation_cov_root"]
+    later = _whiten(new, root, k)
     degrees = None
     if innovations == "student":
         degrees = pm.Gamma("degrees", alpha=priors.degrees[0], beta=priors.degrees[1])
-    pm.Potential("later_sessions", _log_density(later, roots[1], degrees))
+    pm.Potential("later_sessions", _log_density(later, root, degrees))
 
 
 def _new(w: Any, shape: DsemShape, parts: Tensors, effects: Any) -> Any:
