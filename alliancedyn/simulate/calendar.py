@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,11 +64,7 @@ class Gaps:
             if (weights < 0.0).any() or weights.sum() <= 0.0:
                 raise SpecificationError("weights must not be negative and not all zero.")
             object.__setattr__(self, "weights", tuple(weights.tolist()))
-        pauses = tuple(
-            (as_count(first, 0, "A holiday's week", largest=51), as_count(length, 1, "Its weeks"))
-            for first, length in self.holidays
-        )
-        object.__setattr__(self, "holidays", pauses)
+        object.__setattr__(self, "holidays", _as_holidays(self.holidays))
         if 2 * as_count(self.jitter, 0, "jitter") >= 7 * weeks.min() and self.jitter:
             raise SpecificationError(
                 f"jitter={self.jitter} days could put one session before another. Make it smaller."
@@ -104,6 +101,22 @@ class Gaps:
                 into = (week - first) % YEAR
                 week = np.where(into < length, week + length - into, week)
         return week
+
+
+def _as_holidays(value: Any) -> tuple[tuple[int, int], ...]:
+    try:
+        pairs = [(first, length) for first, length in value]
+    except (TypeError, ValueError):
+        raise SpecificationError(
+            "holidays must be pairs of first week and number of weeks: [(30, 3), (51, 2)]."
+        ) from None
+    holidays = tuple(
+        (as_count(first, 0, "A holiday's week", largest=51), as_count(length, 1, "Its weeks"))
+        for first, length in pairs
+    )
+    if len({(first + i) % YEAR for first, length in holidays for i in range(length)}) == YEAR:
+        raise SpecificationError("The holidays take the whole year: leave some weeks free.")
+    return holidays
 
 
 @dataclass(frozen=True)

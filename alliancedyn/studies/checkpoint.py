@@ -37,13 +37,18 @@ class Checkpoint:
     Raises
     ------
     SpecificationError
-        If the file belongs to another study; the message says in what they differ.
+        If it is a folder, or belongs to another study; the message says in what they differ.
     DataError
         If it is no checkpoint, or damaged otherwise than by its last line being cut off.
     """
 
     def __init__(self, path: str | os.PathLike[str], study: Mapping[str, str]) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            raise SpecificationError(
+                f"checkpoint={str(path)!r} is a folder. Name a file in it, such as study.jsonl."
+            )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.study = dict(study)
         self._header: dict[str, Any] = {"kind": KIND, "study": self.study}
         self._known: dict[int, Found | Failure] = {}

@@ -15,7 +15,7 @@ import pandas as pd
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.replicate import Cluster, Progress
-from alliancedyn.simulate import Dropout, Dynamics, Gaps, Missing, Therapists
+from alliancedyn.simulate import Dropout, Dynamics, Gaps, Groups, Items, Missing, Therapists
 from alliancedyn.studies import smallest as counts
 from alliancedyn.studies.recovery import (
     RecoveryStudy,
@@ -171,7 +171,9 @@ def power(
     reliability: float | tuple[float, ...] | list[Any] | None = None,
     therapists: Therapists | list[Therapists | None] | None = None,
     missing: float | Missing | None = None,
+    groups: Groups | None = None,
     gaps: Gaps | None = None,
+    items: Mapping[str, Items] | None = None,
     ceiling: Mapping[str, float] | None = None,
     effect: str | None = None,
     basis: Literal["both", "reduced", "structural"] = "both",
@@ -201,7 +203,7 @@ def power(
     dropout, reliability, therapists : value or list of values
         As in `simulate` and `Dynamics`; a list is a set of conditions to compare, in which None
         is none at all. A tuple of reliabilities has one for each series.
-    missing, gaps, ceiling
+    missing, groups, gaps, items, ceiling
         As in `simulate`, the same in all designs.
     effect : str, optional
         A parameter, found where its interval excludes 0; or "direction", found where the verdict
@@ -226,11 +228,13 @@ def power(
     SpecificationError
         If a design is impossible, the model has no such effect, or the truth has no lead.
     """
-    asked = {"missing": missing, "gaps": gaps, "ceiling": ceiling}
+    asked = {"missing": missing, "groups": groups, "gaps": gaps, "items": items, "ceiling": ceiling}
     world, seen = seen_from(truth, asked)
-    refuse_strange(level, smallest_effect)
+    refuse_strange(spec, level, smallest_effect)
     wanted = names.label("phi", world.outcome, world.process) if effect is None else effect
     conditions = {"dropout": dropout, "reliability": reliability, "therapists": therapists}
+    _refuse_other(dropout, Dropout, "dropout")
+    _refuse_other(therapists, Therapists, "therapists")
     designs = [
         _Design(Trial(spec, one, n, t, observation, errors, level, smallest_effect), own, labels)
         for n, t, one, observation, own, labels in _grid(
@@ -240,9 +244,7 @@ def power(
     for design in designs:  # whatever is impossible is so before the first hour
         refuse_impossible(design.trial, design.seed)
     true = _refuse_unknown(designs[0], wanted, basis)
-    folder = None if checkpoint is None else Path(checkpoint)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = None if checkpoint is None else _folder(Path(checkpoint))
     told = told_with_time_left(progress)
     rows, seconds = [], 0.0
     for i, design in enumerate(designs):
@@ -253,6 +255,15 @@ def power(
         seconds += study.seconds
         rows.append({**design.labels, **_counted(study, wanted, basis)})
     return PowerSurface(spec, world, wanted, true, pd.DataFrame(rows), level, seed, seconds)
+
+
+def _folder(path: Path) -> Path:
+    if path.exists() and not path.is_dir():
+        raise SpecificationError(
+            f"checkpoint={str(path)!r} is a file. Name a folder: power keeps a file per design."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 @dataclass(frozen=True)
@@ -295,6 +306,13 @@ def _grid(
             "therapists": getattr(observation.get("therapists"), "n", 0),
         }
         yield n, t, truth, observation, int(root[0]), labels
+
+
+def _refuse_other(value: Any, kind: type, name: str) -> None:
+    if any(not (one is None or isinstance(one, kind)) for one in _as_list(value)):
+        raise SpecificationError(
+            f"{name}={value!r}: give a {kind.__name__}(...), or a list of such and of None."
+        )
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,18 @@ from numpy.typing import NDArray
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.replicate import Cluster, Failure, Progress, replicate
-from alliancedyn.simulate import Dropout, Dynamics, Gaps, Missing, Therapists
+from alliancedyn.simulate import (
+    Dropout,
+    Dynamics,
+    Episodes,
+    Gaps,
+    Groups,
+    Items,
+    Missing,
+    Therapists,
+)
 from alliancedyn.studies.ademp import summary
+from alliancedyn.studies.causes import cause
 from alliancedyn.studies.checkpoint import Checkpoint, identity
 from alliancedyn.studies.performance import performance
 from alliancedyn.studies.remaining import told_with_time_left
@@ -37,7 +46,6 @@ MEASURES = (
     *("mcse_bias", "mcse_rmse", "mcse_empirical_se", "mcse_model_se"),
     *("mcse_coverage", "mcse_power", "n", "intervals"),
 )
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,7 +70,8 @@ class RecoveryStudy:
         Estimates and standard errors, one row per converged fit (index ``replication``, from 0),
         one column per parameter.
     failures : dict
-        Reason -> number of replications without estimates; numbers in a reason appear as ``#``.
+        Reason -> number of replications without estimates; numbers in a reason appear as ``#``,
+        names of parameters as "some parameters".
     boundaries : dict
         Parameter -> number of converged fits in which it is at a bound. Their estimates count.
     seconds : float
@@ -116,9 +125,9 @@ class RecoveryStudy:
         DataFrame
             Index ``parameter``; columns ``true``, ``mean``, ``bias``, ``rmse``,
             ``empirical_se`` (SD of the estimates), ``model_se`` (what the standard errors say it
-            is), ``coverage``, ``power`` (share of intervals without 0; NaN for variances, which
-            cannot be negative), ``mcse_...``, their Monte Carlo errors, ``n`` converged fits and
-            ``intervals``, those with an interval. Where the truth has no such parameter,
+            is), ``coverage``, ``power`` (share of intervals without 0; NaN for variances and SDs,
+            which cannot be negative), ``mcse_...``, their Monte Carlo errors, ``n`` converged fits
+            and ``intervals``, those with an interval. Where the truth has no such parameter,
             ``true`` and all that is compared with it are NaN.
         """
         found = performance(
@@ -226,7 +235,10 @@ def recover(
     dropout: Dropout | None = None,
     missing: float | Missing | None = None,
     therapists: Therapists | None = None,
+    groups: Groups | None = None,
     gaps: Gaps | None = None,
+    episodes: Episodes | None = None,
+    items: Mapping[str, Items] | None = None,
     ceiling: Mapping[str, float] | None = None,
     start: Any = None,
     errors: str | None = None,
@@ -259,7 +271,7 @@ def recover(
     checkpoint : path, optional
         A file that keeps every replication as it ends. A study that was interrupted goes on
         from there, a longer one takes over what a shorter one found.
-    dropout, missing, therapists, gaps, ceiling, start
+    dropout, missing, therapists, groups, gaps, episodes, items, ceiling, start
         How the world is seen, as in `simulate`.
     errors : str, optional
         Standard errors, as in ``spec.fit``; by default those that are usual for the model.
@@ -291,11 +303,11 @@ def recover(
     statistical methods. Statistics in Medicine, 38, 2074-2102.
     """
     given = {
-        **{"dropout": dropout, "missing": missing, "therapists": therapists},
-        **{"gaps": gaps, "ceiling": ceiling, "start": start},
+        **{"dropout": dropout, "missing": missing, "therapists": therapists, "groups": groups},
+        **{"gaps": gaps, "episodes": episodes, "items": items, "ceiling": ceiling, "start": start},
     }
     truth, observation = seen_from(truth, given)
-    refuse_strange(level, smallest_effect)
+    refuse_strange(spec, level, smallest_effect)
     trial = Trial(spec, truth, clients, sessions, observation, errors, level, smallest_effect)
     wanted = {} if target is None else pd.Series(target, dtype=float).to_dict()
     refuse_impossible(trial, seed)
@@ -372,7 +384,7 @@ def _collected(
         target=pd.Series({name: compared(name) for name in columns}, dtype=float),
         estimates=_frame(found, columns, "estimates"),
         errors=_frame(found, columns, "errors"),
-        failures=_counted(_reason(one) for one in outcomes if isinstance(one, Failure)),
+        failures=_counted(cause(one) for one in outcomes if isinstance(one, Failure)),
         boundaries=_counted(name for one in found.values() for name in set(one.at_bound)),
         seconds=seconds,
         level=trial.level,
@@ -392,8 +404,10 @@ def _frame(found: Mapping[int, Found], columns: Sequence[str], what: str) -> pd.
     return pd.DataFrame(values, index=index, columns=columns)
 
 
-def refuse_strange(level: float, smallest_effect: float) -> None:
-    """Refuse a level or a smallest effect that is none."""
+def refuse_strange(spec: Any, level: float, smallest_effect: float) -> None:
+    """Refuse a model, a level or a smallest effect that is none."""
+    if isinstance(spec, type) or not (hasattr(spec, "fit") and hasattr(spec, "name")):
+        raise SpecificationError(f"spec={spec!r} is no model. Give one such as ad.RICLPM().")
     if not 0.0 < level < 1.0:
         raise SpecificationError(f"level must be between 0 and 1, not {level:g}. Use 0.95.")
     if not 0.0 <= smallest_effect < np.inf:
@@ -421,16 +435,11 @@ def _refuse_unknown(target: Mapping[str, float], trial: Trial, seed: int) -> Non
         )
 
 
-def _reason(failure: Failure) -> str:
-    """Reason of a failure, alike for failures that differ in their figures only."""
-    return f"{failure.error}: {_NUMBER.sub('#', failure.reason)}"
-
-
 def _counted(values: Any) -> dict[str, int]:
     return dict(Counter(values).most_common())
 
 
 def _is_variance(name: str) -> bool:
-    """Tell whether a parameter is a variance, of which 0 is the smallest possible value."""
+    """Tell whether a parameter is a variance or SD, of which 0 is the smallest possible value."""
     family, indices, _ = names.parse(name)
-    return family.endswith("var") or ("cov" in family and len(set(indices)) == 1)
+    return family.endswith(("var", "_sd")) or ("cov" in family and len(set(indices)) == 1)

@@ -1,21 +1,34 @@
-"""What estimates are compared with: the truth, as far as it has the same parameters."""
+"""What estimates are compared with: the truth, as far as it has the same parameters.
+
+A model sees more, or less, than the world's own constants: therapists and groups that it does not
+know are stable differences between clients to it; a covariate that it knows is none. What a model
+calls by the name of a parameter is worked out here from what it is told.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from alliancedyn.engine import names
-from alliancedyn.models import ALT, GCLM, MLSEM, LatentChange, Regression
+from alliancedyn.engine import continuous, names
+from alliancedyn.errors import SpecificationError
+from alliancedyn.models import ALT, GCLM, MLSEM, ContinuousTime, LatentChange, Regression
+from alliancedyn.simulate import Dynamics
+from alliancedyn.simulate.course import in_continuous_time
 from alliancedyn.studies.trial import Trial
+
+Array = NDArray[np.float64]
 
 # Stable parts that push at every session are no random intercepts, and what is called between_cov
 # and initial_cov there is not what the truth calls so. These families mean the same:
 _PUSHED = (ALT, GCLM, LatentChange, MLSEM)
 _SAME_WHERE_PUSHED = ("phi", "phi2", "innovation_cov", "mean")
 _SAME_IN_REGRESSIONS = ("phi",)
+_BY_THERAPIST = ("therapist", "client")
 
 
 def compared_with(trial: Trial, wanted: Mapping[str, float]) -> Callable[[str], float]:
@@ -39,20 +52,155 @@ def compared_with(trial: Trial, wanted: Mapping[str, float]) -> Callable[[str], 
 
 
 def _true_values(trial: Trial) -> dict[str, float]:
-    """Return the truth by name; therapists' differences are part of those between clients."""
-    truth = trial.truth
-    therapists, start = trial.observation.get("therapists"), trial.observation.get("start")
-    if therapists is not None:
-        cov = np.asarray(truth.between_cov) + np.asarray(therapists.cov)
-        truth = replace(truth, between_cov=cov)
+    """Return what the model would find in an endless panel, were it right, by name."""
+    truth, levels = _without_known(trial), _levels(trial)
+    truth = replace(truth, between_cov=np.asarray(truth.between_cov) + levels["between_cov"])
     values = {str(name): float(value) for name, value in truth.params(trial.sessions).items()}
+    start = trial.observation.get("start")
     if start is not None and not isinstance(start, str):
-        labels = names.symmetric_labels("initial_cov", truth.variables)
-        upper = np.asarray(start, float)[np.triu_indices(len(truth.variables))]
-        values |= dict(zip(labels, upper.tolist(), strict=True))
+        values |= _covariance("initial_cov", np.asarray(start, float), truth)
+    if "therapist_cov" in levels:
+        values |= _covariance("therapist_cov", levels["therapist_cov"], truth)
+    values |= _continuous(trial, truth) | _known_effects(trial)
+    return _phases(trial, _moderated(trial, values))
+
+
+def _levels(trial: Trial) -> dict[str, Array]:
+    """Return what therapists, sites and groups add to stable differences, by what it is called."""
+    k = len(trial.truth.variables)
+    therapist, group = np.zeros((2, k, k))
+    for part, where in (("therapists", therapist), ("groups", group)):
+        given = trial.observation.get(part)
+        for cov in (getattr(given, "cov", None), getattr(given, "site_cov", None)):
+            if cov is not None:
+                where += np.asarray(cov)
+    if tuple(getattr(trial.spec, "levels", ())) == _BY_THERAPIST:
+        return {"between_cov": group, "therapist_cov": therapist}
+    return {"between_cov": therapist + group}
+
+
+def _without_known(trial: Trial) -> Dynamics:
+    """Return the truth of a client in whom the covariates that the model knows are zero.
+
+    Predictors of DSEM are centered, and leave the average client where it is.
+    """
+    truth, mean = trial.truth, np.array(trial.truth.mean)
+    known = (*getattr(trial.spec, "covariates", ()), *_predictors(trial))
+    trend = truth.trend
+    for one in truth.covariates:
+        if one.name not in known or one.level != "client" or one.name in _predictors(trial):
+            continue
+        if one.on_level is not None:
+            mean -= one.mean * np.array(one.on_level)
+        if one.on_trend is not None and trend is not None and trend.slope is not None:
+            slope = np.array(trend.slope) - one.mean * np.array(one.on_trend)
+            trend = replace(trend, slope=tuple(slope.tolist()))
+    kept = tuple(
+        one if one.name not in known or one.level != "client" else replace(one, on_level=None)
+        for one in truth.covariates
+    )
+    kept = tuple(replace(one, on_trend=None) if one.name in known else one for one in kept)
+    return replace(truth, mean=mean, trend=trend, covariates=kept)
+
+
+def _predictors(trial: Trial) -> tuple[str, ...]:
+    return tuple(getattr(trial.spec, "predictors", ()))
+
+
+def _known_effects(trial: Trial) -> dict[str, float]:
+    """Return the effects of the covariates, moderators and predictors that the model knows."""
+    values: dict[str, float] = {}
+    series, spec = tuple(trial.truth.variables), trial.spec
+    for one in trial.truth.covariates:
+        for family, known, slope in (
+            ("between", getattr(spec, "covariates", ()), ".trend"),
+            ("predictor", _predictors(trial), None),
+        ):
+            if one.name not in known or one.level != "client":
+                continue
+            levels = np.zeros(len(series)) if one.on_level is None else one.on_level
+            for s, x in zip(series, levels, strict=True):
+                values[names.label(family, s, one.name)] = float(x)
+            if slope and one.on_trend is not None:
+                for s, x in zip(series, one.on_trend, strict=True):
+                    values[names.label(family, f"{s}{slope}", one.name)] = x
+        changes = {(target, source): size for target, source, size in one.on_phi}
+        for target in series:
+            for source in series:
+                size = changes.get((target, source), 0.0)
+                if one.name in getattr(spec, "moderators", ()):
+                    values[names.label("moderation", target, source, one.name)] = size
+                if one.name in _predictors(trial):
+                    values[names.label("predictor", f"{target}<-{source}", one.name)] = size
     return values
 
 
-def _look_up(values: Mapping[str, float], name: str) -> float:
+def _moderated(trial: Trial, values: dict[str, float]) -> dict[str, float]:
+    """Give lagged effects where the moderators that the model knows are zero."""
+    for one in trial.truth.covariates:
+        if one.name in getattr(trial.spec, "moderators", ()):
+            for target, source, size in one.on_phi:
+                values[names.label("phi", target, source)] -= one.mean * size
+    return values
+
+
+def _phases(trial: Trial, values: dict[str, float]) -> dict[str, float]:
+    """Give lagged effects that change by session; one value for all sessions has no truth then.
+
+    A model with a step at the session of the only phase has the lags before it and the change.
+    """
+    phases = sorted(trial.truth.phases, key=lambda one: one.first)
+    step = len(phases) == 1 and getattr(trial.spec, "step", None) == phases[0].first
+    moved = {path[:2] for phase in phases for path in phase.on_phi}
+    if step:  # the model lets all cross-lags change
+        series = tuple(trial.truth.variables)
+        moved |= {(target, source) for target in series for source in series if target != source}
+    for target, source in sorted(moved):
+        name = names.label("phi", target, source)
+        for t in range(2, trial.sessions + 1):
+            changes = [
+                size
+                for phase in phases
+                if phase.first <= t
+                for to, by, size in phase.on_phi
+                if (to, by) == (target, source)
+            ]
+            values[f"{name}@{t}"] = values[name] + sum(changes)
+            if step and t == phases[0].first:
+                values[names.label("step", target, source, session=t)] = sum(changes)
+        if not step:
+            values[name] = np.nan
+    return values
+
+
+def _continuous(trial: Trial, truth: Dynamics) -> dict[str, float]:
+    """Return drift and diffusion per unit of time, for models of a process in continuous time."""
+    spec = trial.spec
+    if not isinstance(spec, ContinuousTime):
+        return {}
+    if truth.phi2 is not None or truth.confounder is not None:
+        return {}
+    try:
+        drift, diffusion = in_continuous_time(truth)
+    except SpecificationError:
+        return {}
+    unit = spec.time_unit / 7.0 if spec.time == "days" else 1.0  # a world's own unit is a week
+    phi, psi = continuous.discretise(drift, diffusion, np.array([unit]))
+    series = tuple(truth.variables)
+    values: dict[str, float] = {}
+    for family, matrix in (("drift", unit * drift), ("phi", phi[0])):
+        labels = names.matrix_labels(family, series, series)
+        values |= dict(zip(labels, matrix.ravel().tolist(), strict=True))
+    values |= _covariance("diffusion_cov", unit * diffusion, truth)
+    return values | _covariance("innovation_cov", psi[0], truth)
+
+
+def _covariance(family: str, matrix: Array, truth: Dynamics) -> dict[str, float]:
+    labels = names.symmetric_labels(family, tuple(truth.variables))
+    upper = matrix[np.triu_indices(len(truth.variables))]
+    return dict(zip(labels, upper.tolist(), strict=True))
+
+
+def _look_up(values: Mapping[str, Any], name: str) -> float:
     """Find a parameter's value; one session's is that of all where the world does not change."""
-    return values.get(name, values.get(name.partition("@")[0], np.nan))
+    return float(values.get(name, values.get(name.partition("@")[0], np.nan)))

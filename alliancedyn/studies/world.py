@@ -34,11 +34,13 @@ def seen_from(world: Dynamics | World, given: Mapping[str, Any]) -> tuple[Dynami
     own: dict[str, Any] = {}
     truth: Any = world
     if not isinstance(world, Dynamics):
-        truth = getattr(world, "truth", None)
-        own = dict(getattr(world, "observation", None) or {})
+        seen = getattr(world, "observation", None)  # a panel has a truth, and no way to be seen
+        truth = getattr(world, "truth", None) if isinstance(seen, Mapping) else None
+        own = dict(seen or {})
     if not isinstance(truth, Dynamics):
         raise SpecificationError(
-            "truth must be a Dynamics, e.g. Dynamics.time_ordered(...), or a world made of one."
+            "truth must be a Dynamics, e.g. Dynamics.time_ordered(...), or a world, e.g. "
+            'worlds.load("reciprocal").'
         )
     chosen = own | {name: value for name, value in given.items() if value is not None}
     return truth, {name: value for name, value in chosen.items() if value is not None}

@@ -226,6 +226,10 @@ def _toml(path: Path) -> dict[str, Any]:
             f"There is no file {path.name!r}. Give a TOML file with phi, innovation_cov, "
             "between_cov and mean, or the name of a world to worlds.load(name)."
         ) from None
+    except OSError as problem:  # a folder, or nothing that may be read
+        raise SpecificationError(
+            f"The world {path.name!r} cannot be read: {problem.strerror}. Give a TOML file."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise SpecificationError(
             f"The world {path.name!r} is no readable TOML: {problem}. Correct that line."
