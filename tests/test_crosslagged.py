@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,6 +124,30 @@ def test_a_thin_session_is_refused_with_the_remedy() -> None:
         RICLPM().fit(as_panel(Y))
     assert RICLPM(sessions=(1, 5)).fit(as_panel(Y)).sample.sessions == 5
     assert RICLPM(means="equal").fit(as_panel(Y)).converged
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        ({"step": 2}, "step=2 leaves no lagged effects.*from 3 to 5"),
+        ({"step": 6}, "from 3 to 5"),
+        ({"step": 3, "order": 2}, "from 4 to 5"),
+        ({"step": 3.5}, r"step is 3\.5"),
+        ({"step": "five"}, "step is 'five'"),
+        ({"measurement_var": {"mood": 1.0}}, "'mood'; the scores of this model are 'alliance'"),
+        ({"reliability": {"mood": 0.8}}, "reliability names 'mood'"),
+        ({"measurement_var": {"symptoms": 1e4}}, "is 10000, and the scores themselves vary by"),
+        ({"indicators": {"a": ["alliance", "alliance"], "s": ["symptoms"]}}, "more than once"),
+        ({"indicators": {"a": ["alliance"], "s": ["alliance"]}}, "one series"),
+        ({"indicators": {"a": "alliance", "s": ["symptoms"]}}, "in a list"),
+        ({"indicators": {"a": [], "s": ["symptoms"]}}, "in a list"),
+        ({"time_varying": ("alliance",)}, "a series of the model itself"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused(options: dict[str, Any], fragment: str) -> None:
+    with pytest.raises(SpecificationError, match=fragment):
+        RICLPM(**options).fit(panel(COMPLETE, "panel"))
 
 
 def test_an_empty_window_is_refused() -> None:

@@ -244,6 +244,11 @@ def session_means(Y: Array) -> Array:
     return np.asarray(np.where(np.isnan(mean), np.nanmean(Y, axis=(0, 1)), mean))
 
 
+def variance_around_means(scores: Array) -> float:
+    """Return the variance of one score (N, T) around its session means, squared score points."""
+    return float(np.nanvar(scores - session_means(scores[:, :, None])[:, 0]))
+
+
 def _cross(D: Array, seen: NDArray[np.bool_], lag: int) -> Array:
     """Mean of D[t, i] D[t - lag, j] over clients and sessions where both were seen, (k, k)."""
     n_sessions = D.shape[1]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import chdtrc
 
-from alliancedyn.engine import names
+from alliancedyn.engine import names, starting
 from alliancedyn.engine.ascent import Point, climb, metric_of, without
 from alliancedyn.engine.expected import moment_slopes
 from alliancedyn.engine.likelihood import Likelihood
@@ -68,6 +68,7 @@ def refuse_unidentified(
     SpecificationError
         With what is missing and the remedy.
     """
+    _refuse_too_much_error(spec, data)
     _refuse_without_maximum(spec, design, data)
     if any(block.family in _BY_CLIENT for block in likelihood.layout.blocks):
         return
@@ -80,6 +81,19 @@ def refuse_unidentified(
             f"{listed(loose)} can move together without changing any mean or covariance of the "
             f"scores. {_remedy(spec)}"
         )
+
+
+def _refuse_too_much_error(spec: Specification, data: Observed) -> None:
+    """Refuse a known error variance that is all, or more, of what the scores vary by."""
+    known = spec.measurement_var
+    for name, value in known.items() if isinstance(known, Mapping) else ():
+        seen = starting.variance_around_means(data.Y[:, :, data.variables.index(name)])
+        if value >= seen:
+            raise SpecificationError(
+                f"measurement_var of {name!r} is {value:g}, and the scores themselves vary by "
+                f"{seen:.3g} around their session means. Give an error variance below that, in "
+                "squared score points."
+            )
 
 
 def _remedy(spec: Specification) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 from alliancedyn.errors import SpecificationError, listed
@@ -112,11 +113,12 @@ class Options:
             if getattr(self, option) not in values:
                 allowed = " or ".join(repr(value) for value in values)
                 given = f"{option} is {getattr(self, option)!r}"
-                choose = (
-                    f"the {self.name} takes only {allowed}"
-                    if len(values) == 1
-                    else (f"choose {allowed}")
-                )
+                if len(values) > 1:
+                    choose = f"choose {allowed}"
+                elif values[0] in (None, ()):
+                    choose = f"the {self.name} does not take {option}="
+                else:
+                    choose = f"the {self.name} takes only {allowed}"
                 raise SpecificationError(f"{given}; {choose}.")
         for option in _TUPLES:  # lists compare and hash badly
             given = getattr(self, option)
@@ -124,6 +126,11 @@ class Options:
                 raise SpecificationError(f"{option} is {given!r}; give several, as a tuple.")
             if given is not None:
                 object.__setattr__(self, option, tuple(given))
+        if not (self.step is None or isinstance(self.step, Integral)):
+            raise SpecificationError(
+                f"step is {self.step!r}; give the number of the session from which on the "
+                "cross-lags are others."
+            )
         if not isinstance(self.starts, int) or self.starts < 1:
             raise SpecificationError(f"starts is {self.starts!r}; give a whole number from 1 up.")
         if self.sessions is not None and len(self.sessions) != 2:
@@ -165,7 +172,21 @@ class Options:
             )
         self._check_measurement()
 
+    def _check_indicators(self) -> None:
+        given = dict(self.indicators or {})
+        for series, items in given.items():
+            if isinstance(items, str) or not len(items):
+                raise SpecificationError(
+                    f"indicators of {series!r} are {items!r}; give its items by name, in a list."
+                )
+        named = [item for items in given.values() for item in items]
+        if twice := sorted({item for item in named if named.count(item) > 1}):
+            raise SpecificationError(
+                f"indicators= names {listed(twice)} more than once. An item belongs to one series."
+            )
+
     def _check_measurement(self) -> None:
+        self._check_indicators()
         given = self.measurement_var
         if isinstance(given, str) and given not in ("free", "equal"):
             raise SpecificationError(

@@ -20,7 +20,7 @@ from alliancedyn.engine.assembly import Assembly
 from alliancedyn.engine.kalman import Blocks, StateSpace
 from alliancedyn.engine.likelihood import NOTHING, Family, Implied, Likelihood, Share, of_group
 from alliancedyn.engine.system import Block, Layout, Matrices
-from alliancedyn.errors import SpecificationError
+from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.design import Design
 from alliancedyn.models.guards import refuse_unidentified
 from alliancedyn.models.inference import fit_likelihood
@@ -285,7 +285,33 @@ class Specification(Options):
             option: getattr(self, option) == "free" for option in ("means", "lags", "innovations")
         }
         refuse_thin_sessions(selection, **free)
+        self._refuse_misnamed(selection)
         return selection
+
+    def _refuse_misnamed(self, selection: Selection) -> None:
+        """Refuse what names something that these data do not have, or have as something else."""
+        first, last = selection.sessions[0] + self.order, selection.sessions[-1]
+        if self.step is not None and not first < self.step <= last:
+            raise SpecificationError(
+                f"step={self.step} leaves no lagged effects before it or none from it on: the "
+                f"model holds sessions {selection.sessions[0]} to {last}. Name one from "
+                f"{first + 1} to {last}."
+            )
+        scores = selection.data.variables
+        if both := [name for name in self.time_varying if name in scores]:
+            raise SpecificationError(
+                f"time_varying= names {listed(both)}, a series of the model itself. Leave it out "
+                "of one of the two."
+            )
+        for option in ("measurement_var", "reliability"):
+            given = getattr(self, option)
+            if isinstance(given, Mapping) and (
+                unknown := [name for name in given if name not in scores]
+            ):
+                raise SpecificationError(
+                    f"{option} names {listed(unknown)}; the scores of this model are "
+                    f"{listed(scores, 8)}."
+                )
 
     def _needs(self) -> Needs:
         return Needs(
@@ -303,9 +329,9 @@ class Specification(Options):
         data = selection.data
         known = {}
         for name, reliability in self.reliability.items():
-            scores = data.Y[:, :, data.variables.index(name)]
-            around = scores - starting.session_means(scores[:, :, None])[:, 0]
-            known[name] = float((1.0 - reliability) * np.nanvar(around))
+            known[name] = (1.0 - reliability) * starting.variance_around_means(
+                data.Y[:, :, data.variables.index(name)]
+            )
         given = dict(self.measurement_var or {})  # type: ignore[arg-type]
         return replace(self, reliability=None, measurement_var={**given, **known})
 
