@@ -27,6 +27,7 @@ from alliancedyn.errors import SpecificationError
 from alliancedyn.models.dsem import DSEM
 from alliancedyn.models.dsem_open import build_model, canonical
 from alliancedyn.models.dsem_scores import last_seen
+from alliancedyn.models.dsem_task import task_of
 
 ROUNDING = 1e-7
 EXACT = 1e-10
@@ -478,3 +479,61 @@ def test_published_medians_of_a_primer_are_matched() -> None:
             error_of_median(peer["sd"], peer["ess"]), error_of_median(draws.std(), len(d) / 2)
         )
         assert abs(draws.median() - peer["median"]) < MONTE_CARLO * error, peer["param"]
+
+
+AUTHORS = {  # posterior mean, SD, effective draws: their table; re-run with the same priors
+    "alpha": (-0.42, 0.09, 370, -0.409), "beta": (0.45, 0.06, 720, 0.444),
+    "residual": (0.28, 0.02, 2900, 0.279), "level": (0.33, 0.08, 1600, 0.327),
+    "slope": (0.11, 0.03, 12000, 0.108),
+}  # fmt: skip
+
+
+@pytest.mark.reference
+def test_published_figures_of_one_anxiety_series_are_matched() -> None:
+    """Faleh et al. (2025): y_it - a_i = b_i (y_i,t-1 - a_i) + e, y_i1 ~ N(a_i, Var e), JAGS.
+
+    Their scores are in SDs of the first session. Their priors are not half-normal: precision of e
+    gamma(1, 1), precision matrix of (a_i, b_i) Wishart(I, 2), which alone moves the variance of b
+    from .06 to .11. Draws under wide priors are weighted by the ratio of the densities of
+    (SD, SD, correlation, residual SD).
+    """
+    path = published_dir() / "A1_implement_wai_bai" / "sessions_long.csv"
+    if not path.is_file():
+        pytest.skip("no A1_implement_wai_bai among the reference data")
+    frame = pd.read_csv(path)
+    frame["y"] = frame["bai1"] / frame.loc[frame["session"] == 1, "bai1"].std()
+    panel = ad.SessionPanel.from_frame(
+        frame, client="client", session="session", variables={"alliance": "wai", "y": "y"},
+        process="alliance", outcome="y", timing={"alliance": "after", "y": "before"},
+    )  # fmt: skip
+    spec = DSEM(
+        random=("intercept", "phi"), random_correlation="lkj", variables=("y",),
+        initial="innovation", scale="raw", draws=2500, tune=500,
+        priors={"mean": ("normal", 0, 10**0.5), "phi": ("normal", 0, 1),
+                "phi_sd": ("half-normal", 1), "sd": ("half-normal", 3)},
+    )  # fmt: skip
+    fit = spec.fit(panel, seed=1)
+    d = fit.draws
+    task = task_of(spec, fit.data)
+    level, slope = np.sqrt(d["between_cov[y,y]"]), d["phi_sd[y,y]"]
+    rho, residual = d["random_corr[y,y<-y]"], np.sqrt(d["innovation_cov[y,y]"])
+    det = (level * slope) ** 2 * (1.0 - rho**2)
+    theirs = -2.5 * np.log(det) - 0.5 * (level**2 + slope**2) / det  # Wishart, of the covariance
+    theirs += 2.0 * np.log(level * slope)  # ... to SDs and correlation
+    theirs += -3.0 * np.log(residual) - residual**-2 - d["mean[y]"] ** 2 / 20.0
+    log_ratio = theirs - log_prior(task.shape, task.priors, d.to_numpy())
+    w = np.exp(log_ratio - log_ratio.max()) * (d["phi[y,y]"].abs() < 1.0)
+    w /= w.sum()
+    ess = 1.0 / (w**2).sum()
+    assert ess > 1000.0
+    ours = {
+        "alpha": d["mean[y]"], "beta": d["phi[y,y]"], "residual": residual**2,
+        "level": level**2, "slope": slope**2,
+    }  # fmt: skip
+    for name, (mean, sd, effective, again) in AUTHORS.items():
+        found = float((w * ours[name]).sum())
+        spread = float(np.sqrt((w * (ours[name] - found) ** 2).sum()))
+        error = MONTE_CARLO * spread * np.hypot(ess**-0.5, effective**-0.5)
+        assert abs(found - mean) < HALF_DIGIT + error, name
+        assert abs(found - again) < 0.1 * HALF_DIGIT + error, name
+        assert abs(spread - sd) < HALF_DIGIT + error, name

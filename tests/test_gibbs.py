@@ -22,7 +22,7 @@ from alliancedyn.engine import gibbs
 from alliancedyn.engine.dsem import Array, DsemData, DsemShape, Priors, Sampled
 from alliancedyn.engine.gibbs import advance_chain, sample_gibbs
 from alliancedyn.engine.gibbs_small import seed_thread
-from alliancedyn.engine.gibbs_start import lay_out, plan_of, start_chain
+from alliancedyn.engine.gibbs_start import begin_earlier, lay_out, plan_of, start_chain
 from alliancedyn.engine.gibbs_sweep import Chain, Kept
 from alliancedyn.errors import ConvergenceError, SpecificationError
 
@@ -117,14 +117,15 @@ def simulate(data: DsemData, shape: DsemShape, chain: Chain, rng: np.random.Gene
         places = shape.variables.index(row), shape.variables.index(column)
         into[:, *places] = at.get(effect, chain.common[j])
     scale = np.exp(b[:, -k:] / 2.0) if shape.random_innovation else np.ones((N, k))
-    innovation, first = (np.linalg.cholesky(s.cov) for s in (chain.innovation, chain.first))
-    w = rng.normal(size=(N, k)) @ first.T
+    innovation = np.linalg.cholesky(chain.innovation.cov)
+    free, w = shape.initial == "free", np.zeros((N, k))
+    if free:
+        w = rng.normal(size=(N, k)) @ np.linalg.cholesky(chain.first.cov).T
     Y = np.empty((N, T, k))
     for t in range(T):
-        if t:
-            new = np.einsum("irc,ic->ir", lags, w) + scale * (
-                rng.normal(size=(N, k)) @ innovation.T
-            )
+        if t or not free:
+            shock = scale * (rng.normal(size=(N, k)) @ innovation.T)
+            new = np.einsum("irc,ic->ir", lags, w) + shock
             w = np.linalg.solve(np.eye(k) - same, new[..., None])[..., 0]
         noise = rng.normal(size=(N, k)) * np.sqrt(data.measurement_var)
         Y[:, t] = level + data.course[t] @ chain.course + w + noise
@@ -136,13 +137,15 @@ def joint_statistics(
 ) -> Array:
     """Return t statistics (2, n) of the first two moments of the parameters against the prior."""
     rng = np.random.default_rng(3)
-    panel, plan = lay_out(data), plan_of(data, shape, told)
+    whole = data if shape.initial == "free" else begin_earlier(data)
+    panel, plan = lay_out(whole), plan_of(data, shape, told)
     chain = start_chain(panel, plan, shape, told, rng)
     seed_thread(3)
     draws = np.empty((sweeps, len(shape.parameter_names())))
     kept = Kept(draws, *np.zeros((2, *chain.U.shape)))
     for step in range(-500, sweeps):
-        panel.y[:] = np.where(panel.seen, simulate(data, shape, chain, rng), 0.0)
+        last = slice(-data.Y.shape[1], None)
+        panel.y[:, last] = np.where(panel.seen[:, last], simulate(data, shape, chain, rng), 0.0)
         chain.z[:] = panel.y
         at = max(step, 0)
         advance_chain(panel, plan, chain, kept, at, at + 1, int(step < 0))
@@ -179,6 +182,10 @@ JOINT = {
     "time order of three": {
         "k": 3, "random_phi": True, "random_same": True, "correlated": True, "course": "line",
         "same": (("a", "c"), ("b", "c"), ("a", "b")), "lagged": (("a", "a"), ("b", "a")),
+    },
+    "no deviation before": {
+        "random_phi": True, "random_innovation": True, "same": (("b", "a"),),
+        "initial": "innovation",
     },
     "everything": {
         "random_phi": True, "random_innovation": True, "correlated": True, "therapist": True,
