@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from demonstrations.lagged import limit
+from results_page import markdown
 
 from alliancedyn import MLSEM, RICLPM, DynamicPanelGMM, Dynamics, plot, simulate
 from alliancedyn.errors import AllianceDynError
@@ -69,26 +71,9 @@ def world(config: dict[str, Any]) -> Dynamics:
 
 
 def limits(truth: Dynamics, sessions: int) -> dict[str, np.ndarray]:
-    """Return what both regressions give with infinitely many clients: (2,) each, as `EFFECTS`.
-
-    With y (T, k) the scores of a client, both are least squares on products of the present and the
-    lagged scores of T - 1 pairs; within clients, each less its own mean over the pairs.
-    """
-    k = len(truth.variables)
-    _, cov = truth.moments(sessions)
-    second = cov.reshape(sessions, k, sessions, k)
-    pairs = sessions - 1
-    found = {}
-    for name, residual in (
-        ("pooled", np.eye(pairs)),
-        ("person-centered", np.eye(pairs) - 1.0 / pairs),
-    ):
-        lagged = np.einsum("pq,qkul->pkul", residual, second[:pairs])
-        predictors = np.einsum("pkpl->kl", lagged[:, :, :pairs])
-        outcomes = np.einsum("pkpl->kl", lagged[:, :, 1:])
-        effects = np.linalg.solve(predictors, outcomes).T
-        found[name] = effects[1, ::-1]  # of symptoms: on themselves, on the alliance
-    return found
+    """Return what both regressions give with infinitely many clients: (2,) each, as `EFFECTS`."""
+    means = zip(REGRESSIONS, (False, True), strict=True)
+    return {name: limit(truth, sessions, own)[1, ::-1] for name, own in means}
 
 
 # One panel ------------------------------------------------------------------------------------
@@ -193,7 +178,7 @@ def table_of(results: pd.DataFrame, effect: str) -> str:
             for name in ESTIMATORS
         ]
         rows.append([str(sessions), *exact, *seen])
-    return f"`{effect}`, in truth {true:.2f}\n\n{_markdown(rows)}"
+    return f"`{effect}`, in truth {true:.2f}\n\n{markdown(rows, '---:')}"
 
 
 def coverage_of(results: pd.DataFrame) -> str:
@@ -209,14 +194,9 @@ def coverage_of(results: pd.DataFrame) -> str:
             r = by.loc[name]
             cells += [f"{r['empirical_se']:.3f}", f"{r['coverage']:.2f} ({r['mcse_coverage']:.2f})"]
         rows.append([str(sessions), *cells])
-    return f"`{EFFECTS[1]}`: spread over panels, and coverage of 95 % intervals\n\n" + _markdown(
-        rows
+    return f"`{EFFECTS[1]}`: spread over panels, and coverage of 95 % intervals\n\n" + markdown(
+        rows, "---:"
     )
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    rule = ["---:"] * len(rows[0])
-    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
 
 
 def draw(results: pd.DataFrame) -> np.ndarray:

@@ -179,10 +179,10 @@ def points(value: float, digits: int = 3) -> str:
     return "" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
-def markdown(rows: list[list[str]]) -> str:
-    """Return a table; the first row is the head."""
+def markdown(rows: list[list[str]], rule: str = "---") -> str:
+    """Return a table; the first row is the head, ``rule`` aligns all columns."""
     return "\n".join(
-        f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])
+        f"| {' | '.join(row)} |" for row in (rows[0], [rule] * len(rows[0]), *rows[1:])
     )
 
 

@@ -8,12 +8,10 @@ within four errors is chance: of the 90 figures here none goes beyond in 199 of 
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -23,9 +21,12 @@ from alliancedyn import DynamicPanelGMM, simulate
 from alliancedyn.simulate import simulate_scores
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "simulations" / "benchmark_estimators.py"
 RESULTS = ROOT / "simulations" / "results"
-CONFIG = tomllib.loads(SCRIPT.with_suffix(".toml").read_text("utf-8"))
+sys.path.append(str(ROOT / "simulations"))  # the scripts are in no package
+
+import benchmark_estimators  # noqa: E402
+
+CONFIG = tomllib.loads(benchmark_estimators.CONFIG.read_text("utf-8"))
 CHANCE = 4.0
 HALF_A_DIGIT = 0.0005
 REGRESSION_ERROR, GMM_ERROR = 0.004, 0.02
@@ -41,24 +42,10 @@ EARLIER = {
 }
 
 
-def load_script() -> ModuleType:
-    """Import the script, which is in no package."""
-    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[SCRIPT.stem] = module  # dataclasses look their annotations up there
-    spec.loader.exec_module(module)
-    return module
-
-
-STUDY = load_script()
-
-
 @pytest.fixture(scope="module")
 def small() -> pd.DataFrame:
     study = {**CONFIG["study"], **CONFIG["study"]["small"]}
-    return STUDY.run({**CONFIG, "study": study}, 1)
+    return benchmark_estimators.run({**CONFIG, "study": study}, 1)
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +55,13 @@ def full() -> pd.DataFrame:
 
 @pytest.mark.parametrize("sessions", EARLIER)
 def test_exact_limits_agree_with_earlier_figures(sessions: int) -> None:
-    found = STUDY.limits(STUDY.world(CONFIG), sessions)
-    for name, earlier in zip(STUDY.REGRESSIONS, EARLIER[sessions], strict=False):
+    found = benchmark_estimators.limits(benchmark_estimators.world(CONFIG), sessions)
+    for name, earlier in zip(benchmark_estimators.REGRESSIONS, EARLIER[sessions], strict=False):
         assert found[name] == pytest.approx(np.array(earlier), abs=REGRESSION_ERROR + HALF_A_DIGIT)
 
 
 def test_limits_are_what_dummy_variables_give_many_clients() -> None:
-    truth, sessions, clients = STUDY.world(CONFIG), 5, 60_000
+    truth, sessions, clients = benchmark_estimators.world(CONFIG), 5, 60_000
     Y = simulate_scores(truth, clients, sessions, np.random.default_rng(1))
     before, now = Y[:, :-1], Y[:, 1:, 1]
     pooled = np.column_stack([before.reshape(-1, 2), np.ones(clients * (sessions - 1))])
@@ -82,7 +69,7 @@ def test_limits_are_what_dummy_variables_give_many_clients() -> None:
     own = before - before.mean(axis=1, keepdims=True)
     rest = (now - now.mean(axis=1, keepdims=True)).ravel()
     within = np.linalg.lstsq(own.reshape(-1, 2), rest, rcond=None)[0][[1, 0]]
-    limits = STUDY.limits(truth, sessions)
+    limits = benchmark_estimators.limits(truth, sessions)
     # One over the root of 240,000 rows is .002.
     assert effects == pytest.approx(limits["pooled"], abs=0.008)
     assert within == pytest.approx(limits["person-centered"], abs=0.008)
@@ -124,12 +111,12 @@ def test_published_means_agree_with_earlier_figures(full: pd.DataFrame) -> None:
 
 
 def test_published_regressions_gather_at_their_limits(full: pd.DataFrame) -> None:
-    some = full[full["estimator"].isin(STUDY.REGRESSIONS)]
+    some = full[full["estimator"].isin(benchmark_estimators.REGRESSIONS)]
     assert (off(some, some["limit"]) < CHANCE).all()
 
 
 def test_models_find_the_truth_and_say_how_sure_they_are(full: pd.DataFrame) -> None:
-    models = full[full["estimator"].isin(STUDY.MODELS)]
+    models = full[full["estimator"].isin(benchmark_estimators.MODELS)]
     assert (models["failed"] == 0).all()
     assert (off(models, models["true"]) < CHANCE).all()
     mcse = np.sqrt(0.95 * 0.05 / models["panels"])
@@ -146,11 +133,15 @@ def test_published_results_are_those_of_the_configuration(full: pd.DataFrame) ->
 
 
 def test_a_published_panel_comes_out_again() -> None:
-    truth = STUDY.world(CONFIG)
+    truth = benchmark_estimators.world(CONFIG)
     seeds = [np.random.SeedSequence(9).spawn(1)[0] for _ in range(2)]
-    found = STUDY.Panel(truth, 200, 5, {"GMM": 5, "RI-CLPM": 4, "ML-SEM": 4})(seeds[0])
+    found = benchmark_estimators.Panel(truth, 200, 5, {"GMM": 5, "RI-CLPM": 4, "ML-SEM": 4})(
+        seeds[0]
+    )
     fit = DynamicPanelGMM().fit(simulate(truth, 200, 5, seed=seeds[1]), strict=False)
-    assert found[2, 0] == pytest.approx(fit.params[list(STUDY.EFFECTS)].to_numpy(), abs=1e-12)
+    assert found[2, 0] == pytest.approx(
+        fit.params[list(benchmark_estimators.EFFECTS)].to_numpy(), abs=1e-12
+    )
     assert np.isnan(found[3:]).all()
 
 
