@@ -5,13 +5,20 @@ would reward knowing the client. For client i with scores y_i and S draws theta_
 
     elpd = sum_i log p(y_i | all others) ~ sum_i log sum_s w_si p(y_i | theta_s)
 
-with p(y_i | theta) of the population alone, everything of the client integrated out, and weights
-w_si proportional to 1 / p(y_i | theta_s), their tail smoothed (PSIS). Where it is too long, Pareto
+with p(y_i | theta) of the population alone, everything of the client integrated out (given the
+other clients of the therapist, where therapists have a level of their own), and weights w_si
+proportional to 1 / p(y_i | theta_s), their tail smoothed (PSIS). Where it is too long, Pareto
 k above .7, the client is so unlike the others that the draws of all cannot stand in for the draws
 without it.
 
+Where lagged effects or innovation variances differ between clients, their integral is a numerical
+one (:mod:`alliancedyn.engine.dsem_integrated`); its error is reported beside that of the sample.
+
 References
 ----------
+Bürkner, P.-C., Gabry, J., & Vehtari, A. (2021). Efficient leave-one-out cross-validation for
+Bayesian non-factorized normal and Student-t models. Computational Statistics, 36, 1243-1261.
+
 Vehtari, A., Gelman, A., & Gabry, J. (2017). Practical Bayesian model evaluation using
 leave-one-out cross-validation and WAIC. Statistics and Computing, 27, 1413-1432.
 """
@@ -29,6 +36,7 @@ from scipy.special import logsumexp
 
 from alliancedyn.engine.laplace import RELIABLE_K, smooth_weights
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.dsem import DSEM
 from alliancedyn.models.sampled_task import whole_client_logliks
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import Fit
@@ -37,7 +45,9 @@ from alliancedyn.results.sampling import need_sampled
 
 Array = NDArray[np.float64]
 
-DRAWS = 1000
+DRAWS = 1000  # where a client has a likelihood in closed form
+INTEGRATED = 400  # where it is an integral at every draw
+POINTS = 128  # of that integral
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class Loo:
         Identifiers.
     fingerprint : str or None
         Of the scores, to compare like with like.
+    integration_error : float
+        Monte Carlo error of elpd where effects of clients are integrated out numerically, else 0.
     """
 
     elpd: float
@@ -67,6 +79,7 @@ class Loo:
     pareto_k: Array
     clients: NDArray[np.object_]
     fingerprint: str | None = None
+    integration_error: float = 0.0
 
     @property
     def unreliable(self) -> int:
@@ -78,6 +91,8 @@ class Loo:
             f"Expected log predictive density of unseen clients {self.elpd:.1f} (SE {self.se:.1f}, "
             f"{len(self.by_client)} clients), effective parameters {self.p_loo:.1f}."
         )
+        if self.integration_error:
+            said += f" Monte Carlo error of integrating clients out {self.integration_error:.2f}."
         if self.unreliable:
             said += (
                 f" Not to be trusted for {self.unreliable} clients (Pareto k above {RELIABLE_K}): "
@@ -86,27 +101,41 @@ class Loo:
         return said
 
 
-def loo(fit: Fit, panel: SessionPanel | None = None, *, draws: int = DRAWS) -> Loo:
+def loo(
+    fit: Fit,
+    panel: SessionPanel | None = None,
+    *,
+    draws: int | None = None,
+    points: int = POINTS,
+    seed: int | None = 0,
+) -> Loo:
     """Estimate how well the model predicts a client it has not seen.
 
     Parameters
     ----------
     fit : Fit
-        Sampled: of a DSEM in which only intercepts are random, or of a state-space family.
+        Sampled: a DSEM with normal innovations, or a state-space family.
     panel : SessionPanel, optional
         The one that was fitted, after `without_data`.
-    draws : int
-        How many of the posterior draws to use, evenly spaced.
+    draws : int, optional
+        How many of the posterior draws to use, evenly spaced; by default 1,000, and 400 where
+        clients have lagged effects of their own.
+    points, seed : int
+        Of the integral over these effects, at every draw.
 
     Raises
     ------
     SpecificationError
-        If the fit was not sampled, or a client's likelihood is not to be had in closed form.
+        If the fit was not sampled, or a client's scores have no likelihood given all others.
     """
     values, _ = need_sampled(fit, "loo")
+    if draws is None:
+        own = isinstance(fit.model, DSEM) and not fit.model.one_system
+        draws = INTEGRATED if own else DRAWS
     count = min(whole_number("draws", draws, 100), len(values))
     at = np.linspace(0, len(values) - 1, count).round().astype(int)
-    loglik, used = whole_client_logliks(fit, values.iloc[at], panel)
+    points = whole_number("points", points, 8)
+    loglik, error, used = whole_client_logliks(fit, values.iloc[at], panel, points, seed)
     terms, k = np.empty(loglik.shape[1]), np.empty(loglik.shape[1])
     for i in range(len(terms)):  # one tail to fit per client
         log_weights, k[i] = smooth_weights(-loglik[:, i])
@@ -120,6 +149,7 @@ def loo(fit: Fit, panel: SessionPanel | None = None, *, draws: int = DRAWS) -> L
         pareto_k=k,
         clients=used.clients,
         fingerprint=fit.fingerprint(),
+        integration_error=float(np.sqrt((error.mean(axis=0) ** 2).sum())),
     )
 
 

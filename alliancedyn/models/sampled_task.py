@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.engine.dsem import DsemData, DsemShape
+from alliancedyn.engine.dsem_integrated import grouped_logliks, integrated_logliks
 from alliancedyn.engine.dsem_world import loglik_draws
 from alliancedyn.engine.kalman import Blocks, loglik_by_client
 from alliancedyn.errors import DataError, SpecificationError
@@ -61,33 +62,70 @@ def client_logliks(shape: DsemShape, draws: Array, data: DsemData) -> Array:
     return loglik_draws(shape, draws, data)
 
 
+def no_loo(model: DSEM) -> str | None:
+    """Say why a client's scores have no likelihood given all others, not even a numerical one."""
+    own = not model.one_system
+    if model.innovations != "normal":
+        return "innovations are not normal"
+    if model.known_bounds or model.ordinal:
+        return "scores at bounds or in categories stand for others"
+    if "therapist" in model.levels and own:
+        return "clients of one therapist are not independent and have lagged effects of their own"
+    if model.measurement_var == "free" and (own or "therapist" in model.levels):
+        return "measurement error is estimated beside lagged effects or therapists of its own"
+    if own and model.initial == "innovation" and model.random != ("intercept", "phi"):
+        return "the first session varies as a client's own innovations"
+    return None
+
+
 def whole_client_logliks(
-    fit: Fit, draws: pd.DataFrame, panel: SessionPanel | None
-) -> tuple[Array, Observed]:
-    """Return log-likelihoods (D, N) of whole clients under any sampled model that has a system.
+    fit: Fit, draws: pd.DataFrame, panel: SessionPanel | None, points: int, seed: int | None
+) -> tuple[Array, Array, Observed]:
+    """Return log-likelihoods (D, N) of whole clients given all others, their errors, the scores.
+
+    In closed form where there is one (errors 0): by the filter, or for clients of therapists by
+    :func:`alliancedyn.engine.dsem_integrated.grouped_logliks`. Else integrated numerically.
 
     Raises
     ------
     SpecificationError
-        If a client's likelihood has no closed form.
+        If there is neither.
     DataError
         If the fit no longer holds its data and no panel is given.
     """
-    if isinstance(fit.model, DSEM):
-        model, used, data, shape = raw_task(fit, "loo", panel)
-        if why := no_marginal(model):
-            raise SpecificationError(
-                f"Leave-one-client-out needs the likelihood of a whole client, and here {why}, so "
-                "that it has no closed form. Compare with posterior_check(), or fit "
-                'DSEM(random=("intercept",)).'
-            )
-        return client_logliks(shape, draws.to_numpy(float), data), used
-    used_or_none = fit.data
+    if not isinstance(fit.model, DSEM):
+        used = _used(fit, panel)
+        exact = _by_systems(fit, draws, used)
+        return exact, np.zeros_like(exact), used
+    model, used, data, shape = raw_task(fit, "loo", panel)
+    if why := no_loo(model):
+        raise SpecificationError(
+            f"Leave-one-client-out needs the likelihood of a whole client, and here {why}, so "
+            "that there is none. Compare with posterior_check(), or fit a DSEM without that."
+        )
+    if model.measurement_var == "free":
+        exact = _by_systems(fit, draws, used)
+    elif "therapist" in model.levels:
+        exact = grouped_logliks(shape, draws.to_numpy(float), data)
+    elif model.one_system:
+        exact = client_logliks(shape, draws.to_numpy(float), data)
+    else:
+        rng = np.random.default_rng(seed)
+        return *integrated_logliks(shape, draws.to_numpy(float), data, points, rng), used
+    return exact, np.zeros_like(exact), used
+
+
+def _used(fit: Fit, panel: SessionPanel | None) -> Observed:
+    used = fit.data
     if panel is not None:
-        used_or_none = fit.model.observe(panel, fit.sessions, fit.variables)
-    if used_or_none is None:
+        used = fit.model.observe(panel, fit.sessions, fit.variables)
+    if used is None:
         raise DataError("This fit no longer holds its data. Pass panel=.")
-    used = used_or_none
+    return used
+
+
+def _by_systems(fit: Fit, draws: pd.DataFrame, used: Observed) -> Array:
+    """Return log-likelihoods (D, N) under any model that has a system."""
     out = np.empty((len(draws), len(used.Y)))
     packed: dict[str | None, Blocks] = {}
     for place, params in enumerate(draws.to_dict("records")):
@@ -95,4 +133,4 @@ def whole_client_logliks(
             if group.label not in packed:
                 packed[group.label] = Blocks.pack(used.Y[group.rows], group.inputs)
             out[place, group.rows] = loglik_by_client(group.system, packed[group.label])
-    return out, used
+    return out

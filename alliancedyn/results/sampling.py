@@ -61,7 +61,8 @@ def need_sampled(fit: Fit, what: str) -> tuple[pd.DataFrame, Sampling]:
     """
     if fit.draws is None or fit.sampling is None:
         raise SpecificationError(
-            f"{what} needs posterior draws; {fit.model.name} was not sampled. Fit a DSEM."
+            f"{what} needs posterior draws; {fit.model.name} was not sampled. Fit a DSEM, or "
+            "sample a state-space family: Bayes(spec).fit(panel)."
         )
     return fit.draws, fit.sampling
 

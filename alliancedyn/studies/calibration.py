@@ -5,11 +5,17 @@ draws from the posterior given these scores. Over many rounds the rank of a para
 among (thinned) posterior draws is then uniform. Ranks that pile up in the middle mean a posterior
 too wide, at the ends one too narrow, on one side a biased one.
 
-*Explosive draws.* The priors allow processes that do not settle, and their scores leave the range
-of any questionnaire. A round is dropped when any simulated score is further than ``BOUND`` from
-zero, in the units of the priors. As that depends on the scores alone, which the posterior is given
-anyway, p(theta | scores, kept) = p(theta | scores): the same rule holds in generator and model, and
-ranks of the rounds that are kept stay uniform.
+*Scores that nobody has.* The priors allow processes that do not settle, whose scores leave the
+range of any questionnaire, and innovations next to nothing, with which a session foretells the next
+one to the last digit. A round is dropped when any simulated score is further than ``BOUND`` from
+zero, in the units of the priors, or when clients' own regressions on the session before leave less
+than ``FORETOLD`` of a series' variance within clients (see `plausible`). As that depends on the
+scores alone, which the posterior is given anyway, p(theta | scores, kept) = p(theta | scores): the
+same rule holds in generator and model, and ranks of the rounds that are kept stay uniform.
+
+*Independence.* Ranks are uniform among independent draws. Draws of a chain are thinned evenly to
+``ranks`` of them; where chains have fewer effective draws than that, ranks pile up at the ends for
+no fault of the posterior, so the effective sample size of every round is reported.
 
 *Units.* Scores are drawn and sampled on the scale of the priors: standardizing them by their own
 SDs would make the priors depend on the data, for which ranks are not uniform.
@@ -37,6 +43,7 @@ from scipy.stats import binom
 
 from alliancedyn.engine.dsem import DsemData
 from alliancedyn.engine.dsem_prior import prior_draws, quantities, terms
+from alliancedyn.engine.dsem_units import within_units
 from alliancedyn.engine.dsem_world import simulate_scores
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.dsem import DSEM
@@ -44,11 +51,14 @@ from alliancedyn.models.dsem_task import Task, task_of
 from alliancedyn.models.selection import select
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import Observed
+from alliancedyn.results.effects import whole_number
+from alliancedyn.results.posterior import mixing
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
 
 BOUND = 50.0  # largest score, in the units of the priors, of a round that is kept
+FORETOLD = 0.02  # least share of a series' variance within clients that its own past leaves
 RANKS = 100  # posterior draws that a true value is ranked among
 LEVEL = 0.99
 SIMULATED = 20_000  # samples of uniform ranks that the bands are taken from
@@ -71,7 +81,10 @@ class Calibration:
         the ECDF of ranks beyond its band, 0 = inside), inside (the parameter's own band) and
         inside_all (the band in which all parameters lie together, by Bonferroni's bound).
     dropped : int
-        Rounds in which a score left the bound.
+        Rounds whose scores nobody has (see the module).
+    chains : DataFrame
+        One row per round: ess (smallest bulk effective sample size of a parameter), rhat (largest)
+        and divergences.
     level : float
         Coverage of the bands, simultaneous over ranks.
     sampler : str
@@ -81,8 +94,14 @@ class Calibration:
     draws: int
     table: pd.DataFrame
     dropped: int
+    chains: pd.DataFrame
     level: float
     sampler: str
+
+    @property
+    def few(self) -> int:
+        """Rounds in which a parameter has fewer effective draws than it is ranked among."""
+        return int((self.chains["ess"] < self.draws).sum())
 
     @property
     def calibrated(self) -> bool:
@@ -98,9 +117,12 @@ class Calibration:
             else f"{len(outside)} of {len(self.table)} parameters leave the {self.level:.0%} "
             f"bands: {', '.join(outside)}"
         )
+        ess = self.chains["ess"]
         return (
             f"Simulation-based calibration of {self.sampler}, {rounds} rounds ({self.dropped} more "
-            f"dropped as explosive): {said}."
+            f"dropped, as nobody has such scores): {said}. Ranks are among {self.draws} draws; "
+            f"smallest effective sample size of a round {ess.median():.0f} in the middle, below "
+            f"{self.draws} in {self.few}."
         )
 
 
@@ -112,6 +134,7 @@ def calibrate(
     sessions: int = 12,
     missing: float = 0.15,
     replications: int = 200,
+    ranks: int = RANKS,
     seed: int = 0,
     level: float = LEVEL,
     progress: Progress | None = None,
@@ -131,6 +154,8 @@ def calibrate(
         Share of its scores that are missing, each on its own.
     replications : int
         Rounds that are kept.
+    ranks : int
+        Posterior draws that a true value is ranked among; effective sample sizes should be larger.
     seed : int
         Of all random numbers.
     level : float
@@ -148,18 +173,19 @@ def calibrate(
             "Calibration draws normal innovations, known measurement error and scores without "
             "bounds or categories only."
         )
+    among = min(whole_number("ranks", ranks, 10), spec.chains * spec.draws)
     design = _design(spec, panel, clients, sessions, missing, seed)
-    ranks, dropped, sampler = [], 0, spec.engine
-    children = np.random.SeedSequence(seed).spawn(replications)
-    for done, child in enumerate(children):
-        rank, lost = _round(spec, design, np.random.default_rng(child))
-        ranks.append(rank)
-        dropped += lost
+    rounds = []
+    for done, child in enumerate(np.random.SeedSequence(seed).spawn(replications)):
+        rounds.append(_round(spec, design, among, np.random.default_rng(child)))
         if progress is not None:
             progress(done + 1, replications, "rounds")
     labels = [term.label for term in terms(design.shape, design.priors)]
-    frame = pd.DataFrame(ranks, columns=labels)
-    return Calibration(frame, RANKS, judge(frame, RANKS, level), dropped, level, sampler)
+    frame = pd.DataFrame([one.ranks for one in rounds], columns=labels)
+    chains = pd.DataFrame([one.chains for one in rounds])
+    dropped = sum(one.dropped for one in rounds)
+    table = judge(frame, among, level)
+    return Calibration(frame, among, table, dropped, chains, level, spec.engine)
 
 
 def _design(
@@ -188,26 +214,65 @@ def _design(
     return task_of(replace(spec, scale="raw"), observed)
 
 
-def _round(spec: DSEM, design: Task, rng: np.random.Generator) -> tuple[Array, int]:
-    """Draw parameters and scores, sample, rank; returns (ranks (n,), rounds dropped before)."""
+@dataclass(frozen=True)
+class _Round:
+    """Ranks (n,), rounds dropped before this one, how the chains went."""
+
+    ranks: Array
+    dropped: int
+    chains: dict[str, float]
+
+
+def _round(spec: DSEM, design: Task, ranks: int, rng: np.random.Generator) -> _Round:
+    """Draw parameters and scores, sample, rank."""
     for lost in range(MOST_DROPPED):
         truth = prior_draws(design.shape, design.priors, 1, rng)[0]
         Y = simulate_scores(design.shape, truth, design.data, rng)
-        seen = Y[~np.isnan(design.data.Y)]
-        if np.isfinite(seen).all() and np.abs(seen).max() <= BOUND:
+        if plausible(Y):
             data: DsemData = replace(design.data, Y=Y)
             sampled = spec.sample(replace(design, data=data), int(rng.integers(2**31)))
-            return _ranks(design, sampled.draws, truth), lost
+            table = mixing(sampled.names, sampled.draws)
+            chains = {
+                "ess": float(table["ess_bulk"].min()),
+                "rhat": float(table["rhat"].max()),
+                "divergences": float(np.sum(sampled.statistics.get("diverging", 0))),
+            }
+            return _Round(_ranks(design, sampled.draws, truth, ranks), lost, chains)
     raise SpecificationError(
-        f"{MOST_DROPPED} draws from the priors in a row left the bound of {BOUND:g}: these "
-        "priors let nearly every process explode. Give narrower ones with priors=."
+        f"{MOST_DROPPED} draws from the priors in a row gave scores further than {BOUND:g} from "
+        "zero, or none that the session before does not foretell: these priors let nearly every "
+        "process explode, or stand still. Give narrower ones with priors=."
     )
 
 
-def _ranks(design: Task, draws: Array, truth: Array) -> Array:
+def plausible(Y: Array) -> bool:
+    """Say whether scores (N, T, k), NaN = missing, could be anybody's; see the module.
+
+    Every score within ``BOUND``; and of the variance of each series within clients, regressions of
+    each client's own scores on those of the session before leave ``FORETOLD`` or more (pooled over
+    clients with two or more sessions to spare; not asked where there is none).
+    """
+    seen = Y[~np.isnan(Y)]
+    if not np.isfinite(seen).all() or np.abs(seen).max() > BOUND:
+        return False
+    k = Y.shape[2]
+    before, after = Y[:, :-1], Y[:, 1:]
+    whole: NDArray[np.bool_] = ~np.any(np.isnan(before) | np.isnan(after), axis=2)
+    enough = whole.sum(axis=1) >= k + 3
+    if not enough.any():
+        return True
+    use = whole[enough][..., None]
+    X = np.concatenate([use.astype(float), np.where(use, before[enough], 0.0)], axis=2)
+    y = np.where(use, after[enough], 0.0)
+    left = y - X @ (np.linalg.pinv(X) @ y)
+    variance = (left**2).sum(axis=(0, 1)) / (use.sum() - (k + 1) * enough.sum())
+    return bool((variance >= FORETOLD * within_units(Y)[1] ** 2).all())
+
+
+def _ranks(design: Task, draws: Array, truth: Array, ranks: int) -> Array:
     """Return how many of evenly spaced draws lie below the truth, quantity by quantity."""
     flat = draws.reshape(-1, draws.shape[-1])
-    at = np.linspace(0, len(flat) - 1, RANKS).round().astype(int)
+    at = np.linspace(0, len(flat) - 1, ranks).round().astype(int)
     below = quantities(design.shape, flat[at]) < quantities(design.shape, truth)
     return np.asarray(below.sum(axis=0), float)
 
