@@ -221,6 +221,17 @@ def test_an_inadmissible_covariance_has_no_likelihood() -> None:
     assert not np.isfinite(value)
 
 
+@pytest.mark.parametrize("seen", [1, 2, 6])
+def test_two_negative_variances_are_no_positive_determinant(seen: int) -> None:
+    system = random_system(4, 6)
+    bad = replace(system, initial_cov=-system.initial_cov)
+    Y = np.random.default_rng(5).standard_normal((5, 6, 2))
+    Y[:, seen:] = np.nan
+    assert np.isnan(kalman.loglik_by_client(bad, Blocks.pack(Y))).all()
+    value, _ = kalman.value_and_score(bad, Blocks.pack(Y))
+    assert np.isnan(value)
+
+
 @pytest.mark.parametrize(
     ("name", "spec"),
     [

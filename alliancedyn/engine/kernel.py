@@ -253,6 +253,7 @@ def _forward(
     m = x.shape[0]
     tri = system.tri
     product = np.empty(LANES)
+    least = np.empty(LANES)
     taken = 0
     for q in range(len(system.initial)):
         for b in range(LANES):
@@ -263,6 +264,7 @@ def _forward(
     for b in range(LANES):
         loglik[b] = 0.0
         product[b] = 1.0
+        least[b] = 1.0
     for t in range(last):
         s = t if keep else 0
         if t > 0:
@@ -286,6 +288,7 @@ def _forward(
             for b in range(LANES):
                 loglik[b] -= 0.5 * (seen[t, j, b] * LOG_2PI + v[b] * v[b] * inverse[b])
                 product[b] *= inverse[b]
+                least[b] = inverse[b] if inverse[b] < least[b] else least[b]
             taken += 1
             if taken == LOG_EVERY:
                 for b in range(LANES):
@@ -301,6 +304,8 @@ def _forward(
                     tape.x[t, i, b] = x[i, b]
     for b in range(LANES):
         loglik[b] += 0.5 * math.log(product[b])
+        if least[b] < 0.0:  # an even number of negative variances has a product like any other
+            loglik[b] = math.nan
 
 
 @compiled
