@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from alliancedyn.engine import names
 from alliancedyn.engine.dsem import DsemData, DsemShape, Priors
 from alliancedyn.engine.dsem_prior import log_prior
 from alliancedyn.errors import SpecificationError
+from alliancedyn.models import dsem_terms
 from alliancedyn.models.dsem_open import build_model, sample_open
 from alliancedyn.models.dsem_scores import last_seen
 
@@ -22,6 +24,7 @@ STAN_SD = 0.10  # relative, of posterior SDs from about a thousand draws
 GIBBS_ERRORS = 4.5  # over some twenty parameters and two samplers
 
 PRIORS = Priors()
+STEPS = ("@2", "@3", "@4", "@5")
 FULL = {
     "random_phi": True, "random_innovation": True, "correlated": True, "therapist": True,
     "course": ("trend",), "predictors": ("x",),
@@ -44,6 +47,14 @@ def bare(data: DsemData) -> DsemData:
         data.Y, np.zeros((data.Y.shape[1], 0)), np.zeros((len(data.Y), 0)), None,
         data.measurement_var,
     )  # fmt: skip
+
+
+def with_course(data: DsemData, options: dict) -> DsemData:
+    """Give the data the columns that a shape names."""
+    course = options.get("course", ())
+    data = data if "predictors" in options else bare(data)
+    columns = np.eye(5)[:, 1:] if course == STEPS else np.arange(5.0)[:, None]
+    return replace(data, course=columns if course else np.zeros((5, 0)))
 
 
 def shape_of(data: DsemData, **options) -> DsemShape:
@@ -94,13 +105,14 @@ def parameters(at: dict, shape: DsemShape):
     """Population parameters in canonical order."""
     v, effects, found = VARIABLES, shape.effects, []
     for name in shape.parameter_names():
-        family, of, _ = names.parse(name)
-        if family == "trend":
-            found.append(at["trend"][0, v.index(of[0])])
+        family, of, session = names.parse(name)
+        if family in ("trend", "session"):
+            step = 0 if family == "trend" else shape.course.index(f"@{session}")
+            found.append(at["trend"][step, v.index(of[0])])
         elif family == "predictor":
             found.append(at["slopes"][effects.index(of[0]), 0])
         else:
-            where = effects if family == "random_corr" else v
+            where = {"random_corr": effects, "between_cov": shape.stable}.get(family, v)
             found.append(at[family][tuple(where.index(one) for one in of)])
     return np.array(found)
 
@@ -127,13 +139,16 @@ def effect_root(at: dict, shape: DsemShape):
     if "random_corr" in at:
         return np.linalg.cholesky(at["random_corr"] * sd * sd[:, None])
     S = np.diag(sd**2)
-    S[:2, :2] = at["between_cov"]
+    f = len(shape.stable)
+    S[:f, :f] = at["between_cov"]
     return np.linalg.cholesky(S)
 
 
 def centers(at: dict, data: DsemData, shape: DsemShape):
     """Expected effects of every client."""
     middle = [at["mean"]]
+    if shape.random_trend:  # around the common line, or around 0 beside common steps
+        middle += [at["trend"][0] if shape.course == ("trend",) else np.zeros(2)]
     middle += [at["phi"].ravel()] if shape.random_phi else []
     middle += [np.zeros(2)] if shape.random_innovation else []
     out = np.tile(np.concatenate(middle), (len(data.Y), 1))
@@ -146,7 +161,19 @@ def centers(at: dict, data: DsemData, shape: DsemShape):
 
 
 def course_of(at: dict, data: DsemData, shape: DsemShape):
-    return data.course @ at["trend"] if shape.course else np.zeros((data.Y.shape[1], 2))
+    """Common course beside what clients' own slopes are around."""
+    if not shape.course or (shape.random_trend and shape.course == ("trend",)):
+        return np.zeros((data.Y.shape[1], 2))
+    return data.course @ at["trend"]
+
+
+def loads(data: DsemData, shape: DsemShape):
+    """Loadings (2 T, f) of all scores of a client on intercepts and slopes."""
+    T = data.Y.shape[1]
+    level = np.tile(np.eye(2), (T, 1))
+    if not shape.random_trend:
+        return level
+    return np.concatenate([level, np.repeat(np.arange(T), 2)[:, None] * level], axis=1)
 
 
 def dense_marginal(at: dict, data: DsemData, shape: DsemShape) -> float:
@@ -162,8 +189,9 @@ def dense_marginal(at: dict, data: DsemData, shape: DsemShape) -> float:
             V[t, :, u] = forward.T
             forward = at["phi"] @ forward
         P = at["phi"] @ P @ at["phi"].T + at["innovation_cov"]
-    V = V.reshape(2 * T, 2 * T) + np.tile(at["between_cov"], (T, T)) + np.diag(np.tile(noise, T))
-    means = centers(at, data, shape)[:, None] + course_of(at, data, shape)
+    Z = loads(data, shape)
+    V = V.reshape(2 * T, 2 * T) + Z @ at["between_cov"] @ Z.T + np.diag(np.tile(noise, T))
+    means = (centers(at, data, shape) @ Z.T).reshape(-1, T, 2) + course_of(at, data, shape)
     total = 0.0
     for y, mean in zip(data.Y.reshape(-1, 2 * T), means.reshape(-1, 2 * T), strict=True):
         seen = ~np.isnan(y)
@@ -177,14 +205,16 @@ def dense_explicit(at: dict, data: DsemData, shape: DsemShape, x, degrees=None) 
     L, course = effect_root(at, shape), course_of(at, data, shape)
     total = 0.0
     for i, last in enumerate(last_seen(data.Y)):
-        # The effects that are not levels are non-centered: their density is that of z.
-        total += stats.multivariate_normal.logpdf(b[i, :2], middle[i, :2], L[:2, :2] @ L[:2, :2].T)
-        if len(L) > 2:
-            total += stats.norm.logpdf(np.linalg.solve(L, b[i] - middle[i])[2:]).sum()
-        phi = b[i, 2:6].reshape(2, 2) if shape.random_phi else at["phi"]
+        # The effects that are not levels (in long series, slopes) have the density of z.
+        f = len(shape.stable)
+        c = f if len(course) >= dsem_terms.LONG else 2  # centered
+        total += stats.multivariate_normal.logpdf(b[i, :c], middle[i, :c], L[:c, :c] @ L[:c, :c].T)
+        if len(L) > c:
+            total += stats.norm.logpdf(np.linalg.solve(L, b[i] - middle[i])[c:]).sum()
+        phi = b[i, f : f + 4].reshape(2, 2) if shape.random_phi else at["phi"]
         spread = np.exp(b[i, -2:] / 2.0) if shape.random_innovation else np.ones(2)
         psi = at["innovation_cov"] * spread * spread[:, None]
-        w = x[i] - b[i, :2] - course
+        w = x[i] - (loads(data, shape) @ b[i, :f]).reshape(-1, 2) - course
         total += stats.multivariate_normal.logpdf(w[0], np.zeros(2), at["initial_cov"])
         for t in range(1, last):
             e = w[t] - phi @ w[t - 1]
@@ -213,10 +243,17 @@ def true_scores_at(data: DsemData, at: dict):
 
 
 @pytest.mark.parametrize("measurement", ["known", "free"])
-@pytest.mark.parametrize("options", [{}, {"course": ("trend",), "predictors": ("x",)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"course": ("trend",), "predictors": ("x",)},
+        {"course": ("trend",), "predictors": ("x",), "random_trend": True},
+    ],
+    ids=["intercepts", "course", "slopes"],
+)
 def test_marginal_density_is_the_dense_one(options: dict, measurement: str) -> None:
-    data = small_data(noise=0.2)
-    data = data if options else bare(data)
+    data = with_course(small_data(noise=0.2), options)
     shape = shape_of(data, therapist=bool(options), **options)
     at = At(build_model(data, shape, PRIORS, measurement=measurement))
     rng, pairs = np.random.default_rng(1), []
@@ -231,12 +268,26 @@ def test_marginal_density_is_the_dense_one(options: dict, measurement: str) -> N
 
 @pytest.mark.parametrize(
     "options",
-    [{"random_phi": True}, {"random_innovation": True}, FULL],
-    ids=["lags", "innovations", "all, correlated"],
+    [
+        {"random_phi": True},
+        {"random_innovation": True},
+        FULL,
+        FULL | {"random_trend": True},
+        {"random_phi": True, "random_trend": True, "course": STEPS},
+    ],
+    ids=["lags", "innovations", "all, correlated", "with slopes", "slopes beside steps"],
 )
 def test_explicit_density_is_the_dense_one(options: dict) -> None:
-    data = small_data()
-    data = data if "course" in options else bare(data)
+    explicit_agrees(options)
+
+
+def test_in_long_series_slopes_are_centered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dsem_terms, "LONG", 5)
+    explicit_agrees({"random_phi": True, "random_trend": True, "course": ("trend",)})
+
+
+def explicit_agrees(options: dict) -> None:
+    data = with_course(small_data(), options)
     shape = shape_of(data, **options)
     at = At(build_model(data, shape, PRIORS))
     rng, pairs = np.random.default_rng(2), []

@@ -18,6 +18,8 @@ from alliancedyn.models.nuts import import_pymc
 
 Tensors = dict[str, Any]
 
+LONG = 8  # sessions from which scores say much about clients' slopes
+
 
 def population(data: DsemData, shape: DsemShape, priors: Priors) -> Tensors:
     """Add the population's parameters; roots of covariances under ``..._root``."""
@@ -153,9 +155,9 @@ def measurement_sd(data: DsemData, priors: Priors, measurement: str) -> Any:
 def client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
     """Add the effects b (N, q) of clients.
 
-    Intercepts are centered, as a client's scores say much about them; all others, about which
-    they say little, are not: given the intercepts m they are center + L_21 L_11^-1 (m - center) +
-    L_22 z.
+    Intercepts are centered, as a client's scores say much about them, and in long series slopes
+    over sessions; all others, about which they say little, are not: given the intercepts m they
+    are center + L_21 L_11^-1 (m - center) + L_22 z.
     """
     pm = import_pymc()
     import pytensor.tensor as pt
@@ -172,8 +174,11 @@ def client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
         middle = middle + data.predictors @ parts["slopes"].T
     if shape.therapist:
         middle = middle[:, :k].inc(parts["therapist"][data.therapist])
-    level = pm.Flat("client_level", dims=("client", "variable"), initval=own_means(data.Y))
-    root = parts["effect_root"]
+    root, start = parts["effect_root"], own_means(data.Y)
+    if shape.random_trend and data.Y.shape[1] >= LONG:
+        start, k = pt.concatenate([start, pt.zeros((len(data.Y), k))], axis=1), f
+    pm.modelcontext(None).add_coord("centered", list(shape.effects[:k]))
+    level = pm.Flat("client_level", dims=("client", "centered"), initval=start)
     white = _whiten(level - middle[:, :k], root[:k, :k], k)
     pm.Potential("client_levels", _log_density(white, root[:k, :k]))
     b = [level]
