@@ -325,8 +325,9 @@ class Fit(Parameters):
         -------
         DataFrame
             client, effect ("alliance" is its level, "symptoms<-alliance" a lagged effect,
-            "log(alliance)" a log innovation variance against the average), estimate, sd, lower,
-            upper (normal; raw units) and sessions, how many the client has.
+            "same(alliance<-symptoms)" a same-session effect, "log(alliance)" a log innovation
+            variance against the average), estimate, sd, lower, upper (normal; raw units) and
+            sessions, how many the client has.
 
         Raises
         ------

@@ -35,7 +35,8 @@ class Sampling:
         What the sampler says of every draw, such as "diverging".
     effects : tuple of str
         The effects that differ between clients: ``alliance`` is an intercept,
-        ``symptoms<-alliance`` a lagged effect, ``log(alliance)`` a log innovation variance.
+        ``symptoms<-alliance`` a lagged effect, ``same(alliance<-symptoms)`` a same-session effect,
+        ``log(alliance)`` a log innovation variance.
     clients : (N, q, 2), optional
         Posterior mean and SD of every client's effects, raw units; None without data.
     """
