@@ -25,7 +25,15 @@ from alliancedyn.engine.gibbs_effects import (
 from alliancedyn.engine.gibbs_innovation import residual_scatter
 from alliancedyn.engine.gibbs_scales import move_covariance, move_from_scatter
 from alliancedyn.engine.gibbs_shared import Axes, Runs
-from alliancedyn.engine.gibbs_small import Array, Codes, Flags, compiled, covariance, draw_normal
+from alliancedyn.engine.gibbs_small import (
+    Array,
+    Codes,
+    Flags,
+    compiled,
+    covariance,
+    draw_normal,
+    step_of,
+)
 from alliancedyn.engine.gibbs_sweep import Chain, Kept, Panel, Plan, Scales
 from alliancedyn.engine.gibbs_systems import (
     accumulate,
@@ -105,7 +113,7 @@ class _Room(NamedTuple):
     scatter: Array  # (k, k)
 
 
-@compiled
+@step_of
 def _filter(axes: Axes, scores: _Scores, system: _System, first: Loose, room: _Room) -> Array:
     """Integrate missing states out; return the covariance of the first state."""
     phi, psi = system.phi[0], system.psi[0]
@@ -120,7 +128,7 @@ def _filter(axes: Axes, scores: _Scores, system: _System, first: Loose, room: _R
     return start
 
 
-@compiled
+@step_of
 def _draw_groups(
     k: int, scores: _Scores, drawn: _Drawn, known: _Known, H: Array, g: Array, info: Array,
     score: Array, groups: Loose, tuning: bool,
@@ -145,7 +153,7 @@ def _draw_groups(
     draw_effects(A, r, V, 0, k, v)
 
 
-@compiled
+@step_of
 def _draw_intercepts(
     k: int, scores: _Scores, drawn: _Drawn, known: _Known, own: Loose, groups: Loose | None,
     room: _Room, tuning: bool,
@@ -168,7 +176,7 @@ def _draw_intercepts(
     draw_effects(room.info, r, V, 0, k, U)
 
 
-@compiled
+@step_of
 def _draw_states(axes: Axes, scores: _Scores, m: Array, system: _System, room: _Room) -> None:
     """Draw missing states and sum products of all."""
     gibbs_shared.draw_segments(
@@ -180,7 +188,7 @@ def _draw_states(axes: Axes, scores: _Scores, m: Array, system: _System, room: _
     )  # fmt: skip
 
 
-@compiled
+@step_of
 def _move_course(
     axes: Axes, scores: _Scores, drawn: _Drawn, m: Array, system: _System, start: Array,
     course: tuple[Array, Array, Array, Array], room: _Room,
@@ -207,7 +215,7 @@ def _move_course(
     )  # fmt: skip
 
 
-@compiled
+@step_of
 def _set_system(known: _Known, drawn: _Drawn, innovation: Loose, system: _System) -> None:
     """Set the system from coefficients and innovation covariance; no coefficient is a client's."""
     direct, same, shock, phi, psi, logs = system
@@ -223,7 +231,7 @@ def _set_system(known: _Known, drawn: _Drawn, innovation: Loose, system: _System
                 phi[0, r, c], psi[0, r, c] = direct[0, r, c], shock[0, r, c]
 
 
-@compiled
+@step_of
 def _draw_dynamics(
     known: _Known, drawn: _Drawn, innovation: Loose, first: Loose, steps: float, system: _System,
     room: _Room, tuning: bool,
@@ -251,7 +259,7 @@ def _draw_dynamics(
     _set_system(known, drawn, innovation, system)
 
 
-@compiled
+@step_of
 def _store(row: Array, at: int, values: Array) -> int:
     """Write values into a row; return where the next ones go."""
     for j in range(values.size):
@@ -259,7 +267,7 @@ def _store(row: Array, at: int, values: Array) -> int:
     return at + values.size
 
 
-@compiled
+@step_of
 def _store_covariance(row: Array, at: int, own: Loose, variances: bool) -> int:
     """Write the upper triangle, or the diagonal, of a covariance matrix into a row."""
     k = own[0].size

@@ -21,6 +21,9 @@ Flags = NDArray[np.bool_]
 # Without "nnan" and "ninf": -inf is how a slice is told that it left the support.
 _FAST = {"reassoc", "nsz", "arcp", "contract"}
 compiled = njit(cache=True, fastmath=_FAST, error_model="numpy", nogil=True)
+# A step of a long loop, written apart to be read apart: it is compiled as part of its caller, and
+# what it calls is not compiled once more in between.
+step_of = njit(inline="always")
 
 SINGULAR = 1e-12  # a pivot below this share of its diagonal is a known direction, not a variance
 
