@@ -203,6 +203,17 @@ def test_lags_of_steep_courses_are_not_taken_for_persistence() -> None:
     assert np.abs(usual - lags(params)).max() > 0.3
 
 
+def test_an_alt_of_random_walks_stays_where_scores_have_a_covariance() -> None:
+    """Away from there the likelihood of a filter can be as high as one likes."""
+    Y = np.random.default_rng(3).standard_normal((100, 8, 2)).cumsum(axis=1)
+    fit = ALT().fit(to_panel(Y, ROLES), strict=False)
+    assert fit.converged
+    centered = (Y - Y.mean(axis=0)).reshape(100, -1)
+    sample = centered.T @ centered / 100
+    saturated = -50.0 * (np.linalg.slogdet(2.0 * np.pi * sample)[1] + 16)
+    assert saturated - 150.0 < fit.loglik < saturated
+
+
 def test_courses_without_deviations_are_found_exactly() -> None:
     """Scores that are nothing but courses: all but the share left to deviations is theirs."""
     rng = np.random.default_rng(0)

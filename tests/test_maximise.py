@@ -108,3 +108,44 @@ def test_clustered_products_sum_within_clusters() -> None:
     expected = 2.0 * (np.outer([3.0, 1.0], [3.0, 1.0]) + np.outer([0.0, 3.0], [0.0, 3.0]))
     np.testing.assert_allclose(outer_products(scores, clusters), expected)
     np.testing.assert_allclose(sandwich(np.eye(2), scores), scores.T @ scores)
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """l = -50 u^2 + bend v^2 - 50 v^4 of u = (a + b) / sqrt 2, v = (a - b) / sqrt 2."""
+
+    bend: float
+    names: tuple[str, ...] = ("a", "b")
+
+    @property
+    def start(self) -> Array:
+        return np.array([0.3, 0.3])  # where nothing tells that v leads up
+
+    @property
+    def linear(self) -> NDArray[np.bool_]:
+        return np.zeros(2, bool)
+
+    def scores(self, theta: Array) -> Array:
+        return np.tile(self.value_and_score(theta)[1] / 100.0, (100, 1))
+
+    def value_and_score(self, theta: Array) -> tuple[float, Array]:
+        u, v = np.array([[1.0, 1.0], [1.0, -1.0]]) @ theta / np.sqrt(2.0)
+        by_u, by_v = -100.0 * u, 2.0 * self.bend * v - 200.0 * v**3
+        slope = np.array([by_u + by_v, by_u - by_v]) / np.sqrt(2.0)
+        return -50.0 * u**2 + self.bend * v**2 - 50.0 * v**4, slope
+
+    def to_params(self, theta: Array) -> dict[str, float]:
+        return dict(zip(self.names, theta.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("bend", "top"),
+    [(0.0, True), (1e-3, True), (0.15, False), (1.0, False)],
+    ids=["level", "rounding", "slight rise", "saddle"],
+)
+def test_a_direction_without_curvature_is_a_maximum_unless_it_leads_up(
+    bend: float, top: bool
+) -> None:
+    found = maximise(Ridge(bend))
+    np.testing.assert_allclose(found.theta[0], found.theta[1], atol=1e-6)
+    assert found.converged == top

@@ -23,8 +23,11 @@ STEP = 1e-4  # of theta, in standard deviations: truncation error about 1e-8 of 
 DECREMENT = 1e-13  # log-likelihood still to be gained, by the quadratic model, at a maximum
 HALVINGS = 6  # of a Newton step that does not lead up
 ROUNDING = 1e-15  # relative gain that no log-likelihood shows
-DISTINCT = 1e-3  # log-likelihood by which two maxima differ
+DISTINCT = 1e-2  # log-likelihood by which two maxima differ; less is a search near a bound
 MOVED = 1e-7  # gain of a step after which the information is taken again
+ROUGH = 1e-6  # curvature, relative to a parameter's own, that differences may give to none
+STEEP = 1e-3  # and that they do not
+UPWARD = 1e-4  # gain of log-likelihood in such a direction that is no rounding
 FLAT = 1e-9  # eigenvalue of the scaled information below which a direction carries nothing
 REFUSED = 1e12  # value given to the optimizer where the likelihood does not exist
 
@@ -234,12 +237,27 @@ def _polish(objective: Objective, theta: Array, steps: int = 8) -> tuple[Maximum
             inverse, condition, flat = invert_information(H)
             used += len(theta) + int((~objective.linear).sum())
     decrement = 0.5 * float(score @ inverse @ score)
+    level = decrement < 1e-6 and float(np.abs(score).max()) < 1e-2
+    top = level and not _leads_up(objective, theta, value, H)
+    return Maximum(theta, value, score, H, decrement, condition, flat, used, top), used
+
+
+def _leads_up(objective: Objective, theta: Array, value: float, H: Array) -> bool:
+    """Say whether a direction of negative curvature leads up, and not only seems to by rounding.
+
+    Where a covariance is singular some directions have no curvature at all; differences then give
+    them a little of either sign.
+    """
     d = _scale(H)
-    definite = bool(np.linalg.eigvalsh(H / d / d[:, None])[0] > -1e-6)
-    left = decrement < 1e-6 and float(np.abs(score).max()) < 1e-2
-    return Maximum(
-        theta, value, score, H, decrement, condition, flat, used, definite and left
-    ), used  # fmt: skip
+    curvature, directions = np.linalg.eigh(H / d / d[:, None])
+    if curvature[0] < -STEEP:
+        return True
+    tried = (
+        objective.value_and_score(theta + step * direction)[0]
+        for direction in directions[:, curvature < -ROUGH].T / d
+        for step in (-1.0, -0.1, 0.1, 1.0)  # standard errors
+    )
+    return any(found > value + UPWARD for found in tried)
 
 
 def maximise(objective: Objective, starts: Sequence[Array] | None = None) -> Maximum:
