@@ -508,6 +508,8 @@ def test_a_curve_shorter_than_the_panel_is_refused():
         (lambda: Gaps(weeks=(1, 2), weights=(-1, 2)), "not be negative"),
         (lambda: Gaps(weeks=(0.5, 1), per="week"), "whole numbers of weeks"),
         (lambda: Gaps(per="month"), "'month' is not known"),
+        (lambda: Gaps(holidays=3), "holidays must be pairs"),
+        (lambda: Gaps(holidays=((0, 30), (30, 22))), "take the whole year"),
         (lambda: Therapists(0, np.eye(2)), "number of therapists must be at least 1"),
         (lambda: Therapists(3, [[1, 2], [2, 1]]), "therapist covariance is not a cov"),
         (lambda: Therapists(3, "large"), "table of numbers"),

@@ -327,6 +327,11 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path, text, message):
         worlds.read(file)
 
 
+def test_a_folder_is_no_world(tmp_path):
+    with pytest.raises(SpecificationError, match="cannot be read"):
+        worlds.read(tmp_path)
+
+
 def test_no_file(tmp_path):
     with pytest.raises(SpecificationError, match=r"no file 'none.toml'"):
         worlds.read(tmp_path / "none.toml")
