@@ -85,6 +85,52 @@ def test_a_right_model_finds_what_it_is_compared_with(case: str) -> None:
     assert off.max() < ERRORS, table[off >= ERRORS]
 
 
+WAI = Items(
+    ("task", "goal", "bond"), loading=(1.2, 0.8, 1.0), intercept=(0.5, 0.0, 1.0),
+    error_var=(0.3, 0.4, 0.2),
+)  # fmt: skip
+TWO = ("alliance", "symptoms")
+
+
+@pytest.mark.parametrize(
+    ("spec", "items", "unknown"),
+    [
+        (
+            ad.RICLPM(
+                indicators={"alliance": ["task", "goal", "bond"]}, variables=TWO, means="equal"
+            ),
+            WAI,
+            {"intercept"},
+        ),
+        (
+            ad.RICLPM(indicators={"alliance": ["goal", "bond"]}, variables=TWO),
+            WAI,
+            {"intercept", "mean"},
+        ),
+        (
+            ad.RICLPM(means="equal"),
+            Items(("i", "j"), loading=(1.2, 0.7), intercept=(0.5, 2.0), keep="mean"),
+            set(),
+        ),
+    ],
+    ids=("three indicators", "two of three", "their mean"),
+)
+def test_items_give_their_unit_to_what_is_recovered(
+    spec: ad.RICLPM, items: Items, unknown: set[str]
+) -> None:
+    seen = {"items": {"alliance": items}}
+    trial = Trial(spec, ad.Dynamics(**OWN), 3000, 6, seen, None, 0.95, 0.05)
+    fit, true = (
+        trial.fit(trial.simulate(np.random.SeedSequence(1)), seed=1),
+        compared_with(trial, {}),
+    )
+    target = pd.Series({name: true(name) for name in fit.params.index})
+    none = target.index[target.isna()]
+    assert {name.partition("[")[0] for name in none} == unknown
+    assert not [name for name in none if "symptoms" in name]
+    assert ((fit.params - target).abs() / fit.se).dropna().max() < ERRORS
+
+
 def test_one_lag_for_sessions_that_differ_has_no_truth() -> None:
     trial = Trial(ad.RICLPM(), ad.Dynamics(**OWN, phases=[STEP]), 50, 6, {}, None, 0.95, 0.05)
     true = compared_with(trial, {})

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from alliancedyn.engine import continuous, names
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models import ALT, GCLM, MLSEM, ContinuousTime, LatentChange, Regression
-from alliancedyn.simulate import Dynamics
+from alliancedyn.simulate import Dynamics, Items
 from alliancedyn.simulate.course import in_continuous_time
 from alliancedyn.studies.trial import Trial
 
@@ -55,6 +55,7 @@ def _true_values(trial: Trial) -> dict[str, float]:
     """Return what the model would find in an endless panel, were it right, by name."""
     truth, levels = _without_known(trial), _levels(trial)
     truth = replace(truth, between_cov=np.asarray(truth.between_cov) + levels["between_cov"])
+    truth = _rescaled(truth, _scale(trial))
     values = {str(name): float(value) for name, value in truth.params(trial.sessions).items()}
     start = trial.observation.get("start")
     if start is not None and not isinstance(start, str):
@@ -62,7 +63,72 @@ def _true_values(trial: Trial) -> dict[str, float]:
     if "therapist_cov" in levels:
         values |= _covariance("therapist_cov", levels["therapist_cov"], truth)
     values |= _continuous(trial, truth) | _known_effects(trial)
-    return _phases(trial, _moderated(trial, values))
+    return _measured(trial, _phases(trial, _moderated(trial, values)))
+
+
+def _scale(trial: Trial) -> Array:
+    """Return points of what the model sees per point of each series, (k,).
+
+    Of a series measured by items that is the loading of the model's first indicator, or the mean
+    loading where the panel holds the mean of the items.
+    """
+    scale = np.ones(len(trial.truth.variables))
+    for j, (_, items, shown) in enumerate(_indicators(trial)):
+        if items is not None and items.keep == "mean":
+            scale[j] = np.mean(items.loading)
+        elif items is not None and shown:
+            scale[j] = np.atleast_1d(items.loading)[items.names.index(shown[0])]
+    return scale
+
+
+def _indicators(trial: Trial) -> list[tuple[str, Items | None, tuple[str, ...]]]:
+    """Return each series, the items that measure it, and which of them are its indicators."""
+    asked = getattr(trial.spec, "indicators", None) or {}
+    given = trial.observation.get("items") or {}
+    found = []
+    for name in trial.truth.variables:
+        items = given.get(name)
+        shown = [] if items is None else [x for x in asked.get(name, ()) if x in items.names]
+        found.append((name, items, tuple(shown)))
+    return found
+
+
+def _rescaled(truth: Dynamics, scale: Array) -> Dynamics:
+    """Return the world in which a point of series j is ``scale[j]`` points."""
+    if (scale == 1.0).all() or (scale == 0.0).any():
+        return truth
+    twice, ratio = np.outer(scale, scale), scale[:, None] / scale
+    changes: dict[str, Any] = {
+        "phi": truth.phi * ratio,
+        "innovation_cov": truth.innovation_cov * twice,
+        "between_cov": np.asarray(truth.between_cov) * twice,
+        "mean": np.asarray(truth.mean) * scale,
+    }
+    if truth.phi2 is not None:
+        changes["phi2"] = truth.phi2 * ratio
+    if truth.phi_sd is not None:
+        changes["phi_sd"] = truth.phi_sd * np.abs(ratio)
+    return replace(truth, **changes)
+
+
+def _measured(trial: Trial, values: dict[str, float]) -> dict[str, float]:
+    """Give loadings and error variances; answers in steps, or cut off, have no such parameters."""
+    for name, items, shown in _indicators(trial):
+        if items is None:
+            continue
+        loading = dict(zip(items.names, np.atleast_1d(items.loading).tolist(), strict=True))
+        error = dict(zip(items.names, np.atleast_1d(items.error_var).tolist(), strict=True))
+        exact = items.step is None and bool(np.isinf(items.bounds).all())
+        for one in shown if exact else ():
+            values[names.label("loading", one)] = loading[one] / loading[shown[0]]
+            values[names.label("measurement_var", one)] = error[one]
+        where = names.label("mean", name)
+        for label in [label for label in values if label.partition("@")[0] == where]:
+            if shown or items.keep == "items":
+                values[label] = np.nan  # of an indicator, at what the model fixes
+            else:
+                values[label] += float(np.mean(items.intercept))
+    return values
 
 
 def _levels(trial: Trial) -> dict[str, Array]:
