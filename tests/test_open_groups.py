@@ -151,6 +151,18 @@ def test_what_cannot_be_is_refused(make, message):
         make()
 
 
+@pytest.mark.parametrize("turnover", [1, 2])
+def test_members_with_lags_of_their_own_must_settle_together(turnover):
+    """Each member settles alone, and the average group does; some groups do not."""
+    truth = Dynamics(phi=0.5 * np.eye(2), innovation_cov=np.eye(2), phi_sd=np.full((2, 2), 0.25))
+    groups = Groups(4, turnover=turnover, others=0.4 * np.eye(2))
+    with pytest.raises(SpecificationError, match="Members carry each other away in"):
+        simulate(truth, 120, 10, groups=groups, seed=1)
+    calm = Dynamics(phi=0.3 * np.eye(2), innovation_cov=np.eye(2), phi_sd=np.full((2, 2), 0.1))
+    Y = simulate(calm, 120, 60, groups=groups, seed=1).arrays().Y
+    assert np.abs(Y).max() < 15
+
+
 def test_a_world_file_may_hold_open_groups(tmp_path):
     file = tmp_path / "open.toml"
     file.write_text(

@@ -152,6 +152,8 @@ def extended_path(
     path[0] = first
     groups, members = setting.groups, setting.members
     if groups is not None and members is not None:
+        if phi is not None:
+            groups.refuse_explosive_clients(phi, members, len(path))
         shocks = _group_shocks(truth, groups, members, len(path), for_groups)
         settled = 1 if members.entry is None else 0  # the first state of a closed group holds them
         path[settled:] += shocks[settled:]

@@ -37,7 +37,8 @@ class Groups:
 
     Clients fill the groups in order, the groups' numbers of clients differing by one at most.
     Whoever leaves early is no longer seen, but goes on moving the others: leaving the records is
-    not leaving the process.
+    not leaving the process. Where lags differ between clients, a closed group starts as one of
+    average clients would.
 
     Parameters
     ----------
@@ -105,6 +106,29 @@ class Groups:
         for size in sizes:
             refuse_explosive(phi - O / (size - 1))
 
+    def refuse_explosive_clients(self, phi: Array, members: Membership, sessions: int) -> None:
+        """Raise SpecificationError unless groups of clients with lags of their own settle.
+
+        The states of n members together have the lag matrix with Phi_i on the diagonal and
+        O / (n - 1) everywhere else. ``phi`` (N, k, k).
+        """
+        k = phi.shape[-1]
+        O = self.lags(k)  # noqa: E741
+        for here in members.compositions(sessions):
+            size = np.bincount(members.codes[here])[members.codes[here]]
+            for n in np.unique(size[size > 1]):
+                own = phi[here[size == n]].reshape(-1, n, k, k)
+                joint = np.tile(O / (n - 1), (len(own), n, n))
+                for i in range(n):
+                    joint[:, i * k : (i + 1) * k, i * k : (i + 1) * k] = own[:, i]
+                explosive = np.abs(np.linalg.eigvals(joint)).max(axis=-1) >= 1.0
+                if explosive.any():
+                    raise SpecificationError(
+                        f"Members carry each other away in {int(explosive.sum())} groups of {n}: "
+                        "their lags and the others' make an explosive process. Make others=, or "
+                        "the spread of lags, smaller."
+                    )
+
     def lags(self, k: int) -> Array:
         """Return O as an array, zero where there are no effects of others."""
         return np.zeros((k, k)) if self.others is None else as_array(self.others, (k, k), "others")
@@ -141,6 +165,13 @@ class Membership:
     def meetings(self, sessions: int) -> int:
         """Return how often the groups meet until everybody has had all sessions."""
         return sessions if self.entry is None else int(self.entry.max()) + sessions
+
+    def compositions(self, sessions: int) -> list[Codes]:
+        """Return who is there together: everybody, or at each meeting of open groups, sorted."""
+        if self.entry is None:
+            return [np.arange(len(self.codes))]
+        session = np.arange(self.meetings(sessions))[:, None] - self.entry
+        return [np.flatnonzero((one >= 0) & (one < sessions)) for one in session]
 
     def attended(self, values: Any, sessions: int) -> Any:
         """Return what befalls the groups (meetings, G, ...) by clients' sessions (T, N, ...)."""
