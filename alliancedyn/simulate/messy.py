@@ -307,6 +307,23 @@ def _blank_row(export: _Export) -> None:
         export.note("blank_row", label, "", "", "an empty row")
 
 
+def _same_day(export: _Export) -> None:
+    """Date a session like the one before it: two in one day, or a date never changed."""
+    for client in export.take(2):
+        before, label = export.rows(client)[:2]
+        export.write("same_day", label, "date", export.frame.at[before, "date"])
+
+
+def _blank_date(export: _Export) -> None:
+    for client in export.take(2):
+        export.write("blank_date", export.rows(client)[1], "date", "")
+
+
+def _blank_therapist(export: _Export) -> None:
+    for client in export.take():
+        export.write("blank_therapist", export.rows(client)[0], "therapist_id", "")
+
+
 def _decimal_comma(export: _Export) -> None:
     """Scores are written with a comma in the end; the key says so once."""
     found, code, remedy = FLAWS["decimal_comma"][1:]
@@ -333,6 +350,9 @@ FLAWS: dict[str, tuple[Callable[[_Export], None], str, str, str]] = {
     "conflict": (_conflict, "refused", "duplicates-resolved", 'duplicates="last"'),
     "therapist_switch": (_therapist_switch, "issue", "therapist-switches", "none needed"),
     "constant_series": (_constant_series, "issue", "constant-series", "none: nothing within"),
+    "same_day": (_same_day, "issue", "same-day-sessions", "none: the order is by session"),
+    "blank_date": (_blank_date, "issue", "missing-dates", "none: the order is by session"),
+    "blank_therapist": (_blank_therapist, "issue", "missing-therapist", "none needed"),
     "blank_row": (_blank_row, "issue", "blank-rows", "none needed"),
     "decimal_comma": (_decimal_comma, "issue", "decimal-comma", "none needed"),
 }
