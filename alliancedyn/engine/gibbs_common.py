@@ -117,7 +117,7 @@ class _Room(NamedTuple):
 def _filter(axes: Axes, scores: _Scores, system: _System, first: Loose, room: _Room) -> Array:
     """Integrate missing states out; return the covariance of the first state."""
     phi, psi = system.phi[0], system.psi[0]
-    start = covariance(first[0], first[1], 0, len(axes))
+    start = covariance(first[0], first[1], 0, phi.shape[0])
     gibbs_shared.set_patterns(
         axes, scores.pattern, scores.rows, scores.noise, phi, psi, start, room.table, room.known
     )
@@ -286,7 +286,7 @@ def _run(
     system: _System, room: _Room,
 ) -> None:  # fmt: skip
     """Do sweeps start .. stop."""
-    k = len(axes)
+    k = drawn.v.shape[1]  # not a constant: what is not worth unrolling is compiled once
     draws, center, square = kept
     _set_system(known, drawn, innovation, system)
     gibbs_shared.sum_runs(axes, scores.z, scores.whole, scores.last, room.runs)
