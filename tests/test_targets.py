@@ -238,6 +238,17 @@ def test_impossible_studies_are_refused(ask: Any, message: str, tmp_path: Any) -
     assert (tmp_path / "file").read_text("utf-8") == "a thesis"
 
 
+def test_a_world_brings_its_clients_and_sessions() -> None:
+    world = ad.worlds.load("nairobi_like")
+    asked: dict[str, Any] = {"replications": 1, "jobs": 1}
+    own = ad.recover(ad.CLPM(), world, **asked)
+    assert (own.clients, own.sessions) == (345, 6)
+    other = ad.recover(ad.CLPM(), world, 50, **asked)
+    assert (other.clients, other.sessions) == (50, 6)
+    plain = ad.recover(ad.CLPM(means="equal", initial="stationary"), world.truth, **asked)
+    assert (plain.clients, plain.sessions) == (200, 12)
+
+
 def test_a_checkpoint_makes_its_folder(tmp_path: Any) -> None:
     path = tmp_path / "new" / "study.jsonl"
     ad.recover(ad.CLPM(), ad.Dynamics(**OWN), 20, 4, replications=1, jobs=1, checkpoint=path)

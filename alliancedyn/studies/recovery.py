@@ -41,6 +41,8 @@ __all__ = ["NOT_CONVERGED", "RecoveryStudy", "recover"]
 
 Array = NDArray[np.float64]
 
+CLIENTS, SESSIONS = 200, 12  # where neither the caller nor the world says how many
+
 MEASURES = (
     *("true", "mean", "bias", "rmse", "empirical_se", "model_se", "coverage", "power"),
     *("mcse_bias", "mcse_rmse", "mcse_empirical_se", "mcse_model_se"),
@@ -224,8 +226,8 @@ class RecoveryStudy:
 def recover(
     spec: Fittable,
     truth: Dynamics | World,
-    clients: int = 200,
-    sessions: int = 12,
+    clients: int | None = None,
+    sessions: int | None = None,
     *,
     replications: int = 500,
     seed: int = 7,
@@ -258,8 +260,8 @@ def recover(
         and means.
     truth : Dynamics or World
         The world. A `World` brings along how it is seen; what is given here goes before that.
-    clients, sessions : int
-        Of each panel.
+    clients, sessions : int, optional
+        Of each panel; by default those of the world, 200 and 12 where it says nothing.
     replications : int
         How many panels.
     seed : int
@@ -306,6 +308,8 @@ def recover(
         **{"dropout": dropout, "missing": missing, "therapists": therapists, "groups": groups},
         **{"gaps": gaps, "episodes": episodes, "items": items, "ceiling": ceiling, "start": start},
     }
+    clients = getattr(truth, "clients", CLIENTS) if clients is None else clients
+    sessions = getattr(truth, "sessions", SESSIONS) if sessions is None else sessions
     truth, observation = seen_from(truth, given)
     refuse_strange(spec, level, smallest_effect)
     trial = Trial(spec, truth, clients, sessions, observation, errors, level, smallest_effect)
