@@ -142,6 +142,7 @@ def test_a_thin_session_is_refused_with_the_remedy() -> None:
         ({"indicators": {"a": "alliance", "s": ["symptoms"]}}, "in a list"),
         ({"indicators": {"a": [], "s": ["symptoms"]}}, "in a list"),
         ({"time_varying": ("alliance",)}, "a series of the model itself"),
+        ({"covariates": ("severity", "severity")}, "names 'severity' more than once"),
     ],
     ids=str,
 )

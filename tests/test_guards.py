@@ -194,6 +194,20 @@ def test_a_typing_error_is_named(typed: float, told: str) -> None:
     assert "interquartile" not in str(plain.diagnostics)
 
 
+def test_a_moderator_without_a_zero_is_named() -> None:
+    frame = as_panel(scores(14, 80, 5)).frame
+    frame["age"] = frame.groupby("client").ngroup() % 30 + 20.0
+    clients = ad.SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables=["alliance", "symptoms"],
+        covariates=["age"],
+    )
+    fit = ad.RICLPM(moderators=("age",)).fit(clients, strict=False)
+    assert any("'age' is 0, and it runs from 20 to 49" in note for note in fit.diagnostics["notes"])
+
+
 # -- after the fit -------------------------------------------------------------------------------
 
 NOTHING = np.zeros((2, 2))

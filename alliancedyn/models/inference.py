@@ -28,6 +28,7 @@ from alliancedyn.models.verdict import (
     failure_sentence,
     far_scores,
     notes,
+    off_center,
     tell,
 )
 from alliancedyn.panel import SessionPanel
@@ -77,8 +78,9 @@ def fit_likelihood(
         bounds = likelihood.layout.bounds(found.theta)
     unlimited = bool(bounds) and _singular_scores(likelihood, found)
     failure = failure_sentence(likelihood.layout, found, bounds, unlimited)
-    if failure and (far := far_scores(selection.data)):
-        failure = f"{failure} {far}"
+    centers = off_center(getattr(model, "moderators", ()), selection.data)
+    if failure:
+        failure = " ".join([failure, far_scores(selection.data) or "", *centers]).strip()
     failure = failure or traceless_error(likelihood, found)
     inverse, _, _ = invert_information(found.information)
     diagnostics: dict[str, Any] = {
@@ -89,6 +91,7 @@ def fit_likelihood(
         "boundary": boundary_sentences(bounds),
         "notes": [
             *model.remarks(likelihood.to_params(found.theta)),
+            *centers,
             *notes(selection, found, clusters),
         ],
         "evaluations": found.evaluations,

@@ -124,8 +124,12 @@ class Options:
             given = getattr(self, option)
             if isinstance(given, str) or not (given is None or isinstance(given, Iterable)):
                 raise SpecificationError(f"{option} is {given!r}; give several, as a tuple.")
-            if given is not None:
-                object.__setattr__(self, option, tuple(given))
+            if given is None:
+                continue
+            object.__setattr__(self, option, tuple(given))
+            twice = sorted({str(one) for one in given if list(given).count(one) > 1})
+            if twice and option not in ("sessions", "variables"):
+                raise SpecificationError(f"{option} names {listed(twice)} more than once.")
         if not (self.step is None or isinstance(self.step, Integral)):
             raise SpecificationError(
                 f"step is {self.step!r}; give the number of the session from which on the "

@@ -303,6 +303,12 @@ class Specification(Options):
                 f"time_varying= names {listed(both)}, a series of the model itself. Leave it out "
                 "of one of the two."
             )
+        for name, pushes in zip(self.time_varying, selection.data.inputs.T, strict=True):
+            if not pushes.any():
+                raise SpecificationError(
+                    f"The time-varying covariate {name!r} is 0 at every session of the model: "
+                    "nothing happened. Leave it out."
+                )
         for option in ("measurement_var", "reliability"):
             given = getattr(self, option)
             if isinstance(given, Mapping) and (

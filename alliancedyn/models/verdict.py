@@ -122,6 +122,19 @@ def failure_sentence(
     )
 
 
+def off_center(moderators: tuple[str, ...], data: Observed) -> list[str]:
+    """Say of which moderators 0, where phi is the effect, is no value that anybody has."""
+    found = []
+    for place, name in enumerate(reversed(moderators), start=1):
+        low, high = data.covariates[:, -place].min(), data.covariates[:, -place].max()
+        if low > 0.0 or high < 0.0:
+            found.append(
+                f"phi is the lagged effect where {name!r} is 0, and it runs from {low:g} to "
+                f"{high:g}: take its mean from it before reading phi."
+            )
+    return found
+
+
 def far_scores(data: Observed) -> str | None:
     """Name a score so far from all others that every estimate may hang on it; None if none is."""
     for name, scores in zip(data.variables, data.Y.reshape(-1, data.Y.shape[-1]).T, strict=True):
