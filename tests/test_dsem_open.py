@@ -123,7 +123,11 @@ def population_prior(at: dict, shape: DsemShape) -> float:
     joint = shape.correlated and len(shape.effects) > 2
     families = ["innovation_cov", "initial_cov", *(["therapist_cov"] if shape.therapist else [])]
     roots = [np.linalg.cholesky(at[name]) for name in families]
-    roots.append(effect_root(at, shape) if joint else np.linalg.cholesky(at["between_cov"]))
+    inner = dsem_terms.sampled_order(shape)  # in which covariances are taken apart
+    if not joint:
+        inner = inner[: len(shape.stable)]
+    L = effect_root(at, shape) if joint else np.linalg.cholesky(at["between_cov"])
+    roots.append(np.linalg.cholesky((L @ L.T)[np.ix_(inner, inner)]))
     total += sum(root_volume(L) for L in roots)
     if shape.therapist:
         total += stats.norm.logpdf(at["therapist_z"]).sum()
@@ -202,15 +206,19 @@ def dense_marginal(at: dict, data: DsemData, shape: DsemShape) -> float:
 def dense_explicit(at: dict, data: DsemData, shape: DsemShape, x, degrees=None) -> float:
     """Log density of effects and true scores x, client by client, session by session."""
     b, middle = at["client_effects"], centers(at, data, shape)
-    L, course = effect_root(at, shape), course_of(at, data, shape)
+    course, inner = course_of(at, data, shape), dsem_terms.sampled_order(shape)
+    L = effect_root(at, shape)
+    L = np.linalg.cholesky((L @ L.T)[np.ix_(inner, inner)])
     total = 0.0
     for i, last in enumerate(last_seen(data.Y)):
-        # The effects that are not levels (in long series, slopes) have the density of z.
-        f = len(shape.stable)
-        c = f if len(course) >= dsem_terms.LONG else 2  # centered
-        total += stats.multivariate_normal.logpdf(b[i, :c], middle[i, :c], L[:c, :c] @ L[:c, :c].T)
-        if len(L) > c:
-            total += stats.norm.logpdf(np.linalg.solve(L, b[i] - middle[i])[c:]).sum()
+        # What is not centered has the density of z: all but levels, or slopes in long series.
+        f, apart = len(shape.stable), (b[i] - middle[i])[inner]
+        c = 2 if not shape.random_trend or len(course) >= dsem_terms.LONG else 0
+        if c:
+            total += stats.multivariate_normal.logpdf(
+                apart[:c], np.zeros(c), L[:c, :c] @ L[:c, :c].T
+            )
+        total += stats.norm.logpdf(np.linalg.solve(L, apart)[c:]).sum()
         phi = b[i, f : f + 4].reshape(2, 2) if shape.random_phi else at["phi"]
         spread = np.exp(b[i, -2:] / 2.0) if shape.random_innovation else np.ones(2)
         psi = at["innovation_cov"] * spread * spread[:, None]

@@ -114,10 +114,11 @@ def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
     own = shape.coefficients[slice(*shape.own_coefficients)]
     scales = [priors.phi_sd if family == "phi" else priors.same_sd for family, _, _ in own]
     scales += [priors.log_innovation_sd] * (k if shape.random_innovation else 0)
-    between = [priors.sd] * k + [priors.trend_sd] * (f - k)
+    between = [priors.trend_sd] * (f - k) + [priors.sd] * k
+    inner = sampled_order(shape)
     if shape.correlated and scales:
         root, corr, sd = _root("effect", [*between, *scales], priors)
-        pm.Deterministic("random_corr", corr, dims=("effect", "effect_"))
+        pm.Deterministic("random_corr", corr[np.ix_(inner, inner)], dims=("effect", "effect_"))
         more = sd[f:]
     else:
         root, _, _ = _root("between_cov", between, priors)
@@ -130,11 +131,24 @@ def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
             _matrix(f"{family}_sd", more[np.array(here)], shape, [own[j][1:] for j in here])
     if shape.random_innovation:
         pm.Deterministic("log_innovation_sd", more[-k:], dims="variable")
-    level = root[:f, :f]
+    own_root, own = root[:f, :f], inner[:f]
     parts["effect_root"] = root
     parts["between_cov"] = pm.Deterministic(
-        "between_cov", level @ level.T, dims=("stable", "stable_")
+        "between_cov", (own_root @ own_root.T)[np.ix_(own, own)], dims=("stable", "stable_")
     )
+
+
+def sampled_order(shape: DsemShape) -> NDArray[np.int64]:
+    """Return where every effect (q,) stands in the order that is sampled: slopes first.
+
+    It is its own inverse. A level at the first session is hard to tell from that session's
+    deviation, a slope is not: given the slope, the level follows more easily than the other way.
+    """
+    k, q = len(shape.variables), len(shape.effects)
+    order = np.arange(q)
+    if shape.random_trend:
+        order[: 2 * k] = [*range(k, 2 * k), *range(k)]
+    return order
 
 
 def noisy(data: DsemData, measurement: str) -> NDArray[np.bool_]:
@@ -155,9 +169,10 @@ def measurement_sd(data: DsemData, priors: Priors, measurement: str) -> Any:
 def client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
     """Add the effects b (N, q) of clients.
 
-    Intercepts are centered, as a client's scores say much about them, and in long series slopes
-    over sessions; all others, about which they say little, are not: given the intercepts m they
-    are center + L_21 L_11^-1 (m - center) + L_22 z.
+    Intercepts m are centered, as a client's scores say much about them; all others, about which
+    they say little, are not: given the intercepts they are center + L_21 L_11^-1 (m - center) +
+    L_22 z. Where clients have slopes over sessions, these take the place of the intercepts if
+    sessions are many, and nothing is centered if they are few.
     """
     pm = import_pymc()
     import pytensor.tensor as pt
@@ -174,24 +189,28 @@ def client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
         middle = middle + data.predictors @ parts["slopes"].T
     if shape.therapist:
         middle = middle[:, :k].inc(parts["therapist"][data.therapist])
-    root, start = parts["effect_root"], own_means(data.Y)
-    if shape.random_trend and data.Y.shape[1] >= LONG:
-        start, k = pt.concatenate([start, pt.zeros((len(data.Y), k))], axis=1), f
-    pm.modelcontext(None).add_coord("centered", list(shape.effects[:k]))
-    level = pm.Flat("client_level", dims=("client", "centered"), initval=start)
-    white = _whiten(level - middle[:, :k], root[:k, :k], k)
-    pm.Potential("client_levels", _log_density(white, root[:k, :k]))
-    b = [level]
-    if q > k:
-        pm.modelcontext(None).add_coord("slope", list(shape.effects[k:]))
-        z = pm.Normal("client_z", dims=("client", "slope"))
+    root, inner = parts["effect_root"], sampled_order(shape)
+    order = inner if shape.random_trend else slice(None)
+    middle = middle[:, order]
+    b, white, c = [], [], 0  # c are centered: levels, or slopes where sessions are many
+    if not shape.random_trend or data.Y.shape[1] >= LONG:
+        c = k
+        start = pt.zeros((len(data.Y), k)) if shape.random_trend else own_means(data.Y)
+        pm.modelcontext(None).add_coord("centered", [shape.effects[j] for j in inner[:k]])
+        own = pm.Flat("client_level", dims=("client", "centered"), initval=start)
+        b, white = [own], _whiten(own - middle[:, :k], root[:k, :k], k)
+        pm.Potential("client_levels", _log_density(white, root[:k, :k]))
+    if q > c:
+        pm.modelcontext(None).add_coord("other", [shape.effects[j] for j in inner[c:]])
+        z = pm.Normal("client_z", dims=("client", "other"))
         together = q if shape.correlated else f  # those that correlate with intercepts
-        if together > k:
-            shared = pt.stack(white, axis=1) @ root[k:, :k].T
-            b.append(middle[:, k:together] + shared + z[:, : together - k] @ root[k:, k:].T)
+        if together > c:
+            shared = pt.stack(white, axis=1) @ root[c:, :c].T if c else 0.0
+            b.append(middle[:, c:together] + shared + z[:, : together - c] @ root[c:, c:].T)
         if q > together:
-            b.append(middle[:, together:] + z[:, together - k :] * parts["effect_sd"])
-    return pm.Deterministic("client_effects", pt.concatenate(b, axis=1), dims=("client", "effect"))
+            b.append(middle[:, together:] + z[:, together - c :] * parts["effect_sd"])
+    every = pt.concatenate(b, axis=1)[:, order]
+    return pm.Deterministic("client_effects", every, dims=("client", "effect"))
 
 
 def add_process(
