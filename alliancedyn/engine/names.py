@@ -35,7 +35,12 @@ def label(
     SpecificationError
         If an index holds one of the characters that structure a name.
     """
-    words = [str(index) for index in indices]
+    return _label(family, tuple(map(str, indices)), session, group)
+
+
+# Cached, as all below: the delta method and draws spell the same names thousands of times.
+@lru_cache(maxsize=4096)
+def _label(family: str, words: tuple[str, ...], session: int | None, group: str | None) -> str:
     bad = [word for word in words if not word or _RESERVED & set(word)]
     if bad:
         raise SpecificationError(
@@ -48,6 +53,7 @@ def label(
     return name if group is None else f"{name}|{group}"
 
 
+@lru_cache(maxsize=4096)
 def parse(name: str) -> tuple[str, tuple[str, ...], int | None]:
     """Take a canonical name apart into family, indices and session (None if for all sessions).
 
@@ -62,6 +68,7 @@ def parse(name: str) -> tuple[str, tuple[str, ...], int | None]:
     return match["family"], indices, session
 
 
+@lru_cache(maxsize=4096)
 def group_of(name: str) -> str | None:
     """Return the group part of a canonical name (``arm=1``), None if it has none."""
     group: str | None = _match(name)["group"]
@@ -96,7 +103,6 @@ def symmetric_labels(
     return list(_symmetric_labels(family, tuple(variables), session, group))
 
 
-# Cached: the delta method spells the same names thousands of times.
 @lru_cache(maxsize=4096)
 def _matrix_labels(
     family: str,
@@ -166,10 +172,15 @@ def symmetric_matrix(
     values = collect(params, symmetric_labels(family, variables, session, group))
     k = len(variables)
     full = np.empty((k, k))
-    upper = np.triu_indices(k)
+    upper = _upper(k)
     full[upper] = values
     full.T[upper] = values
     return full
+
+
+@lru_cache
+def _upper(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.triu_indices(k)
 
 
 def collect(params: Mapping[str, float], names: Sequence[str]) -> Array:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -133,7 +134,7 @@ class Path:
 
 def _variance(load: Array, states: Array) -> Array:
     """Return the variances (T, q) of load_t x_t, Cov x_t = states[t]."""
-    return np.asarray(np.einsum("tqm,tmn,tqn->tq", load, states, load, optimize=True))
+    return np.asarray(((load @ states) * load).sum(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -276,18 +277,20 @@ def _named(
 
 def _by_family(rows: Rows) -> Rows:
     """Put the quantities of one kind together, one variable after the other."""
+    return {name: rows[name] for name in _ordered(tuple(rows))}
+
+
+@lru_cache(maxsize=64)  # the same names at every draw
+def _ordered(rows: tuple[str, ...]) -> tuple[str, ...]:
     order: dict[str, int] = {}
     for name in rows:
         order.setdefault(name.partition("@")[0], len(order))
     kinds = {name: name.partition("[")[0] for name in order}
     first = {kind: place for place, kind in enumerate(dict.fromkeys(kinds.values()))}
-    return dict(
+    return tuple(
         sorted(
-            rows.items(),
-            key=lambda row: (
-                first[row[0].partition("[")[0]],
-                order[row[0].partition("@")[0]],
-            ),
+            rows,
+            key=lambda name: (first[name.partition("[")[0]], order[name.partition("@")[0]]),
         )
     )
 
