@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from alliancedyn.engine import continuous, names
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models import ALT, GCLM, MLSEM, ContinuousTime, LatentChange, Regression
-from alliancedyn.simulate import Dynamics, Items
+from alliancedyn.simulate import Dynamics, Items, system
 from alliancedyn.simulate.course import in_continuous_time
 from alliancedyn.studies.trial import Trial
 
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 # Stable parts that push at every session are no random intercepts, and what is called between_cov
 # and initial_cov there is not what the truth calls so. These families mean the same:
 _PUSHED = (ALT, GCLM, LatentChange, MLSEM)
-_SAME_WHERE_PUSHED = ("phi", "phi2", "innovation_cov", "mean")
+_SAME_WHERE_PUSHED = ("phi", "phi2", "self", "coupling", "innovation_cov", "mean")
 _SAME_IN_REGRESSIONS = ("phi",)
 _BY_THERAPIST = ("therapist", "client")
 
@@ -57,6 +57,7 @@ def _true_values(trial: Trial) -> dict[str, float]:
     truth = replace(truth, between_cov=np.asarray(truth.between_cov) + levels["between_cov"])
     truth = _rescaled(truth, _scale(trial))
     values = {str(name): float(value) for name, value in truth.params(trial.sessions).items()}
+    values = _absent(truth) | _first_two(truth) | values
     start = trial.observation.get("start")
     if start is not None and not isinstance(start, str):
         values |= _covariance("initial_cov", np.asarray(start, float), truth)
@@ -64,6 +65,40 @@ def _true_values(trial: Trial) -> dict[str, float]:
         values |= _covariance("therapist_cov", levels["therapist_cov"], truth)
     values |= _continuous(trial, truth) | _known_effects(trial)
     return _measured(trial, _phases(trial, _moderated(trial, values)))
+
+
+def _absent(truth: Dynamics) -> dict[str, float]:
+    """Return what is zero in a world without it, by the names of models that look for it."""
+    series = tuple(truth.variables)
+    factors = [factor for name in series for factor in (name, f"{name}.trend")]
+    values = {
+        name: 0.0
+        for name in names.symmetric_labels("between_cov", factors)
+        if any(index.endswith(".trend") for index in names.parse(name)[1])
+    }
+    for family in ("phi2", "phi_sd"):
+        values |= dict.fromkeys(names.matrix_labels(family, series, series), 0.0)
+    for family in ("measurement_var", "log_innovation_sd"):
+        values |= {names.label(family, name): 0.0 for name in series}
+    if truth.trend is None:
+        for name, mean in zip(series, np.asarray(truth.mean).tolist(), strict=True):
+            values |= {names.label("intercept", name): mean, names.label("trend", name): 0.0}
+    for i, target in enumerate(series):  # latent change: w_t - w_t-1 = self w_t-1 + coupling ...
+        for j, source in enumerate(series):
+            label = names.label("self", target)
+            label = label if i == j else names.label("coupling", target, source)
+            values[label] = float(truth.phi[i, j]) - (i == j)
+    return values
+
+
+def _first_two(truth: Dynamics) -> dict[str, float]:
+    """Return the covariance of the first two sessions' deviations, as models of order 2 have it."""
+    k, series = len(truth.variables), tuple(truth.variables)
+    A, settled = system.stationary(truth)
+    W, lagged = settled[:k, :k], (settled @ A.T)[:k, :k]
+    both = np.block([[W, lagged], [lagged.T, W]])
+    labels = names.symmetric_labels("initial_cov", [*series, *(f"{name}.next" for name in series)])
+    return dict(zip(labels, both[np.triu_indices(2 * k)].tolist(), strict=True))
 
 
 def _scale(trial: Trial) -> Array:
