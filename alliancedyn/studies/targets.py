@@ -64,7 +64,7 @@ def _true_values(trial: Trial) -> dict[str, float]:
     if "therapist_cov" in levels:
         values |= _covariance("therapist_cov", levels["therapist_cov"], truth)
     values |= _continuous(trial, truth) | _known_effects(trial)
-    return _measured(trial, _phases(trial, _moderated(trial, values)))
+    return _by_arm(trial, _measured(trial, _phases(trial, _moderated(trial, values))))
 
 
 def _absent(truth: Dynamics) -> dict[str, float]:
@@ -187,6 +187,7 @@ def _without_known(trial: Trial) -> Dynamics:
     """
     truth, mean = trial.truth, np.array(trial.truth.mean)
     known = (*getattr(trial.spec, "covariates", ()), *_predictors(trial))
+    known += ("arm",) if getattr(trial.spec, "group", None) == "arm" else ()
     trend = truth.trend
     for one in truth.covariates:
         if one.name not in known or one.level != "client" or one.name in _predictors(trial):
@@ -242,6 +243,35 @@ def _moderated(trial: Trial, values: dict[str, float]) -> dict[str, float]:
         if one.name in getattr(trial.spec, "moderators", ()):
             for target, source, size in one.on_phi:
                 values[names.label("phi", target, source)] -= one.mean * size
+    return values
+
+
+def _by_arm(trial: Trial, values: dict[str, float]) -> dict[str, float]:
+    """Give each arm its own figures, where the model has parameters by arm.
+
+    ``values`` are those of arm 0, lagged effects those of the average client; see `_without_known`.
+    """
+    arms = [one for one in trial.truth.covariates if one.name == "arm"]
+    if getattr(trial.spec, "group", None) != "arm" or not arms:
+        return values
+    (arm,), series = arms, tuple(trial.truth.variables)
+    nothing = (0.0,) * len(series)
+    level = dict(zip(series, arm.on_level or nothing, strict=True))
+    slope = dict(zip(series, arm.on_trend or nothing, strict=True))
+    lag = {names.label("phi", target, source): size for target, source, size in arm.on_phi}
+    trend = trial.truth.trend
+    course = None if trend is None or arm.on_trend is None else trend.basis(trial.sessions)
+    for name, value in list(values.items()):
+        family, indices, session = names.parse(name)
+        more = lag.get(name.partition("@")[0], 0.0)
+        value -= arm.share * more
+        if family in ("mean", "intercept"):
+            more = level.get(indices[0], 0.0)
+            if course is not None and session is not None:
+                more += slope[indices[0]] * course[session - 1]
+        elif family == "trend":
+            more = slope[indices[0]]
+        values |= {f"{name}|arm=0": value, f"{name}|arm=1": value + more}
     return values
 
 
@@ -303,5 +333,13 @@ def _covariance(family: str, matrix: Array, truth: Dynamics) -> dict[str, float]
 
 
 def _look_up(values: Mapping[str, Any], name: str) -> float:
-    """Find a parameter's value; one session's is that of all where the world does not change."""
-    return float(values.get(name, values.get(name.partition("@")[0], np.nan)))
+    """Find a parameter's value; one session's is that of all where the world does not change.
+
+    A group's is that of all clients where the world has no such groups.
+    """
+    alone, _, group = name.partition("|")
+    always = alone.partition("@")[0]
+    for one in (name, f"{always}|{group}", alone, always):
+        if one in values:
+            return float(values[one])
+    return np.nan
