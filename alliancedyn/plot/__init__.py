@@ -13,12 +13,16 @@ from alliancedyn.plot.forest import direction_forest, model_forest
 from alliancedyn.plot.lags import effect_by_lag
 from alliancedyn.plot.missing import missingness
 from alliancedyn.plot.paths import path_diagram
+from alliancedyn.plot.posterior import client_effects, prior_posterior
+from alliancedyn.plot.ranks import calibration
 from alliancedyn.plot.series import between_within, spaghetti
 from alliancedyn.plot.style import alt_text, panels, save, svg
 
 __all__ = [
     "alt_text",
     "between_within",
+    "calibration",
+    "client_effects",
     "direction_forest",
     "effect_by_lag",
     "impulse_response",
@@ -26,6 +30,7 @@ __all__ = [
     "model_forest",
     "panels",
     "path_diagram",
+    "prior_posterior",
     "save",
     "spaghetti",
     "svg",
