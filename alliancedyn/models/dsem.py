@@ -5,7 +5,9 @@
 Levels m_i, lagged effects Phi_i and innovation variances may differ between clients, as draws from
 a population whose means, SDs and correlations are estimated. The model and its priors are written
 out in :mod:`alliancedyn.engine.dsem`; levels and missing scores are part of the model, so that
-there is neither the bias of centering at observed means nor a gap that is closed.
+there is neither the bias of centering at observed means nor a gap that is closed. What same-session
+effects add, in time order or of covariates that vary over sessions, stands in
+:mod:`alliancedyn.models.dsem_paths`.
 """
 
 from __future__ import annotations
