@@ -131,10 +131,10 @@ def _add_between(parts: Tensors, shape: DsemShape, priors: Priors) -> None:
             _matrix(f"{family}_sd", more[np.array(here)], shape, [own[j][1:] for j in here])
     if shape.random_innovation:
         pm.Deterministic("log_innovation_sd", more[-k:], dims="variable")
-    own_root, own = root[:f, :f], inner[:f]
+    level, order = root[:f, :f], inner[:f]
     parts["effect_root"] = root
     parts["between_cov"] = pm.Deterministic(
-        "between_cov", (own_root @ own_root.T)[np.ix_(own, own)], dims=("stable", "stable_")
+        "between_cov", (level @ level.T)[np.ix_(order, order)], dims=("stable", "stable_")
     )
 
 
