@@ -23,6 +23,7 @@ from alliancedyn.engine import names
 from alliancedyn.engine.dsem import Sampled
 from alliancedyn.engine.dsem_world import first_inputs, system
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.dsem_errors import error_notes
 from alliancedyn.models.dsem_paths import (
     check_paths,
     path_assumptions,
@@ -260,6 +261,8 @@ class DSEM:
         sampled = self.sample(task, seed, progress)
         raw = task.units.raw(sampled.draws, task.shape, sampled.names)
         raw = raw.reshape(self.chains, -1, raw.shape[-1])  # the quick look has one chain
+        flat = raw.reshape(-1, raw.shape[-1])
+        notes = [*flags(self, selection.data), *path_notes(self, panel.timing)]
         return sampled_fit(
             self._known(selection.data),
             panel,
@@ -274,8 +277,8 @@ class DSEM:
                 clients=task.units.raw_clients(sampled.clients, task.shape),
             ),
             sampler=sampled.sampler,
-            values=readable(task, sampled.names, raw.reshape(-1, raw.shape[-1])),
-            notes=[*flags(self, selection.data), *path_notes(self, panel.timing)],
+            values=readable(task, sampled.names, flat),
+            notes=[*notes, *error_notes(sampled.names, flat)],
             scale=scale_sentences(self, selection.data),
             began=began,
             sampling_seconds=sampled.seconds,

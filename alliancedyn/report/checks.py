@@ -71,10 +71,14 @@ def _sampling(diagnostics: Mapping[str, Any]) -> list[str]:
     if "rhat_max" not in diagnostics:
         return []
     worst = str(diagnostics.get("rhat_worst", ""))
+    priors = "Priors: " + "; ".join(str(one) for one in diagnostics.get("priors", ())) + "."
+    if "pareto_k" in diagnostics:
+        k = f"{diagnostics['pareto_k']:.2f}"
+        return [f"A quick look around the mode: Pareto k {k}, up to 0.7 can stand.", priors]
     return [
         f"Sampled by {diagnostics['sampler']}: largest R-hat {diagnostics['rhat_max']:.3f} "
         f"({worst}), effective sample sizes of {diagnostics['ess_bulk_min']:.0f} (bulk) and "
         f"{diagnostics['ess_tail_min']:.0f} (tail) or more, {diagnostics['divergences']} "
         "divergences.",
-        "Priors: " + "; ".join(str(one) for one in diagnostics.get("priors", ())) + ".",
+        priors,
     ]

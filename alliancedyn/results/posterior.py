@@ -112,7 +112,7 @@ def _far_from_normal(k: float) -> str | None:
         return None
     return (
         f"The posterior is too far from normal for a quick look (Pareto k {k:.2f}, up to "
-        f'{RELIABLE_K} wanted). Use sampler="gibbs" or "nutpie".'
+        f'{RELIABLE_K} wanted). Use sampler="nutpie".'
     )
 
 
