@@ -96,8 +96,9 @@ def limit(truth: Dynamics, sessions: int, own_mean: bool = True) -> np.ndarray:
     world give them: with R = I - 11'/(T - 1), sum over pairs p, q of R_pq E[y_p y_q'].
     """
     k, many = len(truth.variables), sessions - 1
-    _, cov = truth.moments(sessions)
-    blocks = cov.reshape(sessions, k, sessions, k)
+    mean, cov = truth.moments(sessions)
+    course = mean.reshape(sessions, k) - truth.mean
+    blocks = cov.reshape(sessions, k, sessions, k) + np.multiply.outer(course, course)
     R = np.eye(many) - own_mean / many
     predictors = np.einsum("pq,pkql->kl", R, blocks[:-1, :, :-1])
     outcomes = np.einsum("pq,pkql->kl", R, blocks[:-1, :, 1:])

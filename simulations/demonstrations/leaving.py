@@ -11,6 +11,7 @@ import numpy as np
 from alliancedyn import LCMSR, RICLPM, Dropout, Dynamics, simulate
 from alliancedyn.errors import ConvergenceError
 from demonstrations.cell import ALLIANCE, SYMPTOMS, Cell, Figures, least_squares, load, within_pairs
+from demonstrations.lagged import limit
 
 CHANGE = "mean change in symptoms"
 EFFECT = "alliance → symptoms"
@@ -30,10 +31,16 @@ def dropout(study: dict[str, Any]) -> list[Cell]:
     truth = world.truth
     means = truth.session_means(study["sessions"])[:, SYMPTOMS]
     true = {CHANGE: float(means[-1] - means[0]), EFFECT: truth.phi[SYMPTOMS, ALLIANCE]}
+    complete = {
+        (CHANGE, "those still there"): true[CHANGE],
+        (CHANGE, "last score carried forward"): true[CHANGE],
+        (EFFECT, "person-centered"): float(limit(truth, study["sessions"])[SYMPTOMS, ALLIANCE]),
+    }
     cells = []
     for who, rule in RULES.items():
         leave = None if rule is None else replace(world.observation["dropout"], rule=rule)
-        cells.append(Cell(partial(_who_is_left, truth, leave, study), who, true))
+        draw = partial(_who_is_left, truth, leave, study)
+        cells.append(Cell(draw, who, true, {} if rule else complete))
     return cells
 
 
