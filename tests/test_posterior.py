@@ -413,6 +413,18 @@ def test_a_model_draws_panels_like_its_own_data_and_unlike_others(
     assert "does not draw panels like the data" in str(bad)
 
 
+def test_panels_of_any_family_are_those_of_its_system(panel: ad.SessionPanel, fit: Fit) -> None:
+    """At the same draws the RI-CLPM with equal means draws the panels of the DSEM."""
+    spec = ad.RICLPM(means="equal")
+    other = replace(fit, model=spec, data=spec.observe(panel, fit.sessions, fit.variables))
+    one, two = (posterior_check(which, draws=400, seed=1) for which in (fit, other))
+    error = np.hypot(one.drawn.std(), two.drawn.std()) / np.sqrt(400)
+    assert (np.abs(one.drawn.mean() - two.drawn.mean()) < 4.5 * error).all()
+    np.testing.assert_allclose(one.table["observed"], two.table["observed"])
+    with pytest.raises(SpecificationError, match="knows the priors of a DSEM only"):
+        power_scaling(other)
+
+
 def test_a_course_that_the_model_lacks_is_seen(panel: ad.SessionPanel) -> None:
     frame = panel.frame
     frame["symptoms"] -= 0.3 * frame["session"]

@@ -7,7 +7,8 @@ with what the data show.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -19,13 +20,15 @@ from alliancedyn.engine.dsem_world import simulate_scores
 from alliancedyn.engine.panel_statistics import panel_statistics, statistic_names
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.dsem import DSEM
-from alliancedyn.models.dsem_task import raw_terms, task_of
-from alliancedyn.models.sampled_task import raw_task
+from alliancedyn.models.dsem_task import raw_data, raw_terms, shape_of, task_of
+from alliancedyn.models.sampled_task import scores_used
 from alliancedyn.models.selection import select
 from alliancedyn.panel import SessionPanel
-from alliancedyn.results import Fit
+from alliancedyn.results import Fit, Observed
 from alliancedyn.results.effects import whole_number
 from alliancedyn.results.estimate import LEVEL, checked_level
+from alliancedyn.results.forecasts import drawn as drawn_scores
+from alliancedyn.results.sampling import need_sampled
 
 Array = NDArray[np.float64]
 
@@ -76,7 +79,7 @@ def posterior_check(
     Parameters
     ----------
     fit : Fit
-        Of a DSEM with normal innovations.
+        Sampled: a DSEM with normal innovations, or a state-space family.
     panel : SessionPanel, optional
         The one that was fitted, after `without_data`.
     draws : int
@@ -96,19 +99,13 @@ def posterior_check(
     Gelman, A., Meng, X.-L., & Stern, H. (1996). Posterior predictive assessment of model fitness
     via realized discrepancies. Statistica Sinica, 6, 733-760.
     """
-    model, used, data, shape = raw_task(fit, "posterior_check", panel)
-    if not model.draws_panels:
-        raise SpecificationError(
-            "Panels are drawn with normal innovations, known measurement error and scores without "
-            "bounds or categories only; this model has others."
-        )
-    assert fit.draws is not None  # raw_task refuses what was not sampled
-    values = fit.draws.to_numpy(float)
+    values, _ = need_sampled(fit, "posterior_check")
     rng = np.random.default_rng(seed)
     at = np.linspace(0, len(values) - 1, whole_number("draws", draws, 20)).round().astype(int)
-    drawn = np.stack([panel_statistics(simulate_scores(shape, values[i], data, rng)) for i in at])
+    used = scores_used(fit, panel)
+    drawn = np.stack([panel_statistics(Y) for Y in _panels(fit, used, values.iloc[at], rng)])
     names = pd.Index(statistic_names(used.variables), name="statistic")
-    observed = panel_statistics(data.Y)
+    observed = panel_statistics(used.Y)
     tail = (1.0 - checked_level(level)) / 2.0
     lower, upper = np.nanquantile(drawn, [tail, 1.0 - tail], axis=0)
     p = np.nanmean(np.where(np.isnan(drawn), np.nan, drawn >= observed), axis=0)
@@ -124,6 +121,27 @@ def posterior_check(
         index=names,
     )
     return PosteriorCheck(table, pd.DataFrame(drawn, columns=names))
+
+
+def _panels(
+    fit: Fit, used: Observed, draws: pd.DataFrame, rng: np.random.Generator
+) -> Iterator[Array]:
+    """Draw a panel (N, T, p) at each draw, missing where the data are."""
+    model, seen = fit.model, ~np.isnan(used.Y)
+    if isinstance(model, DSEM) and model.draws_panels:
+        data, shape = raw_data(model, used), shape_of(model, used.variables, used.sessions)
+        for row in draws.to_numpy(float):
+            yield simulate_scores(shape, row, data, rng)
+        return
+    if isinstance(model, DSEM) and not (model.one_system and model.innovations == "normal"):
+        raise SpecificationError(
+            "Panels are drawn with normal innovations, known measurement error and scores without "
+            "bounds or categories only; this model has others."
+        )
+    nothing = replace(used, Y=np.full(used.Y.shape, np.nan))
+    for params in draws.to_dict("records"):
+        groups = model.groups_of(params, nothing, fit.variables)
+        yield np.where(seen, drawn_scores(groups, nothing, 1, rng, "scores")[0], np.nan)
 
 
 @dataclass(frozen=True)

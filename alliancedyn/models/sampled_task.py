@@ -35,10 +35,11 @@ def raw_task(
     need_sampled(fit, what)
     model = fit.model
     if not isinstance(model, DSEM):
-        raise SpecificationError(f"{what} is for a DSEM, not for {model.name}.")
-    used = fit.data if panel is None else model.observe(panel, fit.sessions, fit.variables)
-    if used is None:
-        raise DataError("This fit no longer holds its data. Pass panel=.")
+        raise SpecificationError(
+            f"{what} knows the priors of a DSEM only, and this is a {model.name}. Read "
+            "prior_overlap(), or fit again with other priors=."
+        )
+    used = scores_used(fit, panel)
     return model, used, raw_data(model, used), shape_of(model, used.variables, used.sessions)
 
 
@@ -94,7 +95,7 @@ def whole_client_logliks(
         If the fit no longer holds its data and no panel is given.
     """
     if not isinstance(fit.model, DSEM):
-        used = _used(fit, panel)
+        used = scores_used(fit, panel)
         exact = _by_systems(fit, draws, used)
         return exact, np.zeros_like(exact), used
     model, used, data, shape = raw_task(fit, "loo", panel)
@@ -115,7 +116,14 @@ def whole_client_logliks(
     return exact, np.zeros_like(exact), used
 
 
-def _used(fit: Fit, panel: SessionPanel | None) -> Observed:
+def scores_used(fit: Fit, panel: SessionPanel | None) -> Observed:
+    """Return the scores of a fit, or those of a panel as its model sees them.
+
+    Raises
+    ------
+    DataError
+        If the fit no longer holds its data and no panel is given.
+    """
     used = fit.data
     if panel is not None:
         used = fit.model.observe(panel, fit.sessions, fit.variables)
