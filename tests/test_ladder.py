@@ -222,7 +222,7 @@ def test_what_cannot_be_fitted_is_constrained_without_a_test() -> None:
     found = ad.constraint_search(as_panel(Y), ad.RICLPM())
     table = found.table
     assert not table["kept"].iloc[:3].any()
-    assert "fewer than 5 clients" in table.loc["all free", "note"]
+    assert "Fewer than 5 clients" in table.loc["all free", "note"]
     assert table.loc["means equal", "note"] == "taken without a test"
     assert found.spec == ad.RICLPM(means="equal")
     assert "0 tests" in found.text
