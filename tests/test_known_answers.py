@@ -229,6 +229,7 @@ def known_figures(name: str) -> np.ndarray:
 # The runner ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_runner_lists_and_runs_every_study_small(tmp_path: Path) -> None:
     runner = [sys.executable, str(FOLDER / "run.py")]
     listed = subprocess.run(runner, capture_output=True, text=True, check=True).stdout
