@@ -126,6 +126,7 @@ def write(config: dict[str, Any], out: Path) -> None:
         }
         if shown:
             plot.calibration(shown, ax=ax, title=f"Random {model}")
+    axes[1].set_ylabel("")
     plot.save(axes, out / "calibration.png")
     page = f"# Calibration of the DSEM's engines\n\n{summary(config, cells)}\n\n{markdown(cells)}\n"
     (out / "calibration.md").write_text(page, encoding="utf-8")
