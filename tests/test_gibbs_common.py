@@ -15,10 +15,13 @@ from test_gibbs import drawn
 from alliancedyn.engine import gibbs_shared
 from alliancedyn.engine.dsem import Array
 from alliancedyn.engine.gibbs_common import make_room
+from alliancedyn.engine.gibbs_effects import draw_effects, spread
+from alliancedyn.engine.gibbs_intercepts import draw_intercepts, spread_intercepts
 from alliancedyn.engine.gibbs_segments import lay_out_segments
 from alliancedyn.engine.gibbs_small import seed_thread
 from alliancedyn.engine.gibbs_start import lay_out
 from alliancedyn.engine.gibbs_states import draw_states, filter_all, moments
+from alliancedyn.engine.gibbs_systems import scores_at_mean
 
 EXACT = 1e-9
 
@@ -108,6 +111,25 @@ def test_states_have_the_mean_and_variance_that_they_have_client_by_client(case:
     assert np.abs(z).max() < 5.0
     ratio = np.log(own.std(axis=0)[~known] / other.std(axis=0)[~known])
     assert np.abs(ratio).max() < 5.0 / np.sqrt(count)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_intercepts_are_spread_and_drawn_as_effects_of_any_kind_are(case: str) -> None:
+    both = Both(case)
+    N, k = both.m.shape
+    A, score, mean, V = both.info, both.score, 0.5 * both.m, FIRST[:k, :k].copy()
+    r = scores_at_mean(A, score, mean, 0)
+    own, other = (
+        (np.zeros((N, k, k)), np.zeros((N, k, 1)), np.zeros((N, k))) for _ in range(2)
+    )  # fmt: skip
+    spread_intercepts(both.axes, A, score, mean, V, *own[:2])
+    spread(A, r, V, 0, k, other[2], *other[:2])
+    seed_thread(1)
+    draw_intercepts(both.axes, A, score, mean, V, own[2])
+    seed_thread(1)
+    draw_effects(A, r, V, 0, k, other[2])
+    for x, y in zip(own, other, strict=True):
+        assert close(x, y)
 
 
 @pytest.mark.parametrize("case", CASES)

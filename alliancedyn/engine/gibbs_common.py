@@ -23,6 +23,7 @@ from alliancedyn.engine.gibbs_effects import (
     spread,
 )
 from alliancedyn.engine.gibbs_innovation import residual_scatter
+from alliancedyn.engine.gibbs_intercepts import draw_intercepts, spread_intercepts
 from alliancedyn.engine.gibbs_scales import move_covariance, move_from_scatter
 from alliancedyn.engine.gibbs_shared import Axes, Runs
 from alliancedyn.engine.gibbs_small import (
@@ -39,7 +40,6 @@ from alliancedyn.engine.gibbs_systems import (
     accumulate,
     lag_information,
     reduce_systems,
-    scores_at_mean,
     set_innovations,
     set_lags,
     set_means,
@@ -155,16 +155,15 @@ def _draw_groups(
 
 @step_of
 def _draw_intercepts(
-    k: int, scores: _Scores, drawn: _Drawn, known: _Known, own: Loose, groups: Loose | None,
+    axes: Axes, scores: _Scores, drawn: _Drawn, known: _Known, own: Loose, groups: Loose | None,
     room: _Room, tuning: bool,
 ) -> None:  # fmt: skip
     """Draw their covariance, means and predictors, therapists where there are any, intercepts."""
     sd, corr, free, scale, width = own
-    U, N = drawn.U, drawn.U.shape[0]
+    N, k = drawn.U.shape  # k is no constant here: what is not worth unrolling is compiled once
     V = covariance(sd, corr, 0, k)
     H, g = np.empty((N, k, k)), np.empty((N, k, 1))
-    r = scores_at_mean(room.info, room.score, drawn.mean, 0)
-    spread(room.info, r, V, 0, k, U, H, g)
+    spread_intercepts(axes, room.info, room.score, drawn.mean, V, H, g)
     move_covariance(V, sd, corr, free, H, g, 1.0, 0, k, scale, known.lkj, width, tuning)
     info, score = regress(scores.X, 0, H, g, 0, k)
     if groups is None:
@@ -172,8 +171,7 @@ def _draw_intercepts(
     else:
         _draw_groups(k, scores, drawn, known, H, g, info, score, groups, tuning)
     set_means(scores.X, scores.therapist, drawn.coef, drawn.v, drawn.mean)
-    r = scores_at_mean(room.info, room.score, drawn.mean, 0)
-    draw_effects(room.info, r, V, 0, k, U)
+    draw_intercepts(axes, room.info, room.score, drawn.mean, V, drawn.U)
 
 
 @step_of
@@ -286,14 +284,13 @@ def _run(
     system: _System, room: _Room,
 ) -> None:  # fmt: skip
     """Do sweeps start .. stop."""
-    k = drawn.v.shape[1]  # not a constant: what is not worth unrolling is compiled once
     draws, center, square = kept
     _set_system(known, drawn, innovation, system)
     gibbs_shared.sum_runs(axes, scores.z, scores.whole, scores.last, room.runs)
     for step in range(start, stop):
         tuning = step < tune
         first_cov = _filter(axes, scores, system, first, room)
-        _draw_intercepts(k, scores, drawn, known, intercepts, groups, room, tuning)
+        _draw_intercepts(axes, scores, drawn, known, intercepts, groups, room, tuning)
         m = drawn.mean + drawn.U
         _draw_states(axes, scores, m, system, room)
         if course is not None:
