@@ -269,7 +269,8 @@ def test_marginal_density_is_the_dense_one(options: dict, measurement: str) -> N
         ours, values = at(rng)
         dense = population_prior(values, shape) + dense_marginal(values, data, shape)
         if measurement == "free":
-            dense += stats.halfnorm.logpdf(values["measurement_sd"], scale=PRIORS.sd).sum()
+            sd = np.sqrt(values["measurement_var"])
+            dense += stats.halfnorm.logpdf(sd, scale=PRIORS.sd).sum()
         pairs.append((ours, dense))
     agree(pairs)
 

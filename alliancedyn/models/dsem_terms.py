@@ -157,13 +157,17 @@ def noisy(data: DsemData, measurement: str) -> NDArray[np.bool_]:
 
 
 def measurement_sd(data: DsemData, priors: Priors, measurement: str) -> Any:
-    """Return SDs (k,) of measurement errors."""
+    """Return SDs (k,) of measurement errors, up to their sign."""
     pm = import_pymc()
     if measurement == "known":
         return np.sqrt(data.measurement_var)
-    sd = pm.HalfNormal("measurement_sd", sigma=priors.sd, dims="variable")
-    pm.Deterministic("measurement_var", sd**2, dims="variable")
-    return sd
+    # A half-normal SD on both sides of zero: chains pass through it, where on the logarithm of an
+    # SD that may be zero they wander off.
+    root = pm.Normal(
+        "measurement_root", sigma=priors.sd, dims="variable", initval=np.full(data.k, 0.5)
+    )
+    pm.Deterministic("measurement_var", root**2, dims="variable")
+    return root
 
 
 def client_effects(data: DsemData, shape: DsemShape, parts: Tensors) -> Any:
