@@ -133,7 +133,7 @@ def simulate(data: DsemData, shape: DsemShape, chain: Chain, rng: np.random.Gene
 
 
 def joint_statistics(
-    data: DsemData, shape: DsemShape, told: Priors, true: Priors, sweeps: int = 6000
+    data: DsemData, shape: DsemShape, told: Priors, true: Priors, sweeps: int = 10_000
 ) -> Array:
     """Return t statistics (2, n) of the first two moments of the parameters against the prior."""
     rng = np.random.default_rng(3)

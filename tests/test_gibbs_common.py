@@ -16,6 +16,7 @@ from alliancedyn.engine import gibbs_shared
 from alliancedyn.engine.dsem import Array
 from alliancedyn.engine.gibbs_common import make_room
 from alliancedyn.engine.gibbs_effects import draw_effects, spread
+from alliancedyn.engine.gibbs_first import open_patterns, set_openings, spread_first
 from alliancedyn.engine.gibbs_intercepts import draw_intercepts, spread_intercepts
 from alliancedyn.engine.gibbs_segments import lay_out_segments
 from alliancedyn.engine.gibbs_small import seed_thread
@@ -165,3 +166,50 @@ def test_clients_with_the_same_holes_share_a_pattern() -> None:
     assert len(found.pattern) == 3
     assert sorted(found.place[:, 2].tolist()).count(found.place[1, 2]) == 3
     assert found.rows.shape == ((1 + 1) + (1 + 1) + (2 + 1), 2)
+
+
+def first_state(both: Both, i: int, V: Array, mean: Array) -> tuple[Array, Array]:
+    """Mean and covariance of a client's first state given all scores, from one normal density."""
+    panel = both.panel
+    _, T, k = panel.y.shape
+    phi, psi, first = both.phi, both.every[1][i], FIRST[:k, :k]
+    carry = [np.linalg.matrix_power(phi, t) for t in range(T)]  # of w_1 and of every innovation
+    ways = np.zeros((T, T + 1, k, k))  # of y_t on (w_1, e_2, .., e_T, m)
+    for t in range(T):
+        for s in range(t + 1):
+            ways[t, s] = carry[t - s]
+        ways[t, T] = np.eye(k)
+    loads = ways.transpose(0, 2, 1, 3).reshape(T * k, (T + 1) * k)
+    known = np.zeros(((T + 1) * k,) * 2)
+    for s, own in enumerate([first, *[psi] * (T - 1), V]):
+        known[s * k : (s + 1) * k, s * k : (s + 1) * k] = own
+    seen = panel.seen[i].ravel()
+    cov = loads @ known @ loads.T + np.diag(np.tile(panel.noise, T))
+    away = (panel.y[i] - mean).ravel()[seen]
+    gain = np.linalg.solve(cov[np.ix_(seen, seen)], (loads @ known)[seen, :k]).T
+    return gain @ away, first - gain @ (loads @ known)[seen, :k]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_first_states_are_known_as_in_the_density_of_all_scores(case: str) -> None:
+    both = Both(case)
+    panel, segments, room = both.panel, both.panel.segments, both.room
+    N, _, k = both.panel.y.shape
+    P = len(segments.pattern)
+    V, first, mean = PSI[:k, :k] + np.eye(k), FIRST[:k, :k].copy(), 0.5 * both.m
+    line, var = np.zeros((2, P, k, k))
+    opening, own = np.zeros((N, k)), np.zeros(N, np.int64)
+    H, g = np.zeros((N, k, k)), np.zeros((N, k, 1))
+    open_patterns(both.axes, segments.pattern, both.phi, room.table, line, var)
+    set_openings(
+        both.axes, segments.place, segments.pattern, panel.y, both.phi, room.table, room.w,
+        opening, own,
+    )  # fmt: skip
+    spread_first(
+        both.axes, opening, own, line, var, room.info, room.score, mean, V, first, H, g
+    )  # fmt: skip
+    assert (own >= 0).any()
+    weight = np.linalg.inv(first)
+    dense = [first_state(both, i, V, mean[i]) for i in range(N)]
+    assert close(g[..., 0], np.array([weight @ e for e, _ in dense]))
+    assert close(H, np.array([weight - weight @ C @ weight for _, C in dense]))

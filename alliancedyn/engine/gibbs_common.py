@@ -22,6 +22,7 @@ from alliancedyn.engine.gibbs_effects import (
     regress,
     spread,
 )
+from alliancedyn.engine.gibbs_first import open_patterns, set_openings, spread_first
 from alliancedyn.engine.gibbs_innovation import residual_scatter
 from alliancedyn.engine.gibbs_intercepts import draw_intercepts, spread_intercepts
 from alliancedyn.engine.gibbs_scales import move_covariance, move_from_scatter
@@ -46,6 +47,10 @@ from alliancedyn.engine.gibbs_systems import (
     set_scores,
     untangle,
 )
+
+# The covariance of first states is drawn with intercepts held fixed in every sweep, which is cheap,
+# and with intercepts integrated out in every fourth, which is never slow to move.
+INTEGRATED_EVERY = 4
 
 Loose = tuple[Array, Array, Flags, Array, Array]  # of `Scales`: sd, corr, free, scale, width
 
@@ -126,6 +131,30 @@ def _filter(axes: Axes, scores: _Scores, system: _System, first: Loose, room: _R
         room.table, room.known, room.w, room.info, room.score,
     )  # fmt: skip
     return start
+
+
+@step_of
+def _draw_first(
+    axes: Axes, scores: _Scores, drawn: _Drawn, known: _Known, own: Loose, first: Loose,
+    system: _System, room: _Room, tuning: bool,
+) -> None:  # fmt: skip
+    """Draw the covariance of the first state, intercepts and states integrated out."""
+    sd, corr, free, scale, width = first
+    N, k = drawn.U.shape
+    P = scores.pattern.shape[0]
+    line, var = np.empty((P, k, k)), np.empty((P, k, k))
+    opening, begins = np.empty((N, k)), np.empty(N, np.int64)
+    open_patterns(axes, scores.pattern, system.phi[0], room.table, line, var)
+    set_openings(
+        axes, scores.place, scores.pattern, scores.z, system.phi[0], room.table, room.w, opening,
+        begins,
+    )  # fmt: skip
+    V, F = covariance(own[0], own[1], 0, k), covariance(sd, corr, 0, k)
+    H, g = np.empty((N, k, k)), np.empty((N, k, 1))
+    spread_first(
+        axes, opening, begins, line, var, room.info, room.score, drawn.mean, V, F, H, g
+    )  # fmt: skip
+    move_covariance(F, sd, corr, free, H, g, 1.0, 0, k, scale, known.lkj, width, tuning)
 
 
 @step_of
@@ -290,6 +319,11 @@ def _run(
     for step in range(start, stop):
         tuning = step < tune
         first_cov = _filter(axes, scores, system, first, room)
+        if step % INTEGRATED_EVERY == 0:
+            _draw_first(
+                axes, scores, drawn, known, intercepts, first, system, room, tuning
+            )  # fmt: skip
+            first_cov = _filter(axes, scores, system, first, room)
         _draw_intercepts(axes, scores, drawn, known, intercepts, groups, room, tuning)
         m = drawn.mean + drawn.U
         _draw_states(axes, scores, m, system, room)

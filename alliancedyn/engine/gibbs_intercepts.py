@@ -18,7 +18,7 @@ from alliancedyn.engine.gibbs_small import Array, compiled, factor_semidefinite,
 
 
 @compiled
-def _whiten(
+def whiten(
     axes: Axes, A: Array, score: Array, mean: Array, L: Array, T: Array, M: Array, s: Array
 ) -> None:  # fmt: skip
     """Set T = L'A, M to the factor of I + L'A L, s = M^-1 L'r with r = score - A mean."""
@@ -55,7 +55,7 @@ def spread_intercepts(
     L, T, M, s = V.copy(), np.empty((k, k)), np.empty((k, k)), np.empty(k)
     factor_semidefinite(L)
     for i in range(A.shape[0]):
-        _whiten(axes, A[i], score[i], mean[i], L, T, M, s)
+        whiten(axes, A[i], score[i], mean[i], L, T, M, s)
         for b in range(k):
             for a in range(k):
                 for c in range(a):
@@ -79,7 +79,7 @@ def draw_intercepts(
     L, T, M, s = V.copy(), np.empty((k, k)), np.empty((k, k)), np.empty(k)
     factor_semidefinite(L)
     for i in range(A.shape[0]):
-        _whiten(axes, A[i], score[i], mean[i], L, T, M, s)
+        whiten(axes, A[i], score[i], mean[i], L, T, M, s)
         for a in range(k):
             s[a] += normal()
         for a in range(k - 1, -1, -1):
