@@ -526,7 +526,7 @@ def test_short_series_are_flagged() -> None:
 def test_what_needs_one_system_is_refused_where_lags_are_random() -> None:
     spec = DSEM(random=("intercept", "phi"), draws=30, tune=10, chains=2)
     fit = spec.fit(small_panel(), seed=1, strict=False)
-    for ask in (fit.predict, fit.states, fit.standardized):
+    for ask in (fit.standardized, fit.draw_scores):
         with pytest.raises(SpecificationError, match="one system for all clients"):
             ask()
     with pytest.raises(SpecificationError, match="one system for all clients"):

@@ -517,7 +517,9 @@ class TestCalibration:
     def test_forecasts_that_are_too_sure_are_found_out(self) -> None:
         (group,) = fitted()._groups(fitted().data)
         sure = replace(group, system=replace(group.system, psi=group.system.psi / 4))
-        row = calibrated([sure], fitted().data, 1, True).table.iloc[0]
+        row = calibrated(
+            forecasts.predicted([sure], fitted().data, 1), fitted().data, 1, True
+        ).table.iloc[0]
         assert row["coverage_95"] < 0.95 - 10 * row["coverage_95_se"] and row["sd_error"] > 1.2
 
     def test_scores_of_one_client_count_as_one(self) -> None:

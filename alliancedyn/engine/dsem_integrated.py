@@ -95,36 +95,43 @@ class Clients:
             moved[:, :, : v.shape[1]] += v
         self.inputs[:, 0] = moved.reshape(n * copies, -1)
         blocks = replace(self.blocks, inputs=self.blocks.spread(self.inputs))
-        system = self._system(world, effects, b.reshape(n * copies, r))
+        system = own_systems(self.shape, self.data, world, effects, b.reshape(n * copies, r))
         return loglik_by_client(system, blocks).reshape(n, copies)
 
-    def _system(self, world: Population, effects: Effects, b: Array) -> StateSpace:
-        shape, data = self.shape, self.data
-        k, T, f = data.k, data.Y.shape[1], len(shape.stable)
-        phi, same = own_matrices(shape, world, np.concatenate([np.zeros((len(b), f)), b], axis=1))
-        psi = np.broadcast_to(world.innovation_cov, phi.shape)
-        if shape.random_innovation:
-            spread = np.exp(b[:, -k:] / 2.0)
-            psi = psi * spread[:, :, None] * spread[:, None]
-        if shape.same:
-            phi, psi = reduced_form(same, phi, psi)
-        initial = np.zeros((k + f, k + f))
-        initial[:k, :k], initial[k:, k:] = world.initial_cov, effects.left
-        once, moving = np.zeros(T, np.int64), len(shape.course) > 0
-        mean = world.mean + data.course @ world.course if moving else world.mean[None]
-        return StateSpace(
-            phi=phi[:, None],
-            phi_at=once,
-            psi=np.ascontiguousarray(psi)[:, None],
-            psi_at=once,
-            mean=mean,
-            mean_at=np.arange(T) if moving else once,
-            initial_cov=initial,
-            **loadings(shape),
-            noise=np.array(data.measurement_var, float)[None],
-            noise_at=once,
-            drive=np.concatenate([np.zeros((k, f)), np.eye(f)]),
-        )
+
+def own_systems(
+    shape: DsemShape, data: DsemData, world: Population, effects: Effects, b: Array
+) -> StateSpace:
+    """Return systems with a process for every row of effects b (n, r).
+
+    Intercepts and slopes are what `Effects` leaves of them, their means inputs of the first
+    session.
+    """
+    k, T, f = data.k, data.Y.shape[1], len(shape.stable)
+    phi, same = own_matrices(shape, world, np.concatenate([np.zeros((len(b), f)), b], axis=1))
+    psi = np.broadcast_to(world.innovation_cov, phi.shape)
+    if shape.random_innovation:
+        spread = np.exp(b[:, -k:] / 2.0)
+        psi = psi * spread[:, :, None] * spread[:, None]
+    if shape.same:
+        phi, psi = reduced_form(same, phi, psi)
+    initial = np.zeros((k + f, k + f))
+    initial[:k, :k], initial[k:, k:] = world.initial_cov, effects.left
+    once, moving = np.zeros(T, np.int64), len(shape.course) > 0
+    mean = world.mean + data.course @ world.course if moving else world.mean[None]
+    return StateSpace(
+        phi=phi[:, None],
+        phi_at=once,
+        psi=np.ascontiguousarray(psi)[:, None],
+        psi_at=once,
+        mean=mean,
+        mean_at=np.arange(T) if moving else once,
+        initial_cov=initial,
+        **loadings(shape),
+        noise=np.array(data.measurement_var, float)[None],
+        noise_at=once,
+        drive=np.concatenate([np.zeros((k, f)), np.eye(f)]),
+    )
 
 
 def integrated_logliks(

@@ -123,6 +123,43 @@ def forecast(
     return _in_portions(portion, system, Y, inputs)
 
 
+def session_logliks(system: StateSpace, Y: Array, inputs: Array | None = None) -> Array:
+    """Return the log density of every session's scores given those before it, (N, T).
+
+    Parameters
+    ----------
+    system : StateSpace
+    Y : (N, T, p)
+        Scores, NaN = missing; a session without a score has 0.
+    inputs : (N, T, q), optional
+        Known inputs.
+    """
+    known, out = _known(system, Y, inputs), np.empty(Y.shape[:2])
+    for cut in _cuts(len(Y), PORTION):
+        own = _own(system, cut)
+        gains = list(_gains(own, ~np.isnan(Y[cut])))
+        *_, surprise = _filtered_means(own, gains, Y[cut][None], known[cut])
+        precision = np.stack([step.precision for step in gains], axis=1)
+        taken = precision > 0.0
+        size = np.log(2.0 * np.pi) - np.log(precision, where=taken, out=np.zeros_like(precision))
+        logs = np.where(taken, -0.5 * (size + surprise[0] ** 2 * precision), 0.0)
+        out[cut] = logs.sum(axis=2)
+    return out
+
+
+def within_between(system: StateSpace, reference: Sequence[int]) -> Array:
+    """Return the weights (T, 2 k, m) that make within and between parts of the states.
+
+    ``reference`` names, for each series, the item in whose units it is measured.
+    """
+    loads = system.loadings[:, list(reference)]
+    within, between = loads.copy(), loads.copy()
+    d = system.n_dynamic
+    within[..., d:] = 0.0
+    between[..., :d] = 0.0
+    return np.concatenate([within, between], axis=1)
+
+
 def draw(
     system: StateSpace,
     Y: Array,

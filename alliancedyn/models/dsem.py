@@ -17,12 +17,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
-from alliancedyn.engine import names
 from alliancedyn.engine.dsem import Sampled
-from alliancedyn.engine.dsem_world import first_inputs, system
+from alliancedyn.engine.dsem_mixture import ClientMixture
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.dsem_clients import groups_of, mixture_of
 from alliancedyn.models.dsem_errors import error_notes
 from alliancedyn.models.dsem_paths import (
     check_paths,
@@ -42,11 +40,9 @@ from alliancedyn.models.dsem_task import (
     check_priors,
     flags,
     predictor_means,
-    raw_data,
     raw_terms,
     readable,
     refuse_unsuitable,
-    shape_of,
     task_of,
 )
 from alliancedyn.models.sampled_result import sampled_fit
@@ -403,26 +399,19 @@ class DSEM:
         SpecificationError
             If lagged effects or innovations are random, or innovations are not normal.
         """
-        if not self.one_system or self.innovations != "normal":
-            raise SpecificationError(
-                "States, forecasts and standardized tables need one system for all clients; here "
-                "lagged effects differ between clients, or innovations are not normal. Use "
-                'DSEM(random=("intercept",)), or effect(), table() and client_effects().'
-            )
-        if (self.known_bounds or self.ordinal) and len(data.Y):
-            raise SpecificationError(
-                "States and forecasts take scores as they stand, and here those at bounds or in "
-                "categories stand for others. Use effect(), table() and client_effects()."
-            )
-        shape = shape_of(self, variables, data.sessions)
-        values = np.array([params[name] for name in shape.parameter_names()])
-        raw = raw_data(self, data)
-        if self.measurement_var == "free":
-            errors = [params[names.label("measurement_var", v)] for v in variables]
-            raw = replace(raw, measurement_var=np.array(errors))
-        rows = np.arange(len(data.Y))
-        found = system(shape, values, raw)
-        return [ClientGroup(rows, found, first_inputs(raw), tuple(range(raw.k)))]
+        return groups_of(self, params, data, variables)
+
+    def mixture_of(
+        self, params: Params, data: Observed, variables: tuple[str, ...]
+    ) -> ClientMixture | None:
+        """Return clients whose processes differ, None where there is one system for all.
+
+        Raises
+        ------
+        SpecificationError
+            If there are neither states nor forecasts: innovations are not normal, say.
+        """
+        return mixture_of(self, params, data, variables)
 
     def _select(self, panel: SessionPanel) -> Selection:
         selection = select(panel, self.needs(), self.sessions)

@@ -11,8 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError
-from alliancedyn.results.forecasts import predicted
-from alliancedyn.results.model import ClientGroup
 
 if TYPE_CHECKING:
     from alliancedyn.results.scores import Observed
@@ -84,10 +82,10 @@ class Calibration:
 
 
 def calibrated(
-    groups: list[ClientGroup], used: Observed, horizon: int, in_sample: bool
+    forecasts: tuple[Array, Array], used: Observed, horizon: int, in_sample: bool
 ) -> Calibration:
-    """Compare every score with its forecast."""
-    mean, sd = predicted(groups, used, horizon)
+    """Compare every score with mean and SD of its forecast, each (N, T, p)."""
+    mean, sd = forecasts
     z = np.divide(used.Y - mean, sd, out=np.full(mean.shape, np.nan), where=sd > 0.0)
     if np.isnan(z).all():
         raise DataError(

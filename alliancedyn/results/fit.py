@@ -181,12 +181,19 @@ class Fit(Parameters):
         DataFrame
             client, session, variable, mean, sd (score points); one row per session of the model
             that lies at least ``horizon`` sessions after its first. Estimates are taken as known.
+
+        Notes
+        -----
+        Lagged effects and innovation variances that differ between clients (`DSEM`) are
+        integrated over their population, weighted by the likelihood of the client's scores up to
+        session t - horizon, with 256 draws, or up to 4,096 where fewer than 50 of them count.
+        An InferenceWarning says where fewer than 20 count in the end.
         """
         from alliancedyn.results import forecasts
 
         steps = effects.whole_number("horizon", horizon, 1)
         used = self._scores(panel)
-        mean, sd = forecasts.predicted(self._groups(used), used, steps)
+        mean, sd = forecasts.predicted_of(self, used, steps)
         keys = {"variable": list(used.variables)}
         frame = scores.in_rows(used.clients, self.sessions, keys, mean, sd)
         return forecasts.with_interval(frame, level)
@@ -215,18 +222,21 @@ class Fit(Parameters):
         DataError
             If no score has a forecast.
         """
+        from alliancedyn.results import forecasts
         from alliancedyn.results.calibration import calibrated
 
         steps = effects.whole_number("horizon", horizon, 1)
         used = self._scores(panel)
-        return calibrated(self._groups(used), used, steps, panel is None)
+        found = forecasts.predicted_of(self, used, steps)
+        return calibrated(found, used, steps, panel is None)
 
     def states(self, panel: Panel | None = None, *, level: float | None = None) -> pd.DataFrame:
         """Return each client's stable and momentary parts, given all of the client's scores.
 
         Both are deviations (score points of a series, or of its first item): "between" of the
         client from the session means, its course included where clients have one, and "within"
-        of the session from the client. Not for forecasting: they use later sessions.
+        of the session from the client. Not for forecasting: they use later sessions. Lagged effects
+        of clients' own are integrated as in `predict`, given all scores.
 
         Parameters
         ----------
@@ -243,7 +253,7 @@ class Fit(Parameters):
         from alliancedyn.results import forecasts
 
         used = self._scores(panel)
-        mean, sd = forecasts.smoothed(self._groups(used), used)
+        mean, sd = forecasts.smoothed_of(self, used)
         k = len(self.variables)
         parts = (["within"] * k + ["between"] * k)[: mean.shape[2]]
         keys = {"variable": (list(self.variables) * 2)[: mean.shape[2]], "part": parts}
@@ -376,8 +386,9 @@ class Fit(Parameters):
         return display.heading(self.model.name, self.variables, self.sample, self.loglik)
 
     def _groups(self, used: scores.Observed) -> list[ClientGroup]:
-        params = {str(name): float(value) for name, value in self.params.items()}
-        return self.model.groups_of(params, used, self.variables)
+        from alliancedyn.results.forecasts import estimates
+
+        return self.model.groups_of(estimates(self), used, self.variables)
 
     def _scores(self, panel: Panel | None) -> scores.Observed:
         if panel is not None:

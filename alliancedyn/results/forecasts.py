@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from statistics import NormalDist
@@ -12,19 +13,74 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.engine.smooth import draw, forecast, smooth
-from alliancedyn.errors import SpecificationError
+from alliancedyn.errors import InferenceWarning, SpecificationError
 from alliancedyn.results import scores
 from alliancedyn.results.estimate import checked_level
-from alliancedyn.results.model import ClientGroup
+from alliancedyn.results.model import ClientGroup, OwnProcesses
 
 if TYPE_CHECKING:
+    from alliancedyn.engine.dsem_mixture import ClientMixture, Mixed
     from alliancedyn.engine.kalman import StateSpace
     from alliancedyn.results.fit import Fit
     from alliancedyn.results.scores import Observed
 
 Array = NDArray[np.float64]
 
+FEW = 20.0  # effective draws of a client's own effects below which numbers are rough
 TRIES = 100  # draws of parameters, of which one must be a process that exists
+
+
+def predicted_of(fit: Fit, used: Observed, horizon: int) -> tuple[Array, Array]:
+    """Return mean and SD of every score at the estimates; see `predicted`.
+
+    Where clients have processes of their own, these are integrated over their population, given
+    the scores up to ``horizon`` before (:mod:`alliancedyn.engine.dsem_mixture`).
+    """
+    own = _own_processes(fit, used)
+    if own is None:
+        return predicted(_at_estimates(fit, used), used, horizon)
+    return _told(own.forecast(horizon), "Forecasts")
+
+
+def smoothed_of(fit: Fit, used: Observed) -> tuple[Array, Array]:
+    """Return mean and SD of parts at the estimates; see `smoothed`.
+
+    Clients' own processes are integrated over their population, given all scores.
+    """
+    own = _own_processes(fit, used)
+    if own is None:
+        return smoothed(_at_estimates(fit, used), used)
+    return _told(own.smooth(), "States")
+
+
+def estimates(fit: Fit) -> dict[str, float]:
+    """Return the parameters that states and forecasts take as known: posterior means if sampled."""
+    return {str(name): float(value) for name, value in fit.params.items()}
+
+
+def _at_estimates(fit: Fit, used: Observed) -> list[ClientGroup]:
+    return fit.model.groups_of(estimates(fit), used, fit.variables)
+
+
+def _own_processes(fit: Fit, used: Observed) -> ClientMixture | None:
+    if not isinstance(fit.model, OwnProcesses):
+        return None
+    return fit.model.mixture_of(estimates(fit), used, fit.variables)
+
+
+def _told(found: Mixed, what: str) -> tuple[Array, Array]:
+    """Return mean and SD, and say where few draws of clients' processes fit the scores."""
+    rough: NDArray[np.bool_] = np.any(found.effective < FEW, axis=1)
+    if rough.any():
+        warnings.warn(
+            f"{what} of {rough.sum()} of {len(rough)} clients rest on fewer than {FEW:.0f} "
+            f"effective draws of the client's own effects (least {np.nanmin(found.effective):.1f}):"
+            " scores say more of these clients than the population does, and mean and sd have "
+            "Monte Carlo errors that count. Read them as rough, or use fewer random effects.",
+            InferenceWarning,
+            stacklevel=4,
+        )
+    return found.mean, found.sd
 
 
 def predicted(groups: list[ClientGroup], used: Observed, horizon: int) -> tuple[Array, Array]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from alliancedyn.engine.dsem_mixture import ClientMixture
     from alliancedyn.engine.kalman import StateSpace
 
 Array = NDArray[np.float64]
@@ -81,6 +82,17 @@ class Model(Protocol):
 
     def groups_of(self, params: Params, data: Any, variables: tuple[str, ...]) -> list[ClientGroup]:
         """Return the systems of all clients at ``params``, one for each group."""
+        ...
+
+
+@runtime_checkable
+class OwnProcesses(Protocol):
+    """A specification in which clients can have processes of their own."""
+
+    def mixture_of(
+        self, params: Params, data: Any, variables: tuple[str, ...]
+    ) -> ClientMixture | None:
+        """Return these clients with processes of their own, None if all have one process."""
         ...
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.engine.smooth import within_between
 from alliancedyn.errors import DataError, listed
 from alliancedyn.results.model import ClientGroup, Panel, Scores
 
@@ -117,12 +118,7 @@ def align(data: Scores, variables: tuple[str, ...], sessions: tuple[int, ...]) -
 
 def parts(group: ClientGroup) -> Array:
     """Return the weights (T, 2 k, m) that make within and between parts of the states."""
-    loads = group.system.loadings[:, list(group.reference)]
-    within, between = loads.copy(), loads.copy()
-    d = group.system.n_dynamic
-    within[..., d:] = 0.0
-    between[..., :d] = 0.0
-    return np.concatenate([within, between], axis=1)
+    return within_between(group.system, group.reference)
 
 
 def in_rows(
