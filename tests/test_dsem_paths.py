@@ -347,7 +347,7 @@ def test_a_predictor_moves_a_random_same_session_effect() -> None:
     treated = own["client"].str.endswith("-1")
     assert own.loc[treated, "estimate"].mean() - own.loc[~treated, "estimate"].mean() > 0.4
     with pytest.raises(SpecificationError, match="one system"):
-        fit.states()
+        fit.standardized()
 
 
 @pytest.mark.parametrize("initial", ["free", "innovation"])
