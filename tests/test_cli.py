@@ -781,8 +781,8 @@ def test_the_ten_lines_are_those_of_the_readme() -> None:
 
 def test_the_world_on_the_page_is_the_one_in_the_help() -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    (world,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    assert tomllib.loads(world) == tomllib.loads(WORLD)
+    shown = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert tomllib.loads(WORLD) in [tomllib.loads(block) for block in shown]
     for option in ("--families", "--errors", "--sessions", "--seed", "--overwrite", "--debug"):
         assert option in page
 

@@ -141,6 +141,7 @@ def test_interrupted_by_hand_and_gone_on_with(folder: Path) -> None:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells hide it in "&"
     )
     kept = folder / "out" / "replications.jsonl"
     patience = time.monotonic() + 120.0

@@ -133,7 +133,9 @@ def _panels(
         for row in draws.to_numpy(float):
             yield simulate_scores(shape, row, data, rng)
         return
-    if isinstance(model, DSEM) and not (model.one_system and model.innovations == "normal"):
+    if isinstance(model, DSEM) and (
+        not model.one_system or model.innovations != "normal" or model.bounds or model.ordinal
+    ):
         raise SpecificationError(
             "Panels are drawn with normal innovations, known measurement error and scores without "
             "bounds or categories only; this model has others."
