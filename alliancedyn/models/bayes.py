@@ -24,6 +24,7 @@ from alliancedyn.models.nuts import SAMPLERS, Drawn, Sampler, draw, import_pymc,
 from alliancedyn.models.sampled_result import sampled_fit
 from alliancedyn.models.specification import Specification
 from alliancedyn.panel import SessionPanel
+from alliancedyn.panel.choices import pair
 from alliancedyn.results import ClientGroup, Fit, Observed
 from alliancedyn.results.model import Params, spelled
 from alliancedyn.results.sampling import Sampling
@@ -205,7 +206,5 @@ def _of_series(fit: Fit | None, variables: tuple[str, ...]) -> Fit:
     """Let a fit to items speak of their series."""
     if fit is None or fit.variables == variables:
         return fit  # type: ignore[return-value]
-    process, outcome = (name if name in variables else None for name in (fit.process, fit.outcome))
-    process = process or next(name for name in variables if name != outcome)
-    outcome = outcome or next(name for name in variables if name != process)
+    process, outcome = pair(fit.process, fit.outcome, variables)
     return replace(fit, variables=variables, process=process, outcome=outcome)

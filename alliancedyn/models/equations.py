@@ -124,6 +124,7 @@ def joined(
         process=roles[0],
         outcome=roles[1],
         timing={v: panel.timing[v] for v in data.variables if v in panel.timing},
+        higher={v: panel.higher[v] for v in data.variables if v in panel.higher},
         sessions=data.sessions,
         freedom=_freedom(equations),
         data=data,

@@ -32,6 +32,7 @@ from alliancedyn.models.verdict import (
     tell,
 )
 from alliancedyn.panel import SessionPanel
+from alliancedyn.panel.choices import pair
 from alliancedyn.results import Fit, Model
 from alliancedyn.results.model import Params
 
@@ -127,7 +128,7 @@ def _result(
     cov = J @ inverse @ J.T
     held = np.flatnonzero(likelihood.layout.held(found.theta))  # at zero: no standard error
     cov[held, :] = cov[:, held] = np.nan
-    process, outcome = _roles(panel, chosen)
+    process, outcome = pair(panel.process, panel.outcome, chosen)
     return Fit(
         model=model,
         params=params,
@@ -140,34 +141,21 @@ def _result(
         variables=chosen,
         process=process,
         outcome=outcome,
-        timing=_timing(model, panel, chosen),
+        timing=_shared(panel.timing, model, chosen),
+        higher=_shared(panel.higher, model, chosen),
         sessions=selection.sessions,
         data=selection.data,
     )
 
 
-def _roles(panel: SessionPanel, chosen: tuple[str, ...]) -> tuple[str, str]:
-    """Keep the panel's roles where the model has them; the first others stand in."""
-    roles = []
-    for role, usual in ((panel.process, "alliance"), (panel.outcome, "symptoms")):
-        known = [name for name in (role, usual) if name in chosen]
-        roles.append(known[0] if known else None)
-    process, outcome = roles
-    if process is None or process == outcome:
-        process = next(name for name in chosen if name != outcome)
-    if outcome is None:
-        outcome = next(name for name in chosen if name != process)
-    return process, outcome
-
-
-def _timing(model: Model, panel: SessionPanel, chosen: tuple[str, ...]) -> dict[str, str]:
-    """Return when each series is rated; one with several items if they are rated together."""
+def _shared(said: dict[str, str], model: Model, chosen: tuple[str, ...]) -> dict[str, str]:
+    """Return what is said of each series; of one with several items, what all of them share."""
     items = getattr(model, "indicators", None) or {}
     found = {}
     for name in chosen:
-        times = {panel.timing.get(item) for item in items.get(name, [name])}
-        if len(times) == 1 and (time := times.pop()) is not None:
-            found[name] = time
+        words = {said.get(item) for item in items.get(name, [name])}
+        if len(words) == 1 and (word := words.pop()) is not None:
+            found[name] = word
     return found
 
 

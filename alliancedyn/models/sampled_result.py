@@ -15,6 +15,7 @@ from alliancedyn.engine.dsem_prior import Term
 from alliancedyn.models.selection import Selection
 from alliancedyn.models.verdict import tell
 from alliancedyn.panel import SessionPanel
+from alliancedyn.panel.choices import pair
 from alliancedyn.results import Fit, Model
 from alliancedyn.results.posterior import mixing, verdict
 from alliancedyn.results.sampling import Sampling
@@ -96,7 +97,7 @@ def sampled_fit(
         "seconds": time.perf_counter() - began,
     }
     data = selection.data
-    process, outcome = _roles(panel, data.variables)
+    process, outcome = pair(panel.process, panel.outcome, data.variables)
     fit = Fit(
         model=model,
         params=pd.Series(flat.mean(axis=0), index=index, name="estimate"),
@@ -110,6 +111,7 @@ def sampled_fit(
         process=process,
         outcome=outcome,
         timing={v: panel.timing[v] for v in data.variables if v in panel.timing},
+        higher={v: panel.higher[v] for v in data.variables if v in panel.higher},
         sessions=data.sessions,
         draws=pd.DataFrame(flat, columns=index),
         data=data,
@@ -159,14 +161,3 @@ def prior_sentences(priors: Sequence[Term]) -> list[str]:
         f"{', '.join(labels) if len(labels) <= 3 else f'{family}[...] ({len(labels)})'} ~ {prior}"
         for (family, prior), labels in alike.items()
     ]
-
-
-def _roles(panel: SessionPanel, chosen: tuple[str, ...]) -> tuple[str, str]:
-    """Keep the panel's roles where the model has them; the first others stand in."""
-    process = panel.process if panel.process in chosen else None
-    outcome = panel.outcome if panel.outcome in chosen else None
-    if process is None:
-        process = next((name for name in chosen if name != outcome), chosen[0])
-    if outcome is None:
-        outcome = next((name for name in chosen if name != process), chosen[0])
-    return process, outcome

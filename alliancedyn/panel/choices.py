@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from alliancedyn.panel.issues import Issue, info, joined, warning
 from alliancedyn.panel.mapping import PanelMapping
 
@@ -32,6 +34,34 @@ def choose_roles(mapping: PanelMapping) -> tuple[str, str, list[Issue]]:
         return process, outcome, []
     said = f"process={process!r} and outcome={outcome!r} were chosen by default. Pass process= and "
     return process, outcome, [info("default-roles", f"{said}outcome= to say otherwise.")]
+
+
+def pair(process: str, outcome: str, among: Sequence[str]) -> tuple[str, str]:
+    """Return process and outcome of a model that may have left some of the panel's series out.
+
+    A role stays where the model has its series; else the usual name for it (alliance, symptoms)
+    stands in, else the first other series of the model.
+
+    Parameters
+    ----------
+    process, outcome : str
+        The panel's roles.
+    among : sequence of str
+        The series of the model, at least one.
+
+    Returns
+    -------
+    process, outcome : str
+    """
+    roles: list[str | None] = []
+    for role, usual in zip((process, outcome), USUAL_ROLES.values(), strict=True):
+        roles.append(next((name for name in (role, usual) if name in among), None))
+    first, second = roles
+    if first is None or first == second:
+        first = next((name for name in among if name != second), among[0])
+    if second is None:
+        second = next((name for name in among if name != first), among[0])
+    return first, second
 
 
 def choose_timing(mapping: PanelMapping) -> tuple[dict[str, str], list[Issue]]:

@@ -23,10 +23,11 @@ CHOICES = {
     "decimal": (".", ","),
 }
 TIMINGS = ("before", "after", "unknown")
+DIRECTIONS = ("better", "worse", "unknown")
 KEYS = (
     *ROLES,
-    *("variables", "covariates", "timing", "missing_codes", "ranges", "duplicates", "order"),
-    *("day_first", "sheet", *TEXT_OPTIONS),
+    *("variables", "covariates", "timing", "higher", "missing_codes", "ranges", "duplicates"),
+    *("order", "episode_gap", "day_first", "sheet", *TEXT_OPTIONS),
 )
 RESERVED = "[](),@|="
 
@@ -53,10 +54,12 @@ class PanelMapping:
     process: str | None = None
     outcome: str | None = None
     timing: dict[str, str] = field(default_factory=dict)
+    higher: dict[str, str] = field(default_factory=dict)
     missing_codes: tuple[Code, ...] | dict[str, tuple[Code, ...]] = ()
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     duplicates: str = "error"
     order: str | None = None
+    episode_gap: float | None = None
     day_first: bool | None = None
     date_format: str | None = None
     encoding: str | None = None
@@ -155,10 +158,14 @@ def build_mapping(values: Mapping[str, Any]) -> PanelMapping:
     forms: dict[str, Any] = {
         "variables": variables,
         "covariates": covariates,
-        "timing": _timing(said.get("timing", {}), variables),
+        "timing": _words(said.get("timing", {}), variables, "timing", TIMINGS),
+        "higher": _words(said.get("higher", {}), variables, "higher", DIRECTIONS),
         "missing_codes": _missing_codes(said.get("missing_codes", ())),
         "ranges": _ranges(said.get("ranges", {})),
     }
+    gap = said.get("episode_gap", 1)
+    if isinstance(gap, bool) or not isinstance(gap, int | float) or not 0 < gap < math.inf:
+        raise DataError(f"episode_gap must be a number of days above zero, not {gap!r}.")
     if not isinstance(said.get("day_first", False), bool):
         raise DataError(f"day_first must be true or false, not {said['day_first']!r}.")
     if isinstance(said.get("sheet", ""), bool) or not isinstance(said.get("sheet", ""), str | int):
@@ -201,18 +208,19 @@ def _check_names(variables: dict[str, str], covariates: dict[str, str]) -> None:
             )
 
 
-def _timing(said: Any, variables: dict[str, str]) -> dict[str, str]:
+def _words(
+    said: Any, variables: dict[str, str], what: str, words: tuple[str, ...]
+) -> dict[str, str]:
+    """Check a table variable = word, such as when a score is rated or which end of it is good."""
+    listing = joined([repr(word) for word in words], len(words))
     if not isinstance(said, Mapping):
-        raise DataError(f"timing must be a table variable = 'before' or 'after', not {said!r}.")
-    for name, when in said.items():
+        raise DataError(f"{what} must be a table variable = one of {listing}, not {said!r}.")
+    for name, word in said.items():
         if name not in variables:
             names = joined([repr(variable) for variable in variables])
-            raise DataError(f"timing names {name!r}, which is not among the variables {names}.")
-        if when not in TIMINGS:
-            raise DataError(
-                f"timing of {name!r} must be 'before' or 'after' the session (or 'unknown'), "
-                f"not {when!r}."
-            )
+            raise DataError(f"{what} names {name!r}, which is not among the variables {names}.")
+        if word not in words:
+            raise DataError(f"{what} of {name!r} must be one of {listing}, not {word!r}.")
     return dict(said)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from alliancedyn.panel.chronology import elapsed, since_first
 from alliancedyn.panel.identifiers import natural
 from alliancedyn.panel.issues import Issue, counted
 from alliancedyn.panel.mapping import ROLES, Code, build_mapping, check_columns
-from alliancedyn.panel.table import Table
+from alliancedyn.panel.table import Table, as_pandas
 from alliancedyn.panel.validate import Content, validate
 
 Array = NDArray[np.float64]
@@ -70,6 +68,9 @@ class SessionPanel:
         The two variables whose order in time is asked about.
     timing : dict
         Variable to ``"before"`` or ``"after"`` the session; a missing key is unknown.
+    higher : dict
+        Variable to ``"better"`` or ``"worse"``: what a higher score means for the client; a
+        missing key is unknown.
     issues : list of Issue
         What was found, assumed, repaired.
     flow : DataFrame
@@ -104,10 +105,12 @@ class SessionPanel:
         arm: str | None = None,
         covariates: Sequence[str] | Mapping[str, str] = (),
         timing: Mapping[str, str] | None = None,
+        higher: Mapping[str, str] | None = None,
         missing_codes: Sequence[Code] | Mapping[str, Sequence[Code]] = (),
         ranges: Mapping[str, tuple[float, float]] | None = None,
         duplicates: str | None = None,
         order: str | None = None,
+        episode_gap: float | None = None,
         decimal: str | None = None,
         day_first: bool | None = None,
         date_format: str | None = None,
@@ -122,7 +125,8 @@ class SessionPanel:
         frame : DataFrame
             pandas, or any frame that narwhals understands if narwhals is installed. Left as it is.
         client, session, variables, process, outcome, therapist, date, day, group, site, episode, \
-arm, covariates, timing, missing_codes, ranges, duplicates, order, decimal, day_first, date_format
+arm, covariates, timing, higher, missing_codes, ranges, duplicates, order, episode_gap, decimal, \
+day_first, date_format
             As in `read_sessions`.
         truth : object, optional
             What generated the data.
@@ -141,11 +145,12 @@ arm, covariates, timing, missing_codes, ranges, duplicates, order, decimal, day_
             **{"outcome": outcome, "therapist": therapist, "date": date, "day": day},
             **{"group": group, "site": site, "episode": episode, "arm": arm, "timing": timing},
             **{"covariates": covariates, "missing_codes": missing_codes, "ranges": ranges},
-            **{"duplicates": duplicates, "order": order, "decimal": decimal},
+            **{"duplicates": duplicates, "order": order, "episode_gap": episode_gap},
+            **{"higher": higher, "decimal": decimal},
             **{"day_first": day_first, "date_format": date_format},
         }
         mapping = build_mapping(said)
-        frame = _as_pandas(frame)
+        frame = as_pandas(frame)
         header = [str(name) for name in frame.columns]
         columns = check_columns(mapping, header)
         if not len(frame):
@@ -165,6 +170,16 @@ arm, covariates, timing, missing_codes, ranges, duplicates, order, decimal, day_
     def n_clients(self) -> int:
         """Number of clients (with episodes: of series)."""
         return len(self._content.clients)
+
+    @property
+    def persons(self) -> NDArray[np.object_]:
+        """Id of the person behind each client (series), (N,); one person may have several."""
+        return self._content.persons.copy()
+
+    @property
+    def n_persons(self) -> int:
+        """Number of persons; fewer than clients where some have several episodes."""
+        return len(set(self._content.persons))
 
     @property
     def n_sessions(self) -> int:
@@ -190,6 +205,11 @@ arm, covariates, timing, missing_codes, ranges, duplicates, order, decimal, day_
     def timing(self) -> dict[str, str]:
         """When each variable was rated; a missing key is unknown."""
         return dict(self._content.timing)
+
+    @property
+    def higher(self) -> dict[str, str]:
+        """Whether a higher score is better or worse; a missing key is unknown."""
+        return dict(self._content.higher)
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
@@ -295,8 +315,8 @@ arm, covariates, timing, missing_codes, ranges, duplicates, order, decimal, day_
         Parameters
         ----------
         name : str
-            ``"therapist"`` (the most frequent), ``"group"``, ``"site"``, ``"arm"``, ``"episode"``
-            or a covariate (the first known value).
+            ``"person"``, ``"therapist"`` (the most frequent), ``"group"``, ``"site"``, ``"arm"``,
+            ``"episode"`` or a covariate (the first known value).
 
         Returns
         -------
@@ -308,6 +328,8 @@ arm, covariates, timing, missing_codes, ranges, duplicates, order, decimal, day_
         DataError
             If the panel has no such column.
         """
+        if name == "person" and name not in self.covariates:
+            return self.persons
         frame = self._content.frame
         known = [n for n in ("therapist", "group", "site", "arm", "episode") if n in frame]
         if name not in (*known, *self.covariates):
@@ -389,6 +411,7 @@ arm, covariates, timing, missing_codes, ranges, duplicates, order, decimal, day_
             self._content,
             frame=self._content.frame[rows].reset_index(drop=True),
             clients=self._content.clients[kept],
+            persons=self._content.persons[kept],
             codes=place[self._content.codes[rows]].astype(np.int64),
         )
         return SessionPanel(content, self._provenance, self._truth)
@@ -412,28 +435,3 @@ arm, covariates, timing, missing_codes, ranges, duplicates, order, decimal, day_
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without the cached arrays, which are quickly made again."""
         return {key: value for key, value in self.__dict__.items() if key != "_arrays"}
-
-
-def _as_pandas(frame: Any) -> pd.DataFrame:
-    """Return a pandas frame, by narwhals if the frame is of another library."""
-    if isinstance(frame, pd.DataFrame):
-        if frame.columns.nlevels > 1:
-            raise DataError("The frame has several header rows (a column MultiIndex). Flatten it.")
-        return frame
-    if find_spec("narwhals") is None:
-        raise DataError(
-            f"A frame of type {type(frame).__name__} needs narwhals, which is not installed. "
-            "Run: python -m pip install narwhals, or pass a pandas DataFrame."
-        )
-    narwhals = import_module("narwhals")
-    try:
-        native = narwhals.from_native(frame)
-    except TypeError:
-        raise DataError(
-            f"A {type(frame).__name__} is no data frame. Pass a pandas DataFrame, or use "
-            "read_sessions for a file."
-        ) from None
-    if hasattr(native, "collect"):
-        native = native.collect()
-    converted: pd.DataFrame = native.to_pandas()
-    return converted

@@ -66,10 +66,12 @@ def read_sessions(
     arm: str | None = None,
     covariates: Sequence[str] | Mapping[str, str] = (),
     timing: Mapping[str, str] | None = None,
+    higher: Mapping[str, str] | None = None,
     missing_codes: Sequence[Code] | Mapping[str, Sequence[Code]] = (),
     ranges: Mapping[str, tuple[float, float]] | None = None,
     duplicates: str | None = None,
     order: str | None = None,
+    episode_gap: float | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
     decimal: str | None = None,
@@ -107,6 +109,9 @@ def read_sessions(
         Further columns, numbers or text.
     timing : mapping variable -> "before", "after" or "unknown", optional
         When each variable is rated. Assumed for the names alliance (after) and symptoms (before).
+    higher : mapping variable -> "better", "worse" or "unknown", optional
+        Whether a higher score means that the client is better off. Nothing is assumed from names:
+        sentences and figures say "unknown" until it is set.
     missing_codes : sequence, or mapping column -> sequence, optional
         What stands for "no score". A sequence concerns the scores, elapsed days and covariates; a
         mapping any column.
@@ -118,6 +123,8 @@ def read_sessions(
     order : {"date", "session"}, optional
         "date": number the sessions by date. "session": keep the numbers although dates run
         backwards, which is otherwise an error.
+    episode_gap : float, optional
+        Days without a session after which a client's next one opens a new episode. Needs dates.
     encoding, delimiter, decimal : str, optional
         Overrule the evidence.
     sheet : str or int, optional
@@ -147,7 +154,8 @@ def read_sessions(
         **{"client": client, "session": session, "variables": variables, "process": process},
         **{"outcome": outcome, "therapist": therapist, "date": date, "day": day, "group": group},
         **{"site": site, "episode": episode, "arm": arm, "covariates": covariates},
-        **{"timing": timing, "missing_codes": missing_codes, "ranges": ranges},
+        **{"timing": timing, "higher": higher, "missing_codes": missing_codes, "ranges": ranges},
+        **{"episode_gap": episode_gap},
         **{"duplicates": duplicates, "order": order, "encoding": encoding, "sheet": sheet},
         **{"delimiter": delimiter, "decimal": decimal, "day_first": day_first},
         **{"date_format": date_format},

@@ -10,6 +10,8 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -192,3 +194,28 @@ def close_to(name: str, names: Sequence[str]) -> list[str]:
     folded = {other.casefold().replace(" ", "_"): other for other in reversed(names)}
     found = get_close_matches(name.casefold().replace(" ", "_"), list(folded), 3, 0.6)
     return [folded[match] for match in found]
+
+
+def as_pandas(frame: Any) -> pd.DataFrame:
+    """Return a pandas frame, by narwhals if the frame is of another library."""
+    if isinstance(frame, pd.DataFrame):
+        if frame.columns.nlevels > 1:
+            raise DataError("The frame has several header rows (a column MultiIndex). Flatten it.")
+        return frame
+    if find_spec("narwhals") is None:
+        raise DataError(
+            f"A frame of type {type(frame).__name__} needs narwhals, which is not installed. "
+            "Run: python -m pip install narwhals, or pass a pandas DataFrame."
+        )
+    narwhals = import_module("narwhals")
+    try:
+        native = narwhals.from_native(frame)
+    except TypeError:
+        raise DataError(
+            f"A {type(frame).__name__} is no data frame. Pass a pandas DataFrame, or use "
+            "read_sessions for a file."
+        ) from None
+    if hasattr(native, "collect"):
+        native = native.collect()
+    converted: pd.DataFrame = native.to_pandas()
+    return converted

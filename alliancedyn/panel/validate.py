@@ -46,9 +46,11 @@ class Content:
         Canonical columns, sorted by client and session.
     clients : (N,) object array of str
         In panel order.
+    persons : (N,) object array of str
+        The person behind each client; another id only where a person has several episodes.
     codes : (n,) int64 array
         Client of each row.
-    variables, process, outcome, timing, ranges, covariates
+    variables, process, outcome, timing, higher, ranges, covariates
         As in `SessionPanel`.
     issues : tuple of Issue
     flow : DataFrame
@@ -59,11 +61,13 @@ class Content:
 
     frame: pd.DataFrame
     clients: NDArray[np.object_]
+    persons: NDArray[np.object_]
     codes: Codes
     variables: tuple[str, ...]
     process: str
     outcome: str
     timing: dict[str, str]
+    higher: dict[str, str]
     ranges: dict[str, tuple[float, float]]
     covariates: tuple[str, ...]
     issues: tuple[Issue, ...]
@@ -94,7 +98,7 @@ def validate(table: Table, mapping: PanelMapping) -> Content:
     issues = list(table.issues)
     total = len(table.rows)
     table = _without_blank_rows(table, mapping, issues)
-    ids = _read_clients(table, mapping, issues)
+    ids, persons = _read_clients(table, mapping, issues)
     decimal = _decimal(table, mapping, issues)
     columns: dict[str, Any] = {"client": ids.texts()}
     if mapping.session is not None:
@@ -115,7 +119,7 @@ def validate(table: Table, mapping: PanelMapping) -> Content:
     )
     issues += found
     steps = [(total, ids.codes), (len(table.rows), ids.codes), (int(kept.sum()), ids.codes[kept])]
-    return _assemble(table, mapping, frame[kept], ids, kept, issues, steps, decimal)
+    return _assemble(table, mapping, frame[kept], ids, persons, kept, issues, steps, decimal)
 
 
 def _assemble(
@@ -123,6 +127,7 @@ def _assemble(
     mapping: PanelMapping,
     frame: pd.DataFrame,
     ids: Ids,
+    persons: NDArray[np.object_],
     kept: NDArray[np.bool_],
     issues: list[Issue],
     steps: list[tuple[int, Codes]],
@@ -148,8 +153,9 @@ def _assemble(
     frame = frame[_canonical(mapping, frame)]
     flow = _flow(steps, frame, codes, list(variables))
     return Content(
-        frame, ids.names, codes, variables, process, outcome, timing, ranges, covariates,
-        tuple(issues), flow, decimal,
+        frame, ids.names, persons, codes, variables, process, outcome, timing,
+        {name: word for name, word in mapping.higher.items() if word != "unknown"},
+        ranges, covariates, tuple(issues), flow, decimal,
     )  # fmt: skip
 
 
@@ -173,15 +179,17 @@ def _without_blank_rows(table: Table, mapping: PanelMapping, issues: list[Issue]
     return table.keep(~empty)
 
 
-def _read_clients(table: Table, mapping: PanelMapping, issues: list[Issue]) -> Ids:
-    """Read client ids; with episodes, each of a person's episodes is a series of its own."""
+def _read_clients(
+    table: Table, mapping: PanelMapping, issues: list[Issue]
+) -> tuple[Ids, NDArray[np.object_]]:
+    """Read client ids and the person behind each; each episode is a series of its own."""
     column = distinct(table, str(mapping.client))
     people = read_ids(column, "client", mapping.codes_for(column.name, score=False))
     issues += people.issues
     issues += _suspect_texts(column, people, "client")
     refuse_blank(column, people, "client")
     if mapping.episode is None:
-        return people
+        return people, people.names
     column = distinct(table, mapping.episode)
     episodes = read_ids(column, "episode")
     issues += episodes.issues
@@ -207,7 +215,7 @@ def _read_clients(table: Table, mapping: PanelMapping, issues: list[Issue]) -> I
     order = np.array(sorted(range(len(names)), key=lambda i: natural(str(names[i]))))
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    return Ids(names[order], place[codes.ravel()], ())
+    return Ids(names[order], place[codes.ravel()], ()), people.names[who][order]
 
 
 def _decimal(table: Table, mapping: PanelMapping, issues: list[Issue]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -48,6 +48,8 @@ class Parameters:
         Variable -> "before" or "after" the session; missing = unknown.
     sessions : tuple of int
         Session numbers that the model covers.
+    higher : dict
+        Variable -> "better" or "worse": what a higher score means; missing = unknown.
     draws : DataFrame or None
         Posterior draws, columns = names.
     freedom : Freedom or None
@@ -65,6 +67,7 @@ class Parameters:
     sessions: tuple[int, ...]
     draws: pd.DataFrame | None = None
     freedom: Freedom | None = None
+    higher: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         order = list(self.params.index)

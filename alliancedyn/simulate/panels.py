@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 
 ROLES = ("therapist", "day", "group", "site", "episode", "arm")
 MEETING = "meeting"
+GOOD_END = {"alliance": "better", "symptoms": "worse"}  # of the package's own worlds
 MOST_SESSIONS = 400  # what a panel holds
 
 
@@ -312,6 +313,7 @@ def _panel(
         outcome=first[truth.outcome],
         covariates=tuple(more),
         timing={name: timing[source] for name, source in series.items() if source in timing},
+        higher={name: GOOD_END[source] for name, source in series.items() if source in GOOD_END},
         truth=truth,
         client="client",
         therapist=roles["therapist"],
