@@ -268,7 +268,8 @@ def test_bounded_maximum() -> None:
 
     fit = spec.fit(data, strict=False)
     assert fit.converged
-    assert fit.loglik == both.loglik > peer["loglik"] + 3.0
+    assert fit.loglik == pytest.approx(both.loglik, rel=1e-14)  # not to the bit on every machine
+    assert fit.loglik > peer["loglik"] + 3.0
     assert spec.loglik(data, fit.params) == pytest.approx(fit.loglik, rel=1e-12)
     between = fit.params.filter(like="between_cov").to_numpy()
     assert np.linalg.eigvalsh([[between[0], between[1]], [between[1], between[2]]])[0] > -1e-9
