@@ -12,6 +12,7 @@ import pytest
 from made_fits import make_fit
 from numpy.typing import NDArray
 
+from alliancedyn.causal import compare_directions, compare_models
 from alliancedyn.engine import names, var
 from alliancedyn.engine.kalman import StateSpace
 from alliancedyn.engine.lagged import POOLED, STATIONARY, LaggedForm
@@ -184,6 +185,9 @@ def test_a_shock_goes_where_the_equation_says(which: str, shock: int) -> None:
             A, entry = form.motion(params, session)
             found = var.impulse_response(A, entry @ v, 5)[:, :2]
             np.testing.assert_allclose(found, path, atol=1e-12)
+            for target, size in zip(form.variables, path[1], strict=True):
+                one = form.one_session(params, target, form.variables[shock], session)
+                assert one == pytest.approx(size, abs=1e-12)
             total, power = np.zeros((2, 2)), A
             for _ in range(5000):
                 total, power = total + (power @ entry)[:2], power @ A
@@ -274,11 +278,16 @@ class TestMovingAverage:
     def params(self) -> dict[str, float]:
         return {name.replace("phi2", "ma"): value for name, value in second_order().items()}
 
-    def test_effect_is_phi_and_the_shock_shows_the_sum(self) -> None:
+    def test_the_effect_over_one_session_is_phi_and_ma(self) -> None:
         fit = made(self.params())
-        assert fit.effect(*ROLES).value == pytest.approx(-0.12)
+        assert fit.effect(*ROLES).value == pytest.approx(-0.18)
         frame = fit.impulse_response("alliance", sessions=3)
         assert frame.loc[1, ("symptoms", "estimate")] == pytest.approx(-0.18)
+        compared = compare_models({"GCLM": fit}).set_index("effect").loc["alliance -> symptoms"]
+        assert compared["estimate"] == pytest.approx(-0.18)
+        answer = compare_directions(fit)
+        assert answer.by_basis["reduced"].forward_raw.value == pytest.approx(-0.18)
+        assert answer.forward.value == pytest.approx(fit.effect(*ROLES, "within").value)
         phi, ma = (names.matrix(fit.params, f, ROLES, ROLES) for f in ("phi", "ma"))
         expected = np.linalg.matrix_power(phi, 2) @ (phi + ma)
         assert frame.loc[3, ("symptoms", "estimate")] == pytest.approx(expected[1, 0])
@@ -401,6 +410,11 @@ class TestGroups:
 
 
 class TestLatentChange:
+    def test_change_without_chance_is_noted_at_the_fit(self) -> None:
+        curves, pushed = LatentChange(), LatentChange(innovations="equal")
+        assert any("curve exactly" in one for one in curves.remarks({}))
+        assert not pushed.remarks({})
+
     def test_without_innovations_nothing_to_standardize_by(self) -> None:
         params = dict(
             zip(names.matrix_labels("phi", ROLES, ROLES), [0.8, 0.02, -0.1, 0.7], strict=True)

@@ -130,7 +130,10 @@ def _pair(fit: Fit, first: str, second: str, basis: str, place: Place) -> Derive
 
     def paths(p: Mapping[str, float]) -> tuple[float, float]:
         if basis == "reduced":
-            return form.lag(p, second, first, session), form.lag(p, first, second, session)
+            return (
+                form.one_session(p, second, first, session),
+                form.one_session(p, first, second, session),
+            )
         after, before = time_order(form, fit.timing, session)
         across, within = form.time_ordered(p, after, before, session)[:2]
         return (across, within) if first == after else (within, across)

@@ -107,7 +107,7 @@ def _paths(fit: Fit, source: str, target: str, basis: str) -> Array:
 
     def function(p: Mapping[str, float]) -> Array:
         if basis == "reduced":
-            out, back = form.lag(p, target, source), form.lag(p, source, target)
+            out, back = form.one_session(p, target, source), form.one_session(p, source, target)
         else:
             order = time_order(form, fit.timing)
             across, within = form.time_ordered(p, *order)[:2]

@@ -232,8 +232,8 @@ def _lags_shown(fit: Fit, place: Place) -> list[str]:
         )
     if "ma" in form.families:
         lines.append(
-            "The paths shown are what scores carry on; what is new in a score also passes on once "
-            "by the moving-average terms, so that the next session answers to their sum."
+            "The paths shown are the whole effect one session later: what scores carry on (phi), "
+            "and what is new in a score and passes on once (ma)."
         )
     if "drift" in form.families:
         lines.append(f"The paths shown lead over {lag_of(fit)}, the model's unit of time.")

@@ -208,6 +208,20 @@ class LaggedForm:
             return float(sum(found))
         return float(np.mean(found))
 
+    def one_session(
+        self, p: Mapping[str, float], target: str, source: str, session: int | None = None
+    ) -> float:
+        """Return the effect of a point of ``source`` on ``target`` one session later.
+
+        It is the response at 1 to a shock: phi, and phi + ma where moving-average terms pass the
+        shock on as well.
+        """
+        phi = self.lag(p, target, source, session)
+        if "ma" not in self.families:
+            return phi
+        at = self.variables.index(target), self.variables.index(source)
+        return phi + float(self._lags_of("ma", p, session)[at])
+
     def innovations(self, p: Mapping[str, float], session: int | None = None) -> Array:
         """Return Psi (k, k), squared score points; averaged if sessions have their own."""
         if self.solved:

@@ -60,7 +60,10 @@ def lagged_effect(
     basis: str | None,
     lag: int = 1,
 ) -> Function:
-    """Return phi[target,source] as a function, in within SDs if a ``basis`` for them is given."""
+    """Return the effect over one session as a function, or phi2 with ``lag=2``.
+
+    In within SDs if a ``basis`` for them is given.
+    """
     i, j = position(form, target), position(form, source)
     leads_into(form, session)
     if whole_number("lag", lag, 1) > form.order:
@@ -70,7 +73,10 @@ def lagged_effect(
         )
 
     def function(p: Params) -> Array:
-        phi = form.lag(p, target, source, session, lag)
+        if lag == 1:
+            phi = form.one_session(p, target, source, session)
+        else:
+            phi = form.lag(p, target, source, session, lag)
         if basis is None:
             return np.array([phi])
         sd = form.within_sd(p, basis)

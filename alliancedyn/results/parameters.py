@@ -193,7 +193,10 @@ class Parameters:
         group: str | None = None,
         level: float = LEVEL,
     ) -> Estimate:
-        """Return the lagged effect phi[target,source]: source at t-1 -> target at t.
+        """Return the effect of the source on the target one session later.
+
+        In every family it is the response of `impulse_response` at session 1: phi[target,source],
+        and phi + ma where moving-average terms pass a shock on as well.
 
         Parameters
         ----------
@@ -214,9 +217,7 @@ class Parameters:
         Returns
         -------
         Estimate
-            Points of the target per point of the source, or within SDs per within SD. With
-            moving-average terms phi is what scores carry on; a shock also passes on once by ma,
-            so that its whole effect one session later, phi + ma, is in `impulse_response`.
+            Points of the target per point of the source, or within SDs per within SD.
 
         Raises
         ------
