@@ -15,7 +15,7 @@ from alliancedyn.engine.dsem import DsemData, DsemShape, Priors
 from alliancedyn.engine.dsem_prior import log_prior
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models import dsem_terms
-from alliancedyn.models.dsem_open import build_model, sample_open
+from alliancedyn.models.dsem_open import build_model, open_rounds
 from alliancedyn.models.dsem_scores import last_seen
 
 ROUNDING = 1e-7  # of sums of some hundred densities, relative; Jacobians are differences
@@ -401,8 +401,10 @@ def assert_stan(sampled, peer: dict) -> None:
 )  # fmt: skip
 def test_posterior_is_that_of_stan(sampler: str) -> None:
     data = case_seven("fixed")
-    sampled = sample_open(
-        data, shape_of(data), PRIORS, sampler=sampler, draws=500, tune=400, chains=2, seed=3
+    sampled = next(
+        open_rounds(
+            data, shape_of(data), PRIORS, sampler=sampler, totals=(500,), tune=400, chains=2, seed=3
+        )
     )
     assert_stan(sampled, simulated("dsem", "fixed_phi"))
     assert sampled.clients.shape == (80, 2, 2)
@@ -420,8 +422,8 @@ def test_random_lags_agree_with_the_gibbs_sampler() -> None:
 
     data = case_seven("random")
     shape = shape_of(data, random_phi=True)
-    sizes = {"draws": 500, "tune": 500, "chains": 2}
-    here = sample_open(data, shape, PRIORS, seed=1, **sizes)
+    sizes = {"totals": (500,), "tune": 500, "chains": 2}
+    here = next(open_rounds(data, shape, PRIORS, seed=1, **sizes))
     there = sample_gibbs(data, shape, PRIORS, seed=2, draws=4000, tune=500, chains=2)
     assert here.names == there.names
     for j, name in enumerate(here.names):
@@ -462,6 +464,6 @@ def test_contradictions_are_refused(options: dict, levels: dict, fragment: str) 
 def test_quick_look_and_samplers_are_checked() -> None:
     data = bare(small_data())
     with pytest.raises(SpecificationError, match="only intercepts are random"):
-        sample_open(data, shape_of(data, random_phi=True), PRIORS, sampler="laplace")
+        next(open_rounds(data, shape_of(data, random_phi=True), PRIORS, sampler="laplace"))
     with pytest.raises(SpecificationError, match="choose 'nutpie'"):
-        sample_open(data, shape_of(data), PRIORS, sampler="stan")
+        next(open_rounds(data, shape_of(data), PRIORS, sampler="stan"))

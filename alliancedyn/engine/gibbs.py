@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -67,9 +67,33 @@ def sample_gibbs(
     ConvergenceError
         If a chain left the range of numbers.
     """
-    if min(draws, chains) < 1 or tune < 0:
+    return next(
+        gibbs_rounds(
+            data, shape, priors, totals=(draws,), tune=tune, chains=chains, seed=seed,
+            progress=progress,
+        )
+    )  # fmt: skip
+
+
+def gibbs_rounds(
+    data: DsemData,
+    shape: DsemShape,
+    priors: Priors,
+    *,
+    totals: Sequence[int],
+    tune: int,
+    chains: int,
+    seed: int | None,
+    progress: Progress | None = None,
+) -> Iterator[Sampled]:
+    """Yield all draws so far whenever chains have reached the next of ``totals``.
+
+    Chains go on from where they were, so that a caller who asks for one more round pays for what
+    is new alone. The rest is as in `sample_gibbs`.
+    """
+    if min(totals[0], chains) < 1 or tune < 0:
         raise SpecificationError(
-            f"draws and chains must be at least 1 and tune at least 0; got {draws}, {chains}, "
+            f"draws and chains must be at least 1 and tune at least 0; got {totals[0]}, {chains}, "
             f"{tune}. Use the defaults, 1000, 4 and 1000."
         )
     if shape.initial == "innovation":
@@ -81,18 +105,29 @@ def sample_gibbs(
         data = begin_earlier(data)
     panel, plan = lay_out(data), plan_of(data, shape, priors)
     first = partial(_begin, panel, plan, shape, priors)
-    runs = [first(draws, child) for child in SeedSequence(seed).spawn(chains)]
+    runs = [first(totals[0], child) for child in SeedSequence(seed).spawn(chains)]
     _advance(panel, plan, 0, 2, 1, first(1, SeedSequence(0)))  # compiles before the clock starts
-    clock = time.perf_counter()
-    _run(panel, plan, runs, draws, tune, progress)
-    seconds = time.perf_counter() - clock
-    sampled = np.stack([run.kept.draws for run in runs])
-    if not np.isfinite(sampled).all():
-        raise ConvergenceError(
-            "The Gibbs sampler left the range of numbers: a client's states explode. Look for "
-            "scores far from the rest, sample on standardized scores, or use priors with less room."
+    rounds, seconds, known = [runs], 0.0, 0
+    for total in totals:
+        if known:  # what is tuned stays as it is
+            rounds.append(
+                [replace(run, kept=_room(run.chain, total - known, shape)) for run in runs]
+            )
+        clock = time.perf_counter()
+        _run(panel, plan, rounds[-1], total - known, 0 if known else tune, progress)
+        seconds += time.perf_counter() - clock
+        known = total
+        sampled = np.stack(
+            [np.concatenate([run.kept.draws for run in own]) for own in zip(*rounds, strict=True)]
         )
-    return Sampled(shape.parameter_names(), sampled, _clients(runs, draws), "gibbs", seconds)
+        if not np.isfinite(sampled).all():
+            raise ConvergenceError(
+                "The Gibbs sampler left the range of numbers: a client's states explode. Look for "
+                "scores far from the rest, sample on standardized scores, or use priors with less "
+                "room."
+            )
+        kept = [run.kept for some in rounds for run in some]
+        yield Sampled(shape.parameter_names(), sampled, _clients(kept), "gibbs", seconds)
 
 
 @dataclass(frozen=True)
@@ -110,12 +145,13 @@ def _begin(
     """Start a chain, with room for what it keeps."""
     rng = np.random.default_rng(seed)
     chain = start_chain(panel, plan, shape, priors, rng)
-    kept = Kept(
-        np.zeros((draws, len(shape.parameter_names()))),
-        np.zeros_like(chain.mean),
-        np.zeros_like(chain.mean),
-    )
-    return _Run(chain, kept, rng)
+    return _Run(chain, _room(chain, draws, shape), rng)
+
+
+def _room(chain: Chain, draws: int, shape: DsemShape) -> Kept:
+    """Make room for so many draws."""
+    empty = np.zeros((draws, len(shape.parameter_names())))
+    return Kept(empty, np.zeros_like(chain.mean), np.zeros_like(chain.mean))
 
 
 def _advance(panel: Panel, plan: Plan, start: int, stop: int, tune: int, run: _Run) -> None:
@@ -156,11 +192,12 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _clients(runs: list[_Run], draws: int) -> Array:
-    """Pool the running means and SDs of the effects over chains: (N, q, 2)."""
-    centers = np.stack([run.kept.center for run in runs])
-    squares = sum(run.kept.square for run in runs)
-    mean = centers.mean(axis=0)
-    squares = squares + draws * ((centers - mean) ** 2).sum(axis=0)
-    sd = np.sqrt(squares / max(draws * len(runs) - 1, 1))
+def _clients(kept: list[Kept]) -> Array:
+    """Pool the running means and SDs of the effects over chains and rounds: (N, q, 2)."""
+    weight = np.array([len(one.draws) for one in kept], float)
+    centers = np.stack([one.center for one in kept])
+    mean = np.average(centers, axis=0, weights=weight)
+    squares = sum(one.square for one in kept)
+    squares = squares + np.tensordot(weight, (centers - mean) ** 2, axes=1)
+    sd = np.sqrt(squares / max(weight.sum() - 1.0, 1.0))
     return np.stack([mean, sd], axis=2)

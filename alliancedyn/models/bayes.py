@@ -20,7 +20,8 @@ from alliancedyn.engine.laplace import RELIABLE_K
 from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.errors import ConvergenceError, SpecificationError
 from alliancedyn.models.bayes_priors import Prior, check_priors
-from alliancedyn.models.nuts import SAMPLERS, Drawn, Sampler, draw, import_pymc, picklable
+from alliancedyn.models.drawing_on import LONGEST, Limit, draw_on
+from alliancedyn.models.nuts import SAMPLERS, Drawn, Sampler, draw_rounds, import_pymc, picklable
 from alliancedyn.models.sampled_result import sampled_fit
 from alliancedyn.models.specification import Specification
 from alliancedyn.panel import SessionPanel
@@ -52,6 +53,11 @@ class Bayes:
     sampler : {"nutpie", "pymc", "laplace"}
         The last is a quick look: importance sampling around the mode, whose Pareto k tells whether
         it can be trusted.
+    max_draws : int, optional
+        Chains that disagree, or are too short, are continued to so many draws each; by default to
+        eight times ``draws``. The fit notes it. ``max_draws=draws`` leaves them as they are.
+    max_seconds : float
+        No chains are continued beyond this time.
     """
 
     spec: Specification
@@ -60,6 +66,8 @@ class Bayes:
     tune: int = 1000
     chains: int = 4
     sampler: Sampler = "nutpie"
+    max_draws: int | None = None
+    max_seconds: float = LONGEST
 
     def __post_init__(self) -> None:
         if not isinstance(self.spec, Specification):
@@ -78,6 +86,11 @@ class Bayes:
                     f"{option} is {value!r}; give a whole number from {least} up."
                 )
         check_priors(self.priors or {})
+        _ = self._limit  # refuses what means nothing
+
+    @property
+    def _limit(self) -> Limit:
+        return Limit(self.draws, self.max_draws, self.max_seconds)
 
     @property
     def name(self) -> str:
@@ -120,18 +133,25 @@ class Bayes:
         selection = self.spec._select(panel)
         known = replace(self, spec=self.spec._with_known_errors(selection))
         model, likelihood, prior = known._build(panel, selection.data)
-        drawn = draw(
-            model, ["theta"], sampler=self.sampler, draws=self.draws, tune=self.tune,
+        limit = self._limit
+        rounds = draw_rounds(
+            model, ["theta"], sampler=self.sampler, totals=limit.totals, tune=self.tune,
             chains=self.chains, seed=seed, jitter=False,
         )  # fmt: skip
-        names, draws = natural(likelihood, drawn.values["theta"])
-        draws = draws.reshape(self.chains, -1, draws.shape[-1])  # the quick look has one chain
+
+        def read(drawn: Drawn) -> tuple[list[str], Array, Mapping[str, Array]]:
+            names, draws = natural(likelihood, drawn.values["theta"])
+            # the quick look has one chain
+            return names, draws.reshape(self.chains, -1, draws.shape[-1]), drawn.statistics
+
+        drawn, judged = draw_on(rounds, read, limit)
+        flat = judged.draws.reshape(-1, judged.draws.shape[-1])
         variables, _ = known.spec._series(selection.data.variables)
         sampling = Sampling(chains=self.chains, priors=prior.terms(), statistics=drawn.statistics)
         try:
             fit = sampled_fit(
-                known, panel, selection, names, draws, sampling, sampler=self.sampler,
-                values=prior.quantities(draws.reshape(-1, len(names))), notes=_notes(drawn),
+                known, panel, selection, judged, sampling, sampler=self.sampler,
+                values=prior.quantities(flat), notes=_notes(drawn),
                 began=began, sampling_seconds=drawn.seconds, strict=strict, depth=2,
             )  # fmt: skip
         except ConvergenceError as error:

@@ -13,13 +13,14 @@ effects add, in time order or of covariates that vary over sessions, stands in
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from alliancedyn.engine.dsem import Sampled
 from alliancedyn.engine.dsem_mixture import ClientMixture
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.drawing_on import LONGEST, Limit, draw_on
 from alliancedyn.models.dsem_clients import groups_of, mixture_of
 from alliancedyn.models.dsem_errors import error_notes
 from alliancedyn.models.dsem_paths import (
@@ -127,6 +128,11 @@ class DSEM:
     initial : {"free", "innovation"}
         Whether deviations at the first session have a covariance of their own, or vary as
         innovations do, as if there had been none before.
+    max_draws : int, optional
+        Chains that disagree, or are too short, are continued to so many draws each; by default to
+        eight times ``draws``. The fit notes it. ``max_draws=draws`` leaves them as they are.
+    max_seconds : float
+        No chains are continued beyond this time.
     """
 
     random: tuple[str, ...] = ("intercept",)
@@ -150,6 +156,8 @@ class DSEM:
     same: tuple[str, ...] = ()
     lagged: tuple[str, ...] | None = None
     initial: Literal["free", "innovation"] = "free"
+    max_draws: int | None = None
+    max_seconds: float = LONGEST
 
     name: ClassVar[str] = "DSEM"
     _assumed: ClassVar[tuple[str, ...]] = (
@@ -185,6 +193,7 @@ class DSEM:
                 raise SpecificationError(
                     f"{option} is {number!r}; give a whole number from {least} up."
                 )
+        _ = self._limit  # refuses what means nothing
         object.__setattr__(self, "random", random_effects(self.random))
         if "trend" in self.random and self.trend is None:
             object.__setattr__(self, "trend", "linear")
@@ -254,19 +263,22 @@ class DSEM:
         began = time.perf_counter()
         selection = self._select(panel)
         task = task_of(self, selection.data)
-        sampled = self.sample(task, seed, progress)
-        raw = task.units.raw(sampled.draws, task.shape, sampled.names)
-        raw = raw.reshape(self.chains, -1, raw.shape[-1])  # the quick look has one chain
-        flat = raw.reshape(-1, raw.shape[-1])
+
+        def read(sampled: Sampled) -> tuple[tuple[str, ...], Any, Mapping[str, Any]]:
+            raw = task.units.raw(sampled.draws, task.shape, sampled.names)
+            # the quick look has one chain
+            return sampled.names, raw.reshape(self.chains, -1, raw.shape[-1]), sampled.statistics
+
+        sampled, judged = draw_on(self._rounds(task, seed, progress), read, self._limit)
+        flat = judged.draws.reshape(-1, judged.draws.shape[-1])
         notes = [*flags(self, selection.data), *path_notes(self, panel.timing)]
         return sampled_fit(
             self._known(selection.data),
             panel,
             selection,
-            sampled.names,
-            raw,
+            judged,
             Sampling(
-                chains=len(raw),
+                chains=self.chains,
                 priors=raw_terms(task, sampled.names),
                 statistics=sampled.statistics,
                 effects=task.shape.effects,
@@ -297,39 +309,32 @@ class DSEM:
             ordinal=task.cuts,
         )
 
-    def sample(
+    def sample(self, task: Task, seed: int | None) -> Sampled:
+        """Draw from the posterior of arrays, on the scale of the priors; chains as they come."""
+        return next(self._rounds(task, seed))
+
+    def _rounds(
         self, task: Task, seed: int | None, progress: Callable[..., Any] | None = None
-    ) -> Sampled:
-        """Draw from the posterior of arrays, on the scale of the priors."""
+    ) -> Iterator[Sampled]:
         if self.engine == "gibbs":
-            from alliancedyn.engine.gibbs import sample_gibbs
+            from alliancedyn.engine.gibbs import gibbs_rounds
 
-            return sample_gibbs(
-                task.data,
-                task.shape,
-                task.priors,
-                draws=self.draws,
-                tune=self.tune,
-                chains=self.chains,
-                seed=seed,
-                progress=progress,
-            )
-        from alliancedyn.models.dsem_open import sample_open
+            return gibbs_rounds(
+                task.data, task.shape, task.priors, totals=self._limit.totals, tune=self.tune,
+                chains=self.chains, seed=seed, progress=progress,
+            )  # fmt: skip
+        from alliancedyn.models.dsem_open import open_rounds
 
-        return sample_open(
-            task.data,
-            task.shape,
-            task.priors,
-            innovations=self.innovations,
-            measurement=self._measurement,
-            limits=task.limits,
-            ordinal=task.cuts,
-            sampler=self.engine,
-            draws=self.draws,
-            tune=self.tune,
-            chains=self.chains,
+        return open_rounds(
+            task.data, task.shape, task.priors, innovations=self.innovations,
+            measurement=self._measurement, limits=task.limits, ordinal=task.cuts,
+            sampler=self.engine, totals=self._limit.totals, tune=self.tune, chains=self.chains,
             seed=seed,
-        )
+        )  # fmt: skip
+
+    @property
+    def _limit(self) -> Limit:
+        return Limit(self.draws, self.max_draws, self.max_seconds)
 
     @property
     def engine(self) -> Literal["gibbs", "nutpie", "pymc", "laplace"]:

@@ -18,7 +18,7 @@ covariance is degrees / (degrees - 2) times that. The first session stays normal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,7 +43,7 @@ from alliancedyn.models.dsem_terms import (
     population,
     reduced,
 )
-from alliancedyn.models.nuts import Drawn, Sampler, draw, import_pymc, picklable
+from alliancedyn.models.nuts import Drawn, Sampler, draw_rounds, import_pymc, picklable
 
 if TYPE_CHECKING:
     import pymc
@@ -243,7 +243,7 @@ def series_with_intercepts(data: DsemData, shape: DsemShape, q: int) -> StateSpa
 # -- draws ----------------------------------------------------------------------------------------
 
 
-def sample_open(
+def open_rounds(
     data: DsemData,
     shape: DsemShape,
     priors: Priors,
@@ -253,12 +253,12 @@ def sample_open(
     limits: Array | None = None,
     ordinal: tuple[int, ...] | None = None,
     sampler: Sampler = "nutpie",
-    draws: int = 1000,
+    totals: Sequence[int] = (1000,),
     tune: int = 1000,
     chains: int = 4,
     seed: int | None = None,
-) -> Sampled:
-    """Sample the open model.
+) -> Iterator[Sampled]:
+    """Sample the open model, in ever longer chains.
 
     Parameters
     ----------
@@ -267,11 +267,13 @@ def sample_open(
     sampler : {"nutpie", "pymc", "laplace"}
         The last is a quick look, for models in which everything latent is integrated out; its
         Pareto k is among the statistics.
-    draws, tune, chains : int
+    totals : sequence of int
+        Draws per chain of each round.
+    tune, chains : int
     seed : int, optional
 
-    Returns
-    -------
+    Yields
+    ------
     Sampled
         In the order of ``shape.parameter_names()``, then ``degrees``, ``measurement_var[...]`` and
         ``threshold[variable,number]`` where they are estimated.
@@ -303,9 +305,19 @@ def sample_open(
         given: dict[str, NDArray[Any]] = {"seen_scores": np.nan_to_num(data.Y)}
         if marginal:
             given = packed_scores(data, known_inputs(data, shape.therapist))
-        drawn = code.draw(given, draws=draws, tune=tune, chains=chains, seed=seed)
+        rounds = code.draw_rounds(given, totals=totals, tune=tune, chains=chains, seed=seed)
     else:
-        drawn = draw(*build(), sampler=sampler, draws=draws, tune=tune, chains=chains, seed=seed)
+        rounds = draw_rounds(
+            *build(), sampler=sampler, totals=totals, tune=tune, chains=chains, seed=seed
+        )
+    for drawn in rounds:
+        yield _sampled(drawn, data, shape, sampler, marginal)
+
+
+def _sampled(
+    drawn: Drawn, data: DsemData, shape: DsemShape, sampler: Sampler, marginal: bool
+) -> Sampled:
+    """Give draws their names, and clients their effects."""
     found = canonical(drawn.values, shape)
     if marginal:
         clients = _smoothed_intercepts(data, shape, drawn)

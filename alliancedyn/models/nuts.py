@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MethodType
@@ -85,18 +85,21 @@ def picklable(model: pymc.Model) -> pymc.Model:
     return model
 
 
-def draw(
+def draw_rounds(
     model: pymc.Model,
     keep: Sequence[str],
     *,
     sampler: Sampler,
-    draws: int,
+    totals: Sequence[int],
     tune: int,
     chains: int,
     seed: int | None,
     jitter: bool = True,
-) -> Drawn:
-    """Draw from a model; only what is named is kept.
+) -> Iterator[Drawn]:
+    """Draw from a model, in ever longer chains; only what is named is kept.
+
+    Gradient samplers cannot take a chain up again. The next round runs the same chains anew from
+    the same seed, for longer.
 
     Parameters
     ----------
@@ -104,8 +107,10 @@ def draw(
     keep : sequence of str
         Random variables and deterministics.
     sampler : {"nutpie", "pymc", "laplace"}
-    draws, tune, chains : int
-        Per chain. The quick look returns chains times draws as one chain.
+    totals : sequence of int
+        Draws per chain of each round. The quick look returns chains times draws as one chain.
+    tune, chains : int
+        Per chain.
     seed : int, optional
         For the same draws again.
     jitter : bool
@@ -121,13 +126,23 @@ def draw(
     """
     if sampler not in SAMPLERS:
         raise SpecificationError(f"sampler is {sampler!r}; choose 'nutpie', 'pymc' or 'laplace'.")
-    if seed is None:
-        seed = int(np.random.SeedSequence().generate_state(1)[0] // 2)
+    seed = _seeded(seed)
     if sampler == "laplace":
-        return _around_mode(model, keep, draws * chains, seed)
-    run = _by_nutpie if sampler == "nutpie" else _by_pymc
-    data, seconds = run(model, list(keep), draws, tune, chains, seed, jitter)
-    return _drawn(data, keep, seconds)
+        for total in totals:
+            yield _around_mode(model, keep, total * chains, seed)
+        return
+    code = _compiled(model, keep, jitter) if sampler == "nutpie" else None
+    for total in totals:
+        if code is not None:
+            data, seconds = _run(code, total, tune, chains, seed)
+        else:
+            data, seconds = _by_pymc(model, list(keep), total, tune, chains, seed, jitter)
+        yield _drawn(data, keep, seconds)
+
+
+def _seeded(seed: int | None) -> int:
+    """Return the seed, or a fresh one that the samplers take."""
+    return int(np.random.SeedSequence().generate_state(1)[0] // 2) if seed is None else seed
 
 
 def _drawn(data: Any, keep: Sequence[str], seconds: float) -> Drawn:
@@ -159,29 +174,21 @@ class Compiled:
         """Compile a model."""
         return cls(model, tuple(keep), _compiled(model, keep, jitter=True))
 
-    def draw(
+    def draw_rounds(
         self,
         data: Mapping[str, NDArray[Any]],
         *,
-        draws: int,
+        totals: Sequence[int],
         tune: int,
         chains: int,
         seed: int | None,
-    ) -> Drawn:
-        """Draw from the posterior given these data; see `draw`."""
-        pm = import_pymc()
-        if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1)[0] // 2)
-        pm.set_data(dict(data), model=self.model)  # where chains start
-        code = self.code.with_data(**data)
-        found, seconds = _run(code, draws, tune, chains, seed)
-        return _drawn(found, self.keep, seconds)
-
-
-def _by_nutpie(
-    model: Any, keep: list[str], draws: int, tune: int, chains: int, seed: int, jitter: bool
-) -> tuple[Any, float]:
-    return _run(_compiled(model, keep, jitter), draws, tune, chains, seed)
+    ) -> Iterator[Drawn]:
+        """Draw from the posterior given these data; see `draw_rounds`."""
+        seed = _seeded(seed)
+        for total in totals:
+            import_pymc().set_data(dict(data), model=self.model)  # where chains start
+            found, seconds = _run(self.code.with_data(**data), total, tune, chains, seed)
+            yield _drawn(found, self.keep, seconds)
 
 
 def _compiled(model: Any, keep: Sequence[str], jitter: bool) -> Any:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine.density import overlap
 from alliancedyn.engine.dsem_prior import Term
+from alliancedyn.models.drawing_on import Judged
 from alliancedyn.models.selection import Selection
 from alliancedyn.models.verdict import tell
 from alliancedyn.panel import SessionPanel
 from alliancedyn.panel.choices import pair
 from alliancedyn.results import Fit, Model
-from alliancedyn.results.posterior import mixing, verdict
 from alliancedyn.results.sampling import Sampling
 
 Array = NDArray[np.float64]
@@ -30,8 +30,7 @@ def sampled_fit(
     model: Model,
     panel: SessionPanel,
     selection: Selection,
-    names: Sequence[str],
-    draws: Array,
+    judged: Judged,
     sampling: Sampling,
     *,
     sampler: str,
@@ -43,16 +42,14 @@ def sampled_fit(
     strict: bool,
     depth: int,
 ) -> Fit:
-    """Judge draws (chains, draws, n), in raw units, and return the fit with its verdict.
+    """Return the fit that draws make, with what was found when they were judged.
 
     Parameters
     ----------
     model, panel, selection
         What was fitted to what.
-    names : sequence of str
-        The n parameters.
-    draws : (chains, draws, n)
-        Raw units.
+    judged : Judged
+        The draws, and whether they pass.
     sampling : Sampling
         Chains, priors, clients.
     sampler : str
@@ -75,9 +72,8 @@ def sampled_fit(
     ConvergenceError
         If ``strict`` and the draws fail; it holds the fit.
     """
-    index = pd.Index(list(names), name="parameter")
-    table = mixing(names, draws)
-    flat = draws.reshape(-1, draws.shape[-1])
+    index = pd.Index(list(judged.names), name="parameter")
+    flat = judged.draws.reshape(-1, judged.draws.shape[-1])
     cov = np.cov(flat, rowvar=False)
     shared = overlaps(values, sampling.priors)
     sessions = float(np.median(np.any(~np.isnan(selection.data.Y), axis=2).sum(axis=1)))
@@ -86,13 +82,13 @@ def sampled_fit(
         "gradient": float("nan"),
         "condition": float(np.linalg.cond(np.corrcoef(flat, rowvar=False))),
         "boundary": [],
-        "notes": [*notes, *dominated(shared, sessions)],
+        "notes": [*judged.notes, *notes, *dominated(shared, sessions)],
         **({"scale": list(scale)} if scale else {}),
         "sampler": sampler,
         "priors": prior_sentences(sampling.priors),
         "overlap": shared,
-        "mixing": table,
-        **verdict(table, sampling.statistics),
+        "mixing": judged.table,
+        **judged.verdict,
         "sampling_seconds": sampling_seconds,
         "seconds": time.perf_counter() - began,
     }

@@ -132,7 +132,7 @@ def _failure(table: pd.DataFrame, divergences: int, ebfmi: float) -> str | None:
                 f"Too few independent draws for the {what} of {listed(few.index)} "
                 f"({few.iloc[0]:.0f}, {ESS:.0f} wanted)."
             )
-    remedy = "Draw more, with draws= and tune=, or let fewer effects be random."
+    remedy = "Draw more, with draws= or max_draws=, or let fewer effects be random."
     if divergences:
         said.append(f"{divergences} draws diverged: the posterior has corners not reached.")
         remedy = "Let fewer effects be random, or use narrower priors."
