@@ -150,15 +150,20 @@ def test_an_unknown_therapist_is_none() -> None:
     assert panel.arrays().therapist.tolist() == [-1, -1, 0]
 
 
-def test_client_values_are_the_first_known() -> None:
+def test_client_values_are_the_one_known() -> None:
     frame = made(
-        age=[np.nan, 30, 31, 40, 40, 50, 50, 50, 50],
+        age=[np.nan, 30, 30, 40, 40, 50, 50, 50, 50],
+        years=[np.nan, 30, 31, 40, 40, 50, 50, 50, 50],
         arm=["x", "x", "x", None, None, None, "y", "y", "y"],
-        sex=list("ffffmmmmm"),
+        sex=list("fffffmmmm"),
     )
-    panel = panel_of(frame, arm="arm", covariates={"years": "age", "sex": "sex"})
-    assert panel.client_values("years").tolist() == [50, 40, 30]
-    assert panel.client_values("years").dtype == float
+    panel = panel_of(frame, arm="arm", covariates=["age", "years", "sex"])
+    assert panel.client_values("age").tolist() == [50, 40, 30]
+    assert panel.client_values("age").dtype == float
+    with pytest.raises(
+        DataError, match=r"'years' changes over sessions for 'B' \(1 of 3 clients\)"
+    ):
+        panel.client_values("years")
     assert panel.client_values("arm").tolist() == ["y", None, "x"]
     assert panel.client_values("sex").tolist() == ["m", "f", "f"]
     assert counts(panel)["varying-client-column"] == 1

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.columns import as_numbers, by_session
 from alliancedyn.models.panel_equations import Plan
 from alliancedyn.models.selection import CLIENTS_PER_SESSION, Needs, Selection, select
 from alliancedyn.panel import SessionPanel
@@ -60,7 +61,7 @@ def select_columns(
     data, numbers = found.data, found.data.sessions
     ordered = tuple(v for v in series if v in pair)
     columns = [data.Y[:, :, series.index(v)] for v in ordered]
-    columns += [_by_session(panel, v, numbers)[data.seen] for v in exogenous]
+    columns += [by_session(panel, v, numbers)[data.seen] for v in exogenous]
     for name in covariates:
         column = np.full((len(data.Y), len(numbers)), np.nan)
         column[:, 0] = _by_client(panel, name)[data.seen]
@@ -69,24 +70,9 @@ def select_columns(
     return Selection(data, found.sample)
 
 
-def _by_session(panel: SessionPanel, name: str, numbers: tuple[int, ...]) -> Array:
-    """Return a column of every client and session (N, T), NaN where it is not known."""
-    frame = panel.frame
-    if name not in (*panel.variables, *panel.covariates):
-        raise SpecificationError(
-            f"The panel has no column {name!r}. Name it when reading, in variables= or covariates=."
-        )
-    out = np.full((panel.n_clients, len(numbers)), np.nan)
-    inside = frame["session"].isin(numbers).to_numpy()
-    client = pd.Index(panel.clients).get_indexer(frame["client"])[inside]
-    session = np.searchsorted(numbers, frame["session"].to_numpy(np.int64)[inside])
-    out[client, session] = _numbers(name, frame[name])[inside]
-    return out
-
-
 def _by_client(panel: SessionPanel, name: str) -> Array:
     """Return a client-level number (N,), NaN where it is not known."""
-    values = _numbers(name, pd.Series(panel.client_values(name)))
+    values = as_numbers(name, pd.Series(panel.client_values(name)))
     if np.isnan(values).all():
         raise SpecificationError(
             f"The covariate {name!r} is known of no client. Check the export, or leave it out."
@@ -96,17 +82,6 @@ def _by_client(panel: SessionPanel, name: str) -> Array:
             f"The covariate {name!r} is the same for all clients in the model. Leave it out."
         )
     return values
-
-
-def _numbers(name: str, values: pd.Series) -> Array:
-    found: Array = pd.to_numeric(values, errors="coerce").to_numpy(float)
-    strange = values[np.isnan(found) & values.notna().to_numpy()]
-    if len(strange):
-        raise SpecificationError(
-            f"{name!r} holds {listed(sorted({str(v) for v in strange}))}, not numbers. Code it in "
-            "numbers (0 and 1 for two kinds of client), or leave it out."
-        )
-    return found
 
 
 def used(selection: Selection, plan: Plan) -> Selection:

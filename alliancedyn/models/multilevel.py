@@ -105,7 +105,7 @@ def mixed_equation(
         loglik=fit.loglik,
         failure=None if fit.converged else "the search for the variances did not converge.",
         boundary=_boundary(model, fit),
-        notes=_notes(model, question, fit),
+        notes=(*_notes(model, question, fit), *terms.notes),
     )
 
 

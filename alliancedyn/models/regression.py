@@ -68,6 +68,10 @@ class Question:
         """Scores of the target, (n, T), NaN = missing."""
         return self.data.Y[:, :, self.data.variables.index(self.target)]
 
+    def before(self, variable: str) -> bool:
+        """Say whether a series was rated before the session, as far as that is known."""
+        return self.panel is not None and self.panel.timing.get(variable) == "before"
+
     def therapist_by_session(self) -> NDArray[np.int64]:
         """Return the therapist code of every client-session (n, T), -1 = none known.
 
@@ -235,6 +239,11 @@ class Regression:
             raise SpecificationError(
                 f"{listed(shared)} cannot be a series and exogenous too. Leave it out of "
                 "exogenous=."
+            )
+        if shared := [name for name in self.needs().moderators if name in (process, outcome)]:
+            raise SpecificationError(
+                f"{listed(shared)} cannot be a series of the equation and its moderator too. Leave "
+                'it out of moderators=; "between" there is the client\'s own mean.'
             )
         return process, outcome
 

@@ -18,6 +18,7 @@ Mask = NDArray[np.bool_]
 Codes = NDArray[np.int64]
 
 DEPENDENT = 1e-10  # of a column's length: what is left of it beside the others is rounding
+CENTERED = 0.02  # of the variance that client means would have by chance alone: they were taken out
 SOME = 1e-6  # share of a column in another that is not rounding
 
 
@@ -47,6 +48,22 @@ def client_means(scores: Array) -> Array:
     count = seen.sum(axis=1)
     total = np.where(seen, scores, 0.0).sum(axis=1)
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+
+def centered(scores: Array) -> bool:
+    """Say whether client means were taken out of scores (n, T) before, but for rounding.
+
+    Means of T_i independent scores vary by the variance within clients over T_i even where clients
+    do not differ. Means that vary by next to nothing of that were set to be the same.
+    """
+    seen = ~np.isnan(scores)
+    count, mean = seen.sum(axis=1), client_means(scores)
+    some = count > 0
+    within = np.where(seen, scores - mean[:, None], 0.0) ** 2
+    by_chance = float(
+        within.sum() / max(int(count.sum() - some.sum()), 1) * (1.0 / count[some]).mean()
+    )
+    return float(np.var(mean[some])) < CENTERED * by_chance
 
 
 def therapist_means(values: Array, therapist: Codes) -> Array:
@@ -87,11 +104,14 @@ class Terms:
         Fixed terms by canonical name.
     reasons : dict of str to (n, T), (n, 1) or (1, T) bool
         Why a client-session with an outcome cannot be used, first reason first.
+    notes : tuple of str
+        What a reader should know about the terms.
     """
 
     outcome: Array
     columns: dict[str, Array]
     reasons: dict[str, Mask]
+    notes: tuple[str, ...] = ()
 
     @property
     def used(self) -> Mask:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.columns import by_client, by_session, by_session_or_client
 from alliancedyn.panel import SessionPanel
 from alliancedyn.panel.identifiers import natural
 from alliancedyn.results import Observed, Sample
@@ -33,6 +33,8 @@ class Needs:
         Items of series that have several.
     covariates, time_varying : tuple of str
         Client-level and session-level numbers.
+    moderators : tuple of str
+        Numbers of clients or of their sessions, which follow the inputs.
     group : str, optional
         Client-level column.
     days : bool
@@ -45,6 +47,7 @@ class Needs:
     indicators: Mapping[str, list[str]] | None = None
     covariates: tuple[str, ...] = ()
     time_varying: tuple[str, ...] = ()
+    moderators: tuple[str, ...] = ()
     group: str | None = None
     days: bool = False
     fewest: int = 2
@@ -108,9 +111,13 @@ def select(
     days = np.full(Y.shape[:2], np.nan)
     days[:, np.isin(numbers, arrays.sessions)] = arrays.days[:, window]
     covariates = _covariates(panel, needs.covariates)
+    moderators = _moderators(panel, needs.moderators, numbers)
+    inputs = _inputs(panel, needs.time_varying, numbers, Y)
     codes, groups = _groups(panel, needs.group)
     aside = {"no score in the sessions of the model": np.isnan(Y).all(axis=(1, 2))}
     aside |= {f"no {name}": np.isnan(covariates[:, c]) for c, name in enumerate(needs.covariates)}
+    for c, name in enumerate(needs.moderators):
+        aside[f"no {name}"] = np.isnan(moderators[:, :, c]).all(axis=1)
     if needs.group is not None:
         aside[f"no {needs.group}"] = codes < 0
     kept: NDArray[np.bool_] = ~np.any(np.array(list(aside.values())), axis=0)
@@ -124,14 +131,14 @@ def select(
         days=days[kept],
         therapist=arrays.therapist[kept],
         covariates=covariates[kept],
-        inputs=_inputs(panel, needs.time_varying, numbers, Y)[kept],
+        inputs=np.concatenate([inputs, moderators], axis=2)[kept],
         group=np.maximum(codes[kept], 0),
         groups=groups,
         seen=kept,
     )
     if not few:
         _refuse_constant(data)
-        _refuse_constant_covariates(data, needs.covariates)
+        _refuse_constant_covariates(data, needs)
         _refuse_small_groups(data)
     return Selection(data, _sample(panel, data, everywhere, window, aside))
 
@@ -178,17 +185,7 @@ def _window(
 
 def _covariates(panel: SessionPanel, names: tuple[str, ...]) -> Array:
     """Return client-level numbers, (n_clients, c)."""
-    columns = []
-    for name in names:
-        values = panel.client_values(name)
-        known = [v for v in values if v is not None and v == v]
-        if not all(isinstance(v, int | float | np.number) for v in known):
-            raise SpecificationError(
-                f"The covariate {name!r} holds {listed(sorted({str(v) for v in known}))}, not "
-                f"numbers. Code it in numbers (0 and 1 for two kinds of client), or use "
-                f"group={name!r}."
-            )
-        columns.append([np.nan if v is None else float(v) for v in values])
+    columns = [by_client(panel, name) for name in names]
     return np.array(columns, float).reshape(len(names), panel.n_clients).T
 
 
@@ -197,24 +194,23 @@ def _inputs(
 ) -> Array:
     """Return session-level numbers, (n_clients, T, q); 0 where there was no session."""
     out = np.zeros((*Y.shape[:2], len(names)))
-    frame = panel.frame
-    absent = [name for name in names if name not in (*panel.variables, *panel.covariates)]
-    if absent:
-        raise SpecificationError(
-            f"The panel has no column {listed(absent)}. Name it when reading, in covariates=."
-        )
-    inside = frame["session"].isin(numbers).to_numpy()
-    client = pd.Index(panel.clients).get_indexer(frame["client"])[inside]
-    session = np.searchsorted(numbers, frame["session"].to_numpy(np.int64)[inside])
+    scored = ~np.isnan(Y).all(axis=2)
     for c, name in enumerate(names):
-        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)[inside]
-        scored = ~np.isnan(Y[client, session]).all(axis=1)
+        values = by_session(panel, name, numbers)
         if missing := int((np.isnan(values) & scored).sum()):
             raise SpecificationError(
                 f"The time-varying covariate {name!r} is not a number in {missing} sessions that "
                 "have scores. Fill it in (0 where nothing happened), or set those scores missing."
             )
-        out[client, session, c] = np.nan_to_num(values, nan=0.0)
+        out[:, :, c] = np.nan_to_num(values, nan=0.0)
+    return out
+
+
+def _moderators(panel: SessionPanel, names: tuple[str, ...], numbers: tuple[int, ...]) -> Array:
+    """Return numbers of clients or of their sessions, (n_clients, T, q), NaN = unknown."""
+    out = np.empty((panel.n_clients, len(numbers), len(names)))
+    for c, name in enumerate(names):
+        out[:, :, c] = by_session_or_client(panel, name, numbers)
     return out
 
 
@@ -311,9 +307,12 @@ def _refuse_constant(data: Observed) -> None:
         )
 
 
-def _refuse_constant_covariates(data: Observed, names: tuple[str, ...]) -> None:
-    spread = np.ptp(data.covariates, axis=0)
-    if same := [name for name, width in zip(names, spread, strict=True) if not width > 0.0]:
+def _refuse_constant_covariates(data: Observed, needs: Needs) -> None:
+    moderators = data.inputs[:, :, data.inputs.shape[2] - len(needs.moderators) :]
+    low = [*data.covariates.min(axis=0), *np.nanmin(moderators, axis=(0, 1))]
+    high = [*data.covariates.max(axis=0), *np.nanmax(moderators, axis=(0, 1))]
+    names = (*needs.covariates, *needs.moderators)
+    if same := [name for name, a, b in zip(names, low, high, strict=True) if not b > a]:
         raise SpecificationError(
             f"The covariate {listed(same)} is the same for all clients in the model. Leave it out."
         )

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.equations import Equation
+from alliancedyn.models.moderators import Moderator, moderator_of
 from alliancedyn.models.multilevel import mixed_equation
 from alliancedyn.models.regression import Question, Regression, checked_names
-from alliancedyn.models.rows import Terms, client_means, lagged, therapist_means
+from alliancedyn.models.rows import Terms, centered, client_means, lagged, therapist_means
 from alliancedyn.models.selection import FEWEST_CLIENTS, Needs
 
 Array = NDArray[np.float64]
@@ -23,6 +24,14 @@ Codes = NDArray[np.int64]
 
 NO_THERAPIST = "no therapist"
 BETWEEN = "between"  # as a moderator: the client's own mean
+_CENTERED = (
+    "{term} is left out: clients' means of {name!r} differ by rounding at most, so it was centered "
+    "on them before and nothing is known of what clients' levels go with. Use the scores as rated."
+)
+_LATE = (
+    "{name!r} moderates as it was at the session of the outcome, and {target!r} was rated before "
+    'that session. If it is of the session itself, use moderator_session="predictor".'
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,8 +68,15 @@ class WithinBetween(Regression):
     residuals : {"independent", "ar1"}
         Correlated as ``residual_ar`` to the power of the difference between session numbers.
     moderators : tuple of str
-        Client-level numbers by which phi[y,x] differs, ``moderation[y,x,severity]``; "between" is
-        the client's own mean of x, centered at the mean over clients (trait x state).
+        Numbers by which phi[y,x] differs, ``moderation[y,x,severity]``. Of clients: taken as they
+        are, so that phi is the effect where they are 0. Of sessions (a covariate that changes, or
+        another variable of the panel, such as technique): their deviation from the client's mean,
+        beside its own effect ``input[y,technique]`` and that of the mean; phi is the effect at the
+        client's mean. "between" is the client's own mean of x, centered at the mean over clients
+        (trait x state).
+    moderator_session : {"outcome", "predictor"}
+        Whether a moderator that changes over sessions is that of the session of y, or of the
+        session before, where x is taken from.
     covariates : tuple of str
         Client-level numbers with an effect of their own.
     method : {"reml", "ml"}
@@ -74,6 +90,7 @@ class WithinBetween(Regression):
     levels: tuple[str, ...] = ("client",)
     residuals: Literal["independent", "ar1"] = "independent"
     moderators: tuple[str, ...] = ()
+    moderator_session: Literal["outcome", "predictor"] = "outcome"
     covariates: tuple[str, ...] = ()
     method: Literal["reml", "ml"] = "reml"
     between: Literal["client", "therapist"] = "client"
@@ -121,6 +138,7 @@ class WithinBetween(Regression):
             "levels": (("client",), ("therapist", "client")),
             "residuals": ("independent", "ar1"),
             "method": ("reml", "ml"),
+            "moderator_session": ("outcome", "predictor"),
             "between": ("client", "therapist"),
         }
 
@@ -131,8 +149,8 @@ class WithinBetween(Regression):
 
     def needs(self) -> Needs:
         """Return what the model needs of a panel beside the two series."""
-        numbers = (*self.covariates, *(name for name in self.moderators if name != BETWEEN))
-        return Needs(covariates=tuple(dict.fromkeys(numbers)))
+        numbers = tuple(name for name in self.moderators if name != BETWEEN)
+        return Needs(covariates=self.covariates, moderators=numbers)
 
     def for_simulation(self) -> WithinBetween:
         """Return the model without therapists, whom simulated scores do not have."""
@@ -163,17 +181,27 @@ class WithinBetween(Regression):
             reasons[_missing(target, nearest)] = np.isnan(before_y)
         if therapist is not None:
             reasons[NO_THERAPIST] = therapist < 0
-        columns |= self._means(question, mean_x, therapist)
+        notes: list[str] = []
+        columns |= self._means(question, mean_x, therapist, notes)
+        moderating = self._moderating(question, reasons, notes)
         columns |= self._courses(question, reasons)
-        columns |= self._of_clients(question, before_x, mean_x)
-        return Terms(y, columns, reasons)
+        columns |= self._of_clients(question, before_x, mean_x, moderating)
+        return Terms(y, columns, reasons, tuple(notes))
 
     def _means(
-        self, question: Question, mean_x: Array, therapist: Codes | None
+        self, question: Question, mean_x: Array, therapist: Codes | None, notes: list[str]
     ) -> dict[str, Array]:
         """Return the client's mean, or the therapist's and the client's difference from it."""
         source, target = question.source, question.target
         between = names.label("between", target, source)
+        if centered(question.x):
+            if BETWEEN in self.moderators:
+                raise SpecificationError(
+                    f'moderators= names "between", and clients do not differ in {source!r}: its '
+                    "means over clients were taken out. Leave it out, or use the scores as rated."
+                )
+            notes.append(_CENTERED.format(term=between, name=source))
+            return {}
         if self.between == "client" or therapist is None:
             return {between: mean_x}
         shared = therapist_means(mean_x[:, 0], therapist)
@@ -192,17 +220,43 @@ class WithinBetween(Regression):
             for number in sessions[0, used][1:]
         }
 
-    def _of_clients(self, question: Question, before_x: Array, mean_x: Array) -> dict[str, Array]:
+    def _moderating(
+        self, question: Question, reasons: dict[str, Mask], notes: list[str]
+    ) -> dict[str, Moderator]:
+        """Return the moderators that are columns; add why sessions or terms are left out."""
+        target, at_outcome = question.target, self.moderator_session == "outcome"
+        nearest = self.lag == "nearest_earlier"
+        found = {}
+        for name, values in zip(self.needs().moderators, question.data.inputs.T, strict=True):
+            own = found[name] = moderator_of(values.T, question.x, nearest, at_outcome)
+            if own.changes:
+                where = "at that session" if at_outcome else "at the session before"
+                reasons[f"no {name} {where}"] = np.isnan(own.by)
+                if at_outcome and question.before(target):
+                    notes.append(_LATE.format(name=name, target=target))
+            if own.level is None:
+                notes.append(_CENTERED.format(term=names.label("between", target, name), name=name))
+        return found
+
+    def _of_clients(
+        self,
+        question: Question,
+        before_x: Array,
+        mean_x: Array,
+        moderating: dict[str, Moderator],
+    ) -> dict[str, Array]:
         """Return covariates, moderators and what moderators change."""
-        known = dict(zip(self.needs().covariates, question.data.covariates.T, strict=True))
         source, target = question.source, question.target
-        columns = {}
-        for name in dict.fromkeys((*self.covariates, *self.moderators)):
-            if name != BETWEEN:
-                columns[names.label("between", target, name)] = known[name][:, None]
+        known = zip(self.covariates, question.data.covariates.T, strict=True)
+        columns = {names.label("between", target, name): x[:, None] for name, x in known}
+        for name, moderator in moderating.items():
+            if moderator.level is not None:
+                columns[names.label("between", target, name)] = moderator.level
+            if moderator.changes:
+                columns[names.label("input", target, name)] = moderator.by
         for name in self.moderators:
-            moderator = mean_x - np.nanmean(mean_x) if name == BETWEEN else known[name][:, None]
-            columns[names.label("moderation", target, source, name)] = before_x * moderator
+            by = moderating[name].by if name != BETWEEN else mean_x - np.nanmean(mean_x)
+            columns[names.label("moderation", target, source, name)] = before_x * by
         return columns
 
 

@@ -7,12 +7,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import listed
+from alliancedyn.panel.client_level import CLIENT_LEVEL, changing
 from alliancedyn.panel.issues import Issue, counted, info, joined, warning
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 PILED_UP = 0.20  # share of scores at an end of the range from which it is worth a word
-CLIENT_LEVEL = ("group", "site", "arm")
 
 
 def find_all(
@@ -158,7 +158,7 @@ def _find_therapists(frame: pd.DataFrame, codes: Codes) -> list[Issue]:
         return []
     issues = []
     therapist, _ = pd.factorize(frame["therapist"])
-    switched = _varying(therapist, codes)
+    switched = changing(np.where(therapist < 0, np.nan, therapist), codes)
     if len(switched):
         said = (
             f"{counted(len(switched), 'client')} saw more than one therapist; each session keeps "
@@ -179,21 +179,13 @@ def _find_varying(
     for name in names:
         if name not in frame:
             continue
-        switched = _varying(pd.factorize(frame[name])[0], codes)
+        switched = changing(frame[name], codes)
         if len(switched):
             said = (
-                f"{name!r} changes over sessions for {listed(clients[switched])}; the first value "
+                f"{name!r} changes over sessions for {listed(clients[switched])}, so no one value "
             )
-            said += "stands for the client where one is needed."
+            said += "stands for the client; where one is needed, it is refused."
             if name == "site":
                 said += " Are client ids unique across sites?"
             issues.append(warning("varying-client-column", said, len(switched)))
     return issues
-
-
-def _varying(values: Codes, codes: Codes) -> Codes:
-    """Return the clients with more than one known value."""
-    known = values >= 0
-    pairs = np.unique(codes[known] * (int(values.max(initial=0)) + 1) + values[known])
-    who, counts = np.unique(pairs // (int(values.max(initial=0)) + 1), return_counts=True)
-    return who[counts > 1].astype(np.int64)

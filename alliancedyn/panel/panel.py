@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from alliancedyn import __version__
 from alliancedyn.errors import DataError, listed
 from alliancedyn.panel.chronology import elapsed, since_first
+from alliancedyn.panel.client_level import changing, one_value_each
 from alliancedyn.panel.identifiers import natural
 from alliancedyn.panel.issues import Issue, counted
 from alliancedyn.panel.mapping import ROLES, Code, build_mapping, check_columns
@@ -316,7 +317,7 @@ day_first, date_format
         ----------
         name : str
             ``"person"``, ``"therapist"`` (the most frequent), ``"group"``, ``"site"``, ``"arm"``,
-            ``"episode"`` or a covariate (the first known value).
+            ``"episode"`` or a covariate.
 
         Returns
         -------
@@ -326,14 +327,14 @@ day_first, date_format
         Raises
         ------
         DataError
-            If the panel has no such column.
+            If the panel has no such column, or it changes over a client's sessions.
         """
         if name == "person" and name not in self.covariates:
             return self.persons
         frame = self._content.frame
         known = [n for n in ("therapist", "group", "site", "arm", "episode") if n in frame]
         if name not in (*known, *self.covariates):
-            have = f"It has {listed([*known, *self.covariates], 8)}. " if known else ""
+            have = f"It has {listed(['person', *known, *self.covariates], 8)}. "
             raise DataError(
                 f"The panel has no column {name!r} per client. {have}Name it when reading, as a "
                 "role or in covariates=."
@@ -341,12 +342,12 @@ day_first, date_format
         if name == "therapist":
             arrays = self.arrays()
             return np.array([*arrays.therapists, None], object)[arrays.therapist]
-        numeric = pd.api.types.is_float_dtype(frame[name].dtype)
-        values = np.full(self.n_clients, np.nan if numeric else None, float if numeric else object)
-        filled = frame[name].notna().to_numpy()
-        column = frame[name].to_numpy(values.dtype)[filled][::-1]
-        values[self._content.codes[filled][::-1]] = column  # the first row is written last
-        return values
+        content = self._content
+        return one_value_each(name, frame[name], content.codes, content.clients)
+
+    def changing(self, name: str) -> bool:
+        """Say whether a column has more than one known value in some client."""
+        return bool(len(changing(self._content.frame[name], self._content.codes)))
 
     def with_scores(self, scores: pd.DataFrame, note: Issue) -> SessionPanel:
         """Return the same rows with other scores, such as detrended ones.

@@ -238,9 +238,12 @@ def _known_effects(trial: Trial) -> dict[str, float]:
 
 
 def _moderated(trial: Trial, values: dict[str, float]) -> dict[str, float]:
-    """Give lagged effects where the moderators that the model knows are zero."""
+    """Give lagged effects where the moderators that the model knows are zero.
+
+    Those that change over sessions are centered, and leave the average session where it is.
+    """
     for one in trial.truth.covariates:
-        if one.name in getattr(trial.spec, "moderators", ()):
+        if one.name in getattr(trial.spec, "moderators", ()) and one.level == "client":
             for target, source, size in one.on_phi:
                 values[names.label("phi", target, source)] -= one.mean * size
     return values
