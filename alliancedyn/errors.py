@@ -45,6 +45,21 @@ class InferenceWarning(UserWarning):
     """Something in the inference that a reader of the results should know."""
 
 
+def people(clients: int, persons: int | None = None) -> str:
+    """Count the clients, or the persons and their episodes where some have several.
+
+    Parameters
+    ----------
+    clients : int
+        Series of sessions: one per client, or per episode of a client.
+    persons : int, optional
+        People behind them; as many as clients if None.
+    """
+    if persons is not None and persons < clients:
+        return f"{persons:,} person{'s' * (persons != 1)} with {clients:,} episodes"
+    return f"{clients:,} client{'s' * (clients != 1)}"
+
+
 def listed(values: Any, shown: int = 3) -> str:
     """Name at most ``shown`` of ``values`` and count the rest: ``'C03', 'C11' and 7 more``."""
     values = list(values)

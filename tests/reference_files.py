@@ -87,3 +87,12 @@ def published_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("no reference data: set ALLIANCEDYN_REFERENCE to the folder that holds them")
     return folder
+
+
+def cases_dir() -> Path:
+    """Return the folder of exports that went wrong once, or skip the test where it is absent."""
+    named = os.environ.get("ALLIANCEDYN_CASES")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "cases"
+    if not folder.is_dir():
+        pytest.skip("no cases: set ALLIANCEDYN_CASES to the folder that holds them")
+    return folder

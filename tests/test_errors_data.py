@@ -236,7 +236,11 @@ CASES = [
         {"day": "day", "date": "date"},
     ),
     Case(
-        7, "timing unclear", GOOD, "must be 'before' or 'after'", {"timing": {"alliance": "during"}}
+        7,
+        "timing unclear",
+        GOOD,
+        "must be one of 'before', 'after'",
+        {"timing": {"alliance": "during"}},
     ),
     Case(
         7,

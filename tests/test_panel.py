@@ -350,7 +350,7 @@ def test_the_report_shows_flow_issues_and_facts() -> None:
     for words in ("9 rows, 3 clients", "default-timing", "median 3", repr(panel)):
         assert words in report.text
     assert str(report) == report.text
-    assert repr(report) == "QualityReport(0 errors, 2 warnings, 3 notes)"
+    assert repr(report) == "QualityReport(0 errors, 3 warnings, 3 notes)"
     assert "<table" in report._repr_html_()
 
 
@@ -383,7 +383,7 @@ def test_frames_of_other_libraries_by_narwhals() -> None:
 
 
 def test_narwhals_is_named_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alliancedyn.panel.panel.find_spec", lambda name: None)
+    monkeypatch.setattr("alliancedyn.panel.table.find_spec", lambda name: None)
     with pytest.raises(DataError, match="pip install narwhals"):
         panel_of({"client": []})  # type: ignore[arg-type]
 

@@ -143,7 +143,7 @@ def announce_compiling() -> None:
 def summarize(analysis: Analysis, out: Path) -> None:
     """Print the verdict, the paths by model, what must be known, and where the report is."""
     fit, answer = analysis.fit, analysis.directions.get(analysis.headline)
-    sample = f"{fit.sample.clients:,} clients, sessions {fit.sessions[0]}-{fit.sessions[-1]}"
+    sample = f"{fit.sample.people}, sessions {fit.sessions[0]}-{fit.sessions[-1]}"
     print(f"\n{analysis.headline}: {sample}")
     if answer is None:
         say("No verdict on direction.")

@@ -287,6 +287,7 @@ def _sample(
         pairs=int((seen[:, 1:] & seen[:, :-1]).sum()),
         clients_set_aside={reason: n for reason, n in reasons.items() if n},
         rows_set_aside={reason: n for reason, n in dropped.items() if n},
+        persons=len(set(panel.persons[~counted])),
     )
 
 

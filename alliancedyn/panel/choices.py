@@ -1,9 +1,10 @@
-"""Which variable is the process, which the outcome, and when each was rated."""
+"""Which variable is the process, which the outcome, when each was rated, which end is good."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from alliancedyn.panel.instruments import good_end
 from alliancedyn.panel.issues import Issue, info, joined, warning
 from alliancedyn.panel.mapping import PanelMapping
 
@@ -84,3 +85,34 @@ def choose_timing(mapping: PanelMapping) -> tuple[dict[str, str], list[Issue]]:
         said += "that order is refused. Pass timing=."
         issues.append(warning("unknown-timing", said, len(unknown)))
     return {name: timing[name] for name in mapping.variables if name in timing}, issues
+
+
+def choose_higher(mapping: PanelMapping) -> tuple[dict[str, str], list[Issue]]:
+    """Return what a higher score of each variable means; a missing key means unknown.
+
+    Nothing is taken from names. They only tell what to confirm, and what contradicts them.
+    """
+    higher = {name: word for name, word in mapping.higher.items() if word != "unknown"}
+    hints = {name: expected_end(name, column) for name, column in mapping.variables.items()}
+    issues = []
+    unsaid = [name for name in mapping.variables if name not in higher]
+    if unsaid:
+        listing = joined([repr(name) for name in unsaid])
+        lines = ", ".join(f'"{name}" = "{(hints[name] or ("?", ""))[0]}"' for name in unsaid[:3])
+        reasons = [f"{hint[1]}: {hint[0]}" for name in unsaid if (hint := hints[name]) is not None]
+        said = f"It is not said whether higher scores of {listing} are better or worse for the "
+        said += f"client, so no result is called good or bad. Confirm and add: higher = {{{lines}}}"
+        said += f" ({joined(reasons)} when higher)." if reasons else ' ("better" or "worse").'
+        issues.append(warning("unknown-direction", said, len(unsaid)))
+    for name, word in higher.items():
+        hint = hints[name]
+        if hint is not None and hint[0] != word:
+            said = f"Higher scores of {name!r} are declared {word}, but {hint[1]} of column "
+            said += f"{mapping.variables[name]!r} is {hint[0]} when higher. Check higher."
+            issues.append(warning("contradicted-direction", said))
+    return {name: higher[name] for name in mapping.variables if name in higher}, issues
+
+
+def expected_end(name: str, column: str) -> tuple[str, str] | None:
+    """Return the good end that the column's name suggests, else the variable's, and why."""
+    return good_end(column) or good_end(name)

@@ -12,6 +12,7 @@ from typing import Any
 from alliancedyn.errors import DataError
 from alliancedyn.panel.issues import joined
 from alliancedyn.panel.layout import instrument_column, wide_columns
+from alliancedyn.panel.sisters import check_items
 from alliancedyn.panel.table import close_to
 
 Code = str | int | float
@@ -27,7 +28,7 @@ DIRECTIONS = ("better", "worse", "unknown")
 KEYS = (
     *ROLES,
     *("variables", "covariates", "timing", "higher", "missing_codes", "ranges", "duplicates"),
-    *("order", "episode_gap", "day_first", "sheet", *TEXT_OPTIONS),
+    *("order", "episode_gap", "single_items", "day_first", "sheet", *TEXT_OPTIONS),
 )
 RESERVED = "[](),@|="
 
@@ -60,6 +61,7 @@ class PanelMapping:
     duplicates: str = "error"
     order: str | None = None
     episode_gap: float | None = None
+    single_items: tuple[str, ...] = ()
     day_first: bool | None = None
     date_format: str | None = None
     encoding: str | None = None
@@ -162,6 +164,7 @@ def build_mapping(values: Mapping[str, Any]) -> PanelMapping:
         "higher": _words(said.get("higher", {}), variables, "higher", DIRECTIONS),
         "missing_codes": _missing_codes(said.get("missing_codes", ())),
         "ranges": _ranges(said.get("ranges", {})),
+        "single_items": _single_items(said.get("single_items", ()), variables),
     }
     gap = said.get("episode_gap", 1)
     if isinstance(gap, bool) or not isinstance(gap, int | float) or not 0 < gap < math.inf:
@@ -222,6 +225,21 @@ def _words(
         if word not in words:
             raise DataError(f"{what} of {name!r} must be one of {listing}, not {word!r}.")
     return dict(said)
+
+
+def _single_items(said: Any, variables: dict[str, str]) -> tuple[str, ...]:
+    """Check the list of variables, by name or column, that are single items on purpose."""
+    if isinstance(said, str):
+        said = (said,)
+    if not isinstance(said, Sequence) or not all(isinstance(one, str) for one in said):
+        raise DataError(f"single_items must be a list of columns, not {said!r}.")
+    strange = [one for one in said if one not in {*variables, *variables.values()}]
+    if strange:
+        raise DataError(
+            f"single_items names {joined([repr(one) for one in strange])}, which is no variable or "
+            "its column."
+        )
+    return tuple(said)
 
 
 def _missing_codes(said: Any) -> tuple[Code, ...] | dict[str, tuple[Code, ...]]:
@@ -308,7 +326,8 @@ def check_columns(mapping: PanelMapping, header: Sequence[str]) -> list[str]:
     Raises
     ------
     DataError
-        If a column is absent, mapped twice, or its name occurs twice in the table.
+        If a column is absent, mapped twice, its name occurs twice in the table, or a variable is
+        one item of a scale.
     """
     places: dict[str, list[str]] = {}
     for name, column in mapping.columns.items():
@@ -332,6 +351,7 @@ def check_columns(mapping: PanelMapping, header: Sequence[str]) -> list[str]:
             f"Several columns are called {joined([repr(column) for column in repeated])}. Give "
             "each column a name of its own."
         )
+    check_items(mapping, header)
     return list(places)
 
 

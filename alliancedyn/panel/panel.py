@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn import __version__
-from alliancedyn.errors import DataError, listed
+from alliancedyn.errors import DataError, listed, people
 from alliancedyn.panel.chronology import elapsed, since_first
 from alliancedyn.panel.client_level import changing, one_value_each
 from alliancedyn.panel.identifiers import natural
@@ -112,6 +112,7 @@ class SessionPanel:
         duplicates: str | None = None,
         order: str | None = None,
         episode_gap: float | None = None,
+        single_items: Sequence[str] = (),
         decimal: str | None = None,
         day_first: bool | None = None,
         date_format: str | None = None,
@@ -126,8 +127,8 @@ class SessionPanel:
         frame : DataFrame
             pandas, or any frame that narwhals understands if narwhals is installed. Left as it is.
         client, session, variables, process, outcome, therapist, date, day, group, site, episode, \
-arm, covariates, timing, higher, missing_codes, ranges, duplicates, order, episode_gap, decimal, \
-day_first, date_format
+arm, covariates, timing, higher, missing_codes, ranges, duplicates, order, episode_gap, \
+single_items, decimal, day_first, date_format
             As in `read_sessions`.
         truth : object, optional
             What generated the data.
@@ -147,7 +148,7 @@ day_first, date_format
             **{"group": group, "site": site, "episode": episode, "arm": arm, "timing": timing},
             **{"covariates": covariates, "missing_codes": missing_codes, "ranges": ranges},
             **{"duplicates": duplicates, "order": order, "episode_gap": episode_gap},
-            **{"higher": higher, "decimal": decimal},
+            **{"higher": higher, "decimal": decimal, "single_items": single_items},
             **{"day_first": day_first, "date_format": date_format},
         }
         mapping = build_mapping(said)
@@ -181,6 +182,11 @@ day_first, date_format
     def n_persons(self) -> int:
         """Number of persons; fewer than clients where some have several episodes."""
         return len(set(self._content.persons))
+
+    @property
+    def people(self) -> str:
+        """The clients counted, with the persons behind them where some have several episodes."""
+        return people(self.n_clients, self.n_persons)
 
     @property
     def n_sessions(self) -> int:
@@ -424,7 +430,7 @@ day_first, date_format
             for name in self.variables
         )
         return (
-            f"SessionPanel({counted(self.n_clients, 'client')}, sessions {sessions[0]}-"
+            f"SessionPanel({self.people}, sessions {sessions[0]}-"
             f"{sessions[-1]}, {rows}; {names}; process={self.process!r}, outcome={self.outcome!r})"
         )
 

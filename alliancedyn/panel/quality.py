@@ -8,6 +8,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from alliancedyn.errors import people
 from alliancedyn.panel.issues import SEVERITIES, counted
 from alliancedyn.panel.panel import SessionPanel
 
@@ -110,8 +111,8 @@ def _text(panel: SessionPanel, table: pd.DataFrame) -> str:
     lines = [repr(panel), "", "Rows and clients"]
     width = max(len(step) for step in panel.flow["step"])
     lines += [
-        f"  {step:<{width}}  {counted(rows, 'row')}, {counted(clients, 'client')}"
-        for step, rows, clients in panel.flow.itertuples(index=False)
+        f"  {step:<{width}}  {counted(rows, 'row')}, {people(clients, *persons)}"
+        for step, rows, clients, *persons in panel.flow.itertuples(index=False)
     ]
     summary = table["code"] == "variable-summary"
     lines += ["", "Variables", *(f"  {message}" for message in table["message"][summary])]

@@ -72,6 +72,7 @@ def read_sessions(
     duplicates: str | None = None,
     order: str | None = None,
     episode_gap: float | None = None,
+    single_items: Sequence[str] = (),
     encoding: str | None = None,
     delimiter: str | None = None,
     decimal: str | None = None,
@@ -124,7 +125,11 @@ def read_sessions(
         "date": number the sessions by date. "session": keep the numbers although dates run
         backwards, which is otherwise an error.
     episode_gap : float, optional
-        Days without a session after which a client's next one opens a new episode. Needs dates.
+        Days without a session after which a client's next one opens a new episode: a series of
+        its own of the same person, whose sessions count from 1. Needs dates or days.
+    single_items : sequence of str, optional
+        Variables, or their columns, that are one of several numbered sister columns on purpose
+        (``waisr_01`` beside ``waisr_02`` ...); without it they are refused.
     encoding, delimiter, decimal : str, optional
         Overrule the evidence.
     sheet : str or int, optional
@@ -155,7 +160,7 @@ def read_sessions(
         **{"outcome": outcome, "therapist": therapist, "date": date, "day": day, "group": group},
         **{"site": site, "episode": episode, "arm": arm, "covariates": covariates},
         **{"timing": timing, "higher": higher, "missing_codes": missing_codes, "ranges": ranges},
-        **{"episode_gap": episode_gap},
+        **{"episode_gap": episode_gap, "single_items": single_items},
         **{"duplicates": duplicates, "order": order, "encoding": encoding, "sheet": sheet},
         **{"delimiter": delimiter, "decimal": decimal, "day_first": day_first},
         **{"date_format": date_format},

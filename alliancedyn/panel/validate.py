@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError, listed
-from alliancedyn.panel.choices import choose_roles, choose_timing
+from alliancedyn.panel.choices import choose_higher, choose_roles, choose_timing
 from alliancedyn.panel.chronology import check_day_and_date, check_order, number_by_date
 from alliancedyn.panel.dates import DateRules, read_dates
 from alliancedyn.panel.duplicates import resolve_duplicates
@@ -29,6 +29,7 @@ from alliancedyn.panel.numbers import (
     refuse_outside,
     suspects,
 )
+from alliancedyn.panel.sisters import find_items
 from alliancedyn.panel.table import Distinct, Table, blank, distinct
 
 Array = NDArray[np.float64]
@@ -146,16 +147,16 @@ def _assemble(
         refuse_one_row_each(len(ids.names), table.header)
     process, outcome, found = choose_roles(mapping)
     timing, more = choose_timing(mapping)
+    higher, directions = choose_higher(mapping)
     variables, covariates = tuple(mapping.variables), tuple(mapping.covariates)
     ranges = _variable_ranges(mapping)
-    issues += [*found, *more]
+    issues += [*found, *more, *directions, *find_items(mapping, table.header)]
     issues += find_all(frame, codes, ids.names, variables, (process, outcome), ranges, covariates)
     frame = frame[_canonical(mapping, frame)]
-    flow = _flow(steps, frame, codes, list(variables))
+    flow = _flow(steps, frame, codes, list(variables), persons)
     return Content(
         frame, ids.names, persons, codes, variables, process, outcome, timing,
-        {name: word for name, word in mapping.higher.items() if word != "unknown"},
-        ranges, covariates, tuple(issues), flow, decimal,
+        higher, ranges, covariates, tuple(issues), flow, decimal,
     )  # fmt: skip
 
 
@@ -379,16 +380,24 @@ def _keys_by_date(table: Table, mapping: PanelMapping, ids: Ids, frame: pd.DataF
 
 
 def _flow(
-    steps: list[tuple[int, Codes]], frame: pd.DataFrame, codes: Codes, variables: list[str]
+    steps: list[tuple[int, Codes]],
+    frame: pd.DataFrame,
+    codes: Codes,
+    variables: list[str],
+    persons: NDArray[np.object_],
 ) -> pd.DataFrame:
-    """Count rows and clients after each step."""
+    """Count rows and clients after each step, and persons where some have several episodes."""
     scored = frame[variables].notna().to_numpy().any(axis=1)
     session = frame["session"].to_numpy()
     follows = np.zeros(len(frame), bool)
     follows[1:] = (np.diff(codes) == 0) & (np.diff(session) == 1) & scored[1:] & scored[:-1]
-    names = ("rows read", "not blank", "one row per client and session")
+    steps = [*steps, (int(scored.sum()), codes[scored]), (int(follows.sum()), codes[follows])]
+    names = (
+        *("rows read", "not blank", "one row per client and session", "with any score"),
+        "with any score in the session before too",
+    )
     counted = [(name, n, len(np.unique(c))) for name, (n, c) in zip(names, steps, strict=True)]
-    counted.append(("with any score", int(scored.sum()), len(np.unique(codes[scored]))))
-    pairs = (int(follows.sum()), len(np.unique(codes[follows])))
-    counted.append(("with any score in the session before too", *pairs))
-    return pd.DataFrame(counted, columns=["step", "rows", "clients"])
+    flow = pd.DataFrame(counted, columns=["step", "rows", "clients"])
+    if len(set(persons)) < len(persons):
+        flow["persons"] = [len(set(persons[c])) for _, c in steps]
+    return flow

@@ -71,7 +71,7 @@ def _fit(fit: Fit) -> str:
     """Say in one line how much a model holds, and how it fits where that is known."""
     sample = fit.sample
     parts = [
-        f"{sample.clients:,} clients",
+        sample.people,
         f"sessions {fit.sessions[0]} to {fit.sessions[-1]}",
         f"{fit.n_params} parameters",
     ]

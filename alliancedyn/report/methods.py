@@ -94,7 +94,7 @@ def _sample(material: Material) -> str:
     counts, fit = count(material.panel), material.fit
     median = number(counts.median, 0 if float(counts.median).is_integer() else 1)
     text = (
-        f"We analyzed {counts.clients:,} clients with {counts.rows:,} observed client-sessions "
+        f"We analyzed {material.panel.people} with {counts.rows:,} observed client-sessions "
         f"(sessions {counts.first} to {counts.last}; median {median} observed sessions per client, "
         f"range {counts.fewest} to {counts.most}). Up to each client’s last session, "
         f"{counts.missing:.1%} of the scores were missing."
@@ -103,7 +103,7 @@ def _sample(material: Material) -> str:
     if aside:
         withhold = material.discretion.withhold
         reasons = "; ".join(f"{withhold(why)}: {many:,}" for why, many in aside.items())
-        text += f" The model used {fit.sample.clients:,} clients (set aside: {reasons})."
+        text += f" The model used {fit.sample.people} (set aside: {reasons})."
     return text
 
 

@@ -43,10 +43,12 @@ def flow(material: Material) -> Table:
     """Show what happened to the rows between the export and the panel."""
     frame = material.panel.flow
     rows = tuple(
-        (f"{str(step)[:1].upper()}{str(step)[1:]}", _count(rows), _count(clients))
-        for step, rows, clients in zip(frame["step"], frame["rows"], frame["clients"], strict=True)
+        (f"{str(step)[:1].upper()}{str(step)[1:]}", *(_count(one) for one in counts))
+        for step, *counts in frame.itertuples(index=False)
     )
-    return Table("flow", "From the export to the panel", ("Step", "Rows", "Clients"), rows)
+    several = "persons" in frame  # some people have several episodes, each a series of its own
+    head = ("Step", "Rows", *(("Episodes", "Persons") if several else ("Clients",)))
+    return Table("flow", "From the export to the panel", head, rows)
 
 
 def scores(material: Material) -> Table:

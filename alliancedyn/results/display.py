@@ -28,7 +28,7 @@ def heading(name: str, variables: tuple[str, ...], sample: Sample, loglik: float
     """Return who was fitted to what: ``RI-CLPM of alliance, symptoms · 200 clients, ...``."""
     parts = [
         f"{name} of {', '.join(variables)}",
-        f"{sample.clients} clients, {sample.sessions} sessions",
+        f"{sample.people}, {sample.sessions} sessions",
     ]
     if loglik is not None:
         parts.append(f"log-likelihood {loglik:.4f}")

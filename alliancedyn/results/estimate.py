@@ -8,7 +8,7 @@ from math import floor, isfinite, log10
 import pandas as pd
 
 from alliancedyn.engine.delta import Derived
-from alliancedyn.errors import SpecificationError
+from alliancedyn.errors import SpecificationError, people
 
 LEVEL = 0.95
 
@@ -20,9 +20,12 @@ class Sample:
     Parameters
     ----------
     clients, sessions, rows, pairs : int
-        Clients, session numbers covered, client-sessions, and pairs of consecutive sessions used.
+        Clients (series, where a person has several episodes), session numbers covered,
+        client-sessions, and pairs of consecutive sessions used.
     clients_set_aside, rows_set_aside : dict
         Reason -> how many.
+    persons : int or None
+        People behind the clients; None = as many as clients.
     """
 
     clients: int
@@ -31,6 +34,12 @@ class Sample:
     pairs: int
     clients_set_aside: dict[str, int] = field(default_factory=dict)
     rows_set_aside: dict[str, int] = field(default_factory=dict)
+    persons: int | None = None
+
+    @property
+    def people(self) -> str:
+        """The clients counted, with the persons behind them where some have several episodes."""
+        return people(self.clients, self.persons)
 
 
 @dataclass(frozen=True)

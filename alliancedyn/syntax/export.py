@@ -90,7 +90,7 @@ def export_syntax(
     head = "\n".join(f"{sign} {line}".rstrip() for line in lines)
     if to == "lavaan":
         return f"{head}\n{lavaan.body(text.model, text.names, begins)}"
-    title = f"{spec.name} of {text.sheet.selection.sample.clients} clients"
+    title = f"{spec.name} of {text.sheet.selection.sample.people}"
     groups = [f"g{code}" for code, _ in enumerate(text.sheet.levels, start=1)]
     command = mplus.Command(title, text.columns, text.group, groups)
     return f"{head}\n{mplus.body(command, text.model, text.names, begins)}"
@@ -234,7 +234,7 @@ def _header(text: _Text, how: list[str] | None = None) -> list[str]:
     lines = [
         f"{text.spec.name}, written by alliancedyn {__version__} for {CALLED[text.to]}",
         *lavaan.wrap(f"{text.spec!r}", ", ", "    ", mplus.WIDTH),
-        f"{selection.sample.clients} clients, sessions {sessions[0]} to {sessions[-1]}; {scores}",
+        f"{selection.sample.people}, sessions {sessions[0]} to {sessions[-1]}; {scores}",
         "",
         "Data: one row per client, these columns in this order,",
         "wide.csv with their names, missing scores empty"
