@@ -472,7 +472,9 @@ def test_a_prior_that_fights_the_data_is_found(panel: ad.SessionPanel, fit: Fit)
     assert (calm.loc[calm.index.str.startswith("phi"), "likelihood"] > 0.05).all()
     assert calm.attrs["pareto_k"] < 0.7
     strong = {"phi": ("normal", -0.4, 0.05)}
-    fought = power_scaling(DSEM(priors=strong, draws=700, tune=200).fit(panel, seed=1))
+    with pytest.warns(ad.InferenceWarning, match=r"the prior hardly allows them: phi\[alliance"):
+        fit = DSEM(priors=strong, draws=700, tune=200).fit(panel, seed=1)
+    fought = power_scaling(fit)
     assert fought.loc["phi[alliance,alliance]", "reading"] == "prior and data disagree"
 
 

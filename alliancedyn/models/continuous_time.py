@@ -279,10 +279,12 @@ class ContinuousTime(Specification):
             slowest = describe_drift(drift)[0].value.real
             if slowest >= 0.0:
                 where = "" if group is None else f" where {group}"
+                drifts = self.trend is not None or self.means == "free"
+                remedy = 'Use trend="linear" or means="free" if scores drift together.'
                 found.append(
                     f"the drift{where} has an eigenvalue of {slowest:.3g} per {self.unit}, which "
                     "is not negative: deviations do not fade, so that there is no level to which "
-                    'clients return. Use trend="linear" or means="free" if scores drift together.'
+                    f"clients return. {'Read no effect of it.' if drifts else remedy}"
                 )
         return found
 

@@ -22,6 +22,8 @@ from alliancedyn.errors import SpecificationError
 from alliancedyn.models.equation_data import far_from_zero
 from alliancedyn.models.equations import Equation
 from alliancedyn.models.instrument_guards import (
+    MOST_LAGS,
+    Asked,
     Bracket,
     bracket,
     of_zero,
@@ -38,7 +40,6 @@ from alliancedyn.models.selection import Needs
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-MOST_LAGS = 4
 MOST_DIGITS = 1e5  # mean in units of spread, beyond which products lose what changes
 FAR_FROM_ZERO = (
     "The scores of {name!r} lie {times:.0e} times their spread away from zero, which leaves too "
@@ -187,7 +188,7 @@ class DynamicPanelGMM(Regression):
         """Estimate one direction."""
         X = self._regressors(question)
         fit = self._estimated(question, X)
-        refuse_too_many(fit, question.target)
+        refuse_too_many(fit, question.target, self._asked)
         refuse_exact(fit, question.y, question.target)
         labels = self._labels(question, fit)
         between = bracket(question.y, X, self.session_effects)
@@ -208,11 +209,19 @@ class DynamicPanelGMM(Regression):
             variances={names.label("residual_var", question.target): fit.sigma2},
             variance_cov=_variance_cov(fit, used, self, clusters),
             notes=(
-                *remarks(fit, between, self.steps, self.system),
+                *remarks(fit, between, self._asked),
                 *self._of_zero(question, X, fit, labels),
             ),
             diagnostics=_diagnostics(fit, self._series(question), labels, between),
         )
+
+    @property
+    def _asked(self) -> Asked:
+        """What advice to readers depends on."""
+        return Asked(
+            self.collapse, self.instrument_lags, self.outcome_lags, self.session_effects,
+            self.steps, self.system,
+        )  # fmt: skip
 
     def _series(self, question: Question) -> tuple[str, ...]:
         """Name the series with instruments of their own."""

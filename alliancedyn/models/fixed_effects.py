@@ -241,6 +241,8 @@ def _refuse_short(n: NDArray[np.int64], halve: bool, question: Question) -> None
 
 def _refuse(grid: Grid, labels: tuple[str, ...], question: Question) -> None:
     """Refuse equations whose terms cannot be told apart, by name."""
+    effects = grid.session_effects
+    without = ", or use session_effects=False" if effects else ""
     found = collinear(grid)
     if found is not None:
         kind, j = found
@@ -250,18 +252,18 @@ def _refuse(grid: Grid, labels: tuple[str, ...], question: Question) -> None:
                 "only of clients who are not seen at the others. Use session_effects=False, or "
                 "narrow sessions=(first, last)."
             )
+        also = " (with session effects, what is the same for all clients)" if effects else ""
         term = labels[j if kind == "effect" else grid.n_effects + j]
         raise SpecificationError(
             f"{term} cannot be estimated: its predictor does not change within clients, or the "
-            "other terms add up to it (with session effects, what is the same for all clients). "
-            "Leave it out, or use session_effects=False."
+            f"other terms add up to it{also}. Leave it out{without}."
         )
     if grid.freedom < 1:
         clients = int((grid.counts > 0).sum())
         raise SpecificationError(
             f"{int(grid.counts.sum())} usable sessions of {clients} clients cannot carry "
-            f"{len(labels)} effects for {question.target!r} beside one of every client. Use "
-            "session_effects=False, or add sessions."
+            f"{len(labels)} effects for {question.target!r} beside one of every client. Add "
+            f"sessions{without}."
         )
 
 
@@ -305,9 +307,10 @@ def _corrected(grid: Grid, plain: Within) -> Within:
     try:
         return correct_by_halves(grid, plain)
     except np.linalg.LinAlgError as error:
+        without = ", or session_effects=False" if grid.session_effects else ""
         raise SpecificationError(
             "In one half of the clients' sessions the lagged effects cannot be told apart from "
-            "the other terms. Use bias_correction=None, or session_effects=False."
+            f"the other terms. Use bias_correction=None{without}."
         ) from error
 
 

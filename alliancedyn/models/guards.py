@@ -26,6 +26,7 @@ from alliancedyn.engine.maximise import REFUSED, Maximum
 from alliancedyn.engine.system import Layout
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.design import Design
+from alliancedyn.models.options import savings
 from alliancedyn.results import Observed
 
 if TYPE_CHECKING:
@@ -42,16 +43,6 @@ LEVEL = 0.05  # of the test that a series leaves a trace at all
 CLEAR = 1e-6  # p-value from which no other maximum is looked for
 KEPT = 256  # answers remembered: a study asks the same question thousands of times
 
-_REMEDIES = {
-    "lags": 'lags="equal"',
-    "innovations": 'innovations="equal"',
-    "measurement_var": "a known measurement_var (or reliability=)",
-    "loadings": 'loadings="equal"',
-    "item_intercepts": 'item_intercepts="equal"',
-    "unit_loadings": 'unit_loadings="equal"',
-    "growth": 'growth="linear"',
-    "means": 'means="equal"',
-}
 _LAGGED = ("phi", "phi2", "step", "ma", "coupling", "self", "moderation")
 _BY_CLIENT = ("drift", "moderation")  # every client has moments of their own, known better for it
 
@@ -98,13 +89,7 @@ def _refuse_too_much_error(spec: Specification, data: Observed) -> None:
 
 def _remedy(spec: Specification) -> str:
     """Name the options that would save parameters."""
-    said = []
-    for option, words in _REMEDIES.items():
-        if getattr(spec, option, None) == "free":
-            said.append(words)
-    if spec.order == 2:
-        said.append("order=1")
-    return f"Use more sessions{''.join(f', or {words}' for words in said)}."
+    return f"Use more sessions{''.join(f', or {words}' for words in savings(spec))}."
 
 
 def _refuse_beyond_budget(spec: Specification, likelihood: Likelihood, data: Observed) -> None:

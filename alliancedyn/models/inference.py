@@ -22,6 +22,7 @@ from alliancedyn.engine.moments import implied_moments
 from alliancedyn.engine.starting import alternatives
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.guards import traceless_error
+from alliancedyn.models.options import savings
 from alliancedyn.models.selection import Selection, cluster_codes
 from alliancedyn.models.verdict import (
     boundary_sentences,
@@ -77,8 +78,9 @@ def fit_likelihood(
     if (bounds or not found.converged) and starts < RESTARTS:
         found = maximise(likelihood, _starts(likelihood, RESTARTS, seed))
         bounds = likelihood.layout.bounds(found.theta)
+    fewer = savings(model)
     unlimited = bool(bounds) and _singular_scores(likelihood, found)
-    failure = failure_sentence(likelihood.layout, found, bounds, unlimited)
+    failure = failure_sentence(likelihood.layout, found, bounds, unlimited, fewer)
     centers = off_center(getattr(model, "moderators", ()), selection.data)
     if failure:
         failure = " ".join([failure, far_scores(selection.data) or "", *centers]).strip()
@@ -93,7 +95,7 @@ def fit_likelihood(
         "notes": [
             *model.remarks(likelihood.to_params(found.theta)),
             *centers,
-            *notes(selection, found, clusters),
+            *notes(selection, found, clusters, fewer),
         ],
         "evaluations": found.evaluations,
     }

@@ -14,10 +14,39 @@ from alliancedyn.errors import SpecificationError
 
 Array = NDArray[np.float64]
 
+MOST_LAGS = 4  # of outcome and process that an equation takes
 EXACT = 1e-18  # share of the outcome's variance that is rounding
 NOTICEABLE = 1.0  # standard error by which the zero of the scales may move an effect
 LEVEL = 0.05  # of tests that speak up
 TOO_GOOD = 0.95  # p-values of Hansen's test above this
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options that advice depends on, as `DynamicPanelGMM` has them."""
+
+    collapse: bool
+    instrument_lags: tuple[int, int | None]
+    outcome_lags: int
+    session_effects: bool
+    steps: int
+    system: bool
+
+    @property
+    def fewer(self) -> list[str]:
+        """What would leave fewer instruments than there are now."""
+        first, last = self.instrument_lags
+        found = [] if self.collapse else ["collapse=True"]
+        if last is None or last > first:
+            shorter = first + 2 if last is None else last - 1
+            found.append(f"instrument_lags=({first}, {shorter})")
+        return found or (["session_effects=False"] if self.session_effects else ["fewer sessions"])
+
+    @property
+    def later(self) -> list[str]:
+        """What would take errors with a longer memory."""
+        lags = [] if self.outcome_lags >= MOST_LAGS else [f"outcome_lags={self.outcome_lags + 1}"]
+        return [*lags, f"instrument_lags=({self.instrument_lags[0] + 1}, None)"]
 
 
 @dataclass(frozen=True)
@@ -115,7 +144,7 @@ def refuse_exact(fit: GMMFit, y: Array, target: str) -> None:
         )
 
 
-def refuse_too_many(fit: GMMFit, target: str) -> None:
+def refuse_too_many(fit: GMMFit, target: str, asked: Asked) -> None:
     """Refuse more instruments than there are rows to weigh them by.
 
     Raises
@@ -126,19 +155,24 @@ def refuse_too_many(fit: GMMFit, target: str) -> None:
     if fit.n_instruments > fit.n_rows:
         raise SpecificationError(
             f"{fit.n_instruments} instruments for {fit.n_rows} usable changes of {target!r} cannot "
-            "be weighed. Use collapse=True, fewer instrument_lags such as (2, 4), or add clients."
+            f"be weighed. Use {' or '.join(asked.fewer)}, or add clients."
         )
 
 
-def remarks(fit: GMMFit, between: Bracket, steps: int, system: bool) -> tuple[str, ...]:
+def remarks(fit: GMMFit, between: Bracket, asked: Asked) -> tuple[str, ...]:
     """Return what a reader should know, in sentences."""
-    found = [*_of_instruments(fit), *_of_hansen(fit), *_of_memory(fit)]
-    if steps == 1:
+    found = [
+        *_of_instruments(fit, asked),
+        *_of_untested(fit, asked),
+        *_of_hansen(fit, asked),
+        *_of_memory(fit, asked),
+    ]
+    if asked.steps == 1 and not np.isnan(fit.sargan.pvalue):
         found.append(
             "After one step the only test of all instruments is Sargan's, which takes errors to "
             "have equal variances; steps=2 adds Hansen's."
         )
-    if system:
+    if asked.system:
         found.append(
             "The level equation takes every client to start in the steady state. Clients who start "
             "therapy at their worst do not: compare with system=False."
@@ -146,17 +180,36 @@ def remarks(fit: GMMFit, between: Bracket, steps: int, system: bool) -> tuple[st
     return (*found, *_of_bracket(fit, between))
 
 
-def _of_instruments(fit: GMMFit) -> list[str]:
+def _of_instruments(fit: GMMFit, asked: Asked) -> list[str]:
     if fit.n_instruments <= fit.n_clients:
         return []
     return [
         f"There are more instruments ({fit.n_instruments}) than clients ({fit.n_clients}): "
         "estimates lean towards those within clients, and Hansen's test cannot reject. Use "
-        "collapse=True or fewer instrument_lags."
+        f"{' or '.join(asked.fewer)}."
     ]
 
 
-def _of_hansen(fit: GMMFit) -> list[str]:
+def _of_untested(fit: GMMFit, asked: Asked) -> list[str]:
+    """Say in one sentence which tests these data cannot give, and why."""
+    overall = ("Sargan's", fit.sargan) if asked.steps == 1 else ("Hansen's", fit.hansen)
+    absent = []
+    if np.isnan(overall[1].pvalue):
+        absent.append(
+            f"{overall[0]} test of the instruments (no more instruments than coefficients)"
+        )
+    for test, apart in ((fit.m1, "one session"), (fit.m2, "two sessions")):
+        if np.isnan(test.pvalue):
+            absent.append(f"{test.name} (no client has usable changes {apart} apart)")
+    if not absent:
+        return []
+    return [
+        f"These data cannot give {', '.join(absent)}: whether instruments are valid and errors "
+        "without memory stays an assumption to that extent. More sessions would test it."
+    ]
+
+
+def _of_hansen(fit: GMMFit, asked: Asked) -> list[str]:
     found, p = [], fit.hansen.pvalue
     if p > TOO_GOOD:
         found.append(
@@ -168,19 +221,19 @@ def _of_hansen(fit: GMMFit) -> list[str]:
         found.append(
             f"Hansen's test rejects the instruments (chi-square {fit.hansen.statistic:.1f} on "
             f"{fit.hansen.df} df, p = {p:.3f}): some earlier score acts on change by another way "
-            "than the equation's. Try outcome_lags=2, later instrument_lags, or another "
-            "process_role; see difference_in_hansen."
+            f"than the equation's. Try {' or '.join(asked.later)}, or another process_role; see "
+            "difference_in_hansen."
         )
     return found
 
 
-def _of_memory(fit: GMMFit) -> list[str]:
+def _of_memory(fit: GMMFit, asked: Asked) -> list[str]:
     found = []
     if fit.m2.pvalue < LEVEL:
         found.append(
             f"The errors have a memory (m2 = {fit.m2.statistic:.2f}, p = {fit.m2.pvalue:.3f}), so "
-            "scores two sessions back are no instruments. Use outcome_lags=2, or "
-            "instrument_lags=(3, None)."
+            f"scores {asked.instrument_lags[0]} sessions back are no instruments. Use "
+            f"{' or '.join(asked.later)}."
         )
     if fit.m1.pvalue > LEVEL:
         found.append(

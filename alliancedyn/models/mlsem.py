@@ -49,9 +49,6 @@ from alliancedyn.results.model import Params, spelled
 Array = NDArray[np.float64]
 
 FEWEST_SESSIONS = 3
-USUAL_REMEDY = "Hold lags, innovations or means equal."  # of models that have these options
-BOTH_REMEDY = "Restrict the sessions."
-OWN_REMEDY = 'Restrict the sessions, or use direction="both", which has fewer parameters.'
 UNKNOWN_TIMING = (
     "when {process!r} and {outcome!r} were rated is not known, so what is new in {outcome!r} at a "
     "session is taken to have nothing to do with {process!r} at the same session. Give timing= "
@@ -198,9 +195,6 @@ class MLSEM:
         )
         process, outcome = Regression(self.process, self.outcome).roles(panel)
         fit = replace(found, process=process, outcome=outcome)
-        remedy = OWN_REMEDY if self.direction == "forward" else BOTH_REMEDY
-        notes = [note.replace(USUAL_REMEDY, remedy) for note in fit.diagnostics["notes"]]
-        fit.diagnostics["notes"] = notes
         tell(fit, strict, depth=2)
         if known.feedback != self.feedback and known.feedback == "next_session":
             fit.diagnostics["notes"].append(UNKNOWN_TIMING.format(process=process, outcome=outcome))

@@ -25,6 +25,17 @@ _TUPLES = (
     *("variables", "sessions", "covariates", "moderators", "time_varying"),
     "equal_across_groups",
 )
+# What an option that is "free" could be instead, with fewer parameters.
+_SAVINGS = {
+    "lags": 'lags="equal"',
+    "innovations": 'innovations="equal"',
+    "measurement_var": "a known measurement_var (or reliability=)",
+    "loadings": 'loadings="equal"',
+    "item_intercepts": 'item_intercepts="equal"',
+    "unit_loadings": 'unit_loadings="equal"',
+    "growth": 'growth="linear"',
+    "means": 'means="equal"',
+}
 # What equal_across_groups= can name, and the families of parameters it means.
 SHARED = {
     "lags": ("phi", "phi2", "step", "ma", "self", "coupling", "moderation", "drift"),
@@ -214,3 +225,13 @@ class Options:
 
     def __repr__(self) -> str:
         return spelled(self)
+
+
+def savings(model: object) -> list[str]:
+    """Name the options of a model that would save parameters; those it has already are left out."""
+    found = [words for option, words in _SAVINGS.items() if getattr(model, option, None) == "free"]
+    if getattr(model, "order", 1) == 2:
+        found.append("order=1")
+    if getattr(model, "direction", None) == "forward":  # leaves the process unrestricted
+        found.append('direction="both"')
+    return found

@@ -23,6 +23,8 @@ from alliancedyn.results.sampling import Sampling
 Array = NDArray[np.float64]
 
 DOMINATED = 0.35  # overlap above which the data have said little (Garrett & Zeger, 2000)
+TAIL = 1.96  # prior scales from its center, beyond which less than 5 % of it lies
+PULL = 0.1  # posterior SDs by which such a prior moves the mean, from where that is said
 SHORT = 15  # sessions per client, in the middle, below which that is said
 
 
@@ -82,7 +84,12 @@ def sampled_fit(
         "gradient": float("nan"),
         "condition": float(np.linalg.cond(np.corrcoef(flat, rowvar=False))),
         "boundary": [],
-        "notes": [*judged.notes, *notes, *dominated(shared, sessions)],
+        "notes": [
+            *judged.notes,
+            *notes,
+            *dominated(shared, sessions),
+            *contradicted(values, sampling.priors),
+        ],
         **({"scale": list(scale)} if scale else {}),
         "sampler": sampler,
         "priors": prior_sentences(sampling.priors),
@@ -145,6 +152,32 @@ def dominated(shared: dict[str, float], sessions: float) -> list[str]:
         f"With {sessions:.0f} sessions of a client the prior says much of what is said here "
         f"of {named}{more}: the share of the posterior that it holds is above {DOMINATED:.0%}. "
         "Try other priors=, or let fewer effects be random."
+    ]
+
+
+def contradicted(values: Array, priors: Sequence[Term]) -> list[str]:
+    """Say where the posterior lies in the tail of its prior and is drawn back by it.
+
+    Rule: less than 5 % of a normal or half-normal prior lies as far out as the posterior mean, and
+    the slope of the log prior there moves that mean by a tenth of the posterior's SD or more.
+    """
+    said = []
+    for draws, term in zip(values.T, priors, strict=True):
+        if term.kind not in ("normal", "half-normal"):
+            continue
+        mean, spread = float(draws.mean()), float(draws.std())
+        out = abs(mean - term.location) / term.scale
+        if out > TAIL and (pull := out * spread / term.scale) > PULL:
+            said.append(
+                f"{term.label} (posterior mean {mean:.3g}, prior {term}, drawn towards it by "
+                f"{pull:.1f} posterior SDs; a prior {int(np.ceil(out))} times as wide has room)"
+            )
+    if not said:
+        return []
+    more = f" and {len(said) - 3} more" if len(said) > 3 else ""
+    return [
+        f"The data lie where the prior hardly allows them: {'; '.join(said[:3])}{more}. Widen "
+        "with priors= and compare."
     ]
 
 

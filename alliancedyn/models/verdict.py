@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,9 +93,12 @@ def _own_names(bound: Bound, pairs: list[tuple[int, int]]) -> list[str]:
 
 
 def failure_sentence(
-    layout: Layout, found: Maximum, bounds: list[Bound], unlimited: bool
+    layout: Layout, found: Maximum, bounds: list[Bound], unlimited: bool, fewer: Sequence[str]
 ) -> str | None:
-    """Say why there is no maximum and what to do; None where there is one."""
+    """Say why there is no maximum and what to do; None where there is one.
+
+    ``fewer`` names the options that would save parameters.
+    """
     if unlimited:
         bound = next((b for b in bounds if b.block.family == "innovation_cov"), bounds[0])
         return (
@@ -106,8 +110,7 @@ def failure_sentence(
         flat = listed([layout.names[i] for i in stray])
         return (
             f"the likelihood is flat in the direction of {flat}: these data do not identify the "
-            "model. Give it fewer parameters (equal lags, innovations or means) or use more "
-            "sessions."
+            f"model. Use more sessions{''.join(f', or {words}' for words in fewer)}."
         )
     if found.converged:
         return None
@@ -162,8 +165,16 @@ def _held(layout: Layout, bounds: list[Bound]) -> set[int]:
     return held
 
 
-def notes(selection: Selection, maximum: Maximum, clusters: NDArray[np.int64] | None) -> list[str]:
-    """Return what a reader should know about the precision of the result."""
+def notes(
+    selection: Selection,
+    maximum: Maximum,
+    clusters: NDArray[np.int64] | None,
+    fewer: Sequence[str],
+) -> list[str]:
+    """Return what a reader should know about the precision of the result.
+
+    ``fewer`` names the options that would save parameters.
+    """
     found = [far] if (far := far_scores(selection.data)) else []
     clients, parameters = selection.sample.clients, len(maximum.theta)
     if maximum.lower:
@@ -174,7 +185,7 @@ def notes(selection: Selection, maximum: Maximum, clusters: NDArray[np.int64] | 
     if clients < 2 * parameters:
         found.append(
             f"{clients} clients carry {parameters} parameters: intervals and tests that rest on "
-            "large samples are too optimistic. Hold lags, innovations or means equal."
+            f"large samples are too optimistic. Use {' or '.join(fewer) or 'fewer sessions'}."
         )
     if clusters is not None and (count := len(np.unique(clusters))) < CLUSTERS:
         found.append(
