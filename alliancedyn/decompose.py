@@ -9,7 +9,6 @@ carry. Person means use future sessions: they describe, they must never forecast
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
@@ -22,8 +21,9 @@ from alliancedyn.engine.mixed import fit_variance_components
 from alliancedyn.engine.nested import VarianceComponents
 from alliancedyn.engine.serial import fit_serial, mean_error_factor
 from alliancedyn.engine.trends import fit_client_lines, fit_session_effects
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError
 from alliancedyn.panel import Issue, SessionPanel
+from alliancedyn.panel.issues import about_clients
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -31,6 +31,11 @@ Trend = Literal["session", "linear"] | None
 
 LEVELS = (("client",), ("therapist", "client"))
 TRENDS = (None, "session", "linear")
+AROUND = {
+    None: "around their means: a course that all share is in it",
+    "session": "around their means and the course that all share",
+    "linear": "around their own lines",
+}
 RELIABILITY_COLUMNS = (
     "reliability",
     "reliability_median",
@@ -120,7 +125,7 @@ class Decomposition:
         return [
             ("Variance by level (REML, squared score points)", self.variance),
             ("Intraclass correlation (share of the total variance)", self.icc),
-            ("Correlation within clients", self.correlation_within),
+            (f"Correlation within clients, {AROUND[self.trend_kind]}", self.correlation_within),
             ("Sessions behind it", self.pairs_within),
             ("Correlation between clients' means", self.correlation_between),
             ("Clients behind it", self.pairs_between),
@@ -158,7 +163,7 @@ class _Parts:
 
 def decompose(
     panel: SessionPanel,
-    trend: Trend = None,
+    trend: Trend = "session",
     levels: tuple[str, ...] = ("client",),
 ) -> Decomposition:
     """Split scores into between, trend and within parts, and their variance into levels.
@@ -167,12 +172,13 @@ def decompose(
     ----------
     panel : SessionPanel
         Scores by client and session. Missing scores stay missing; gaps stay gaps.
-    trend : None, "session" or "linear"
-        None: no trend. ``"session"``: one trend for all clients, the session means minus the grand
-        mean, adjusted by least squares for which clients attended (with complete data: exactly the
+    trend : "session", "linear" or None
+        ``"session"``: the course that all clients share, the session means minus the grand mean,
+        adjusted by least squares for which clients attended (with complete data: exactly the
         session means minus the grand mean). ``"linear"``: each client's own least-squares line
         against the session number, as a deviation from the client's mean; it needs three scores
-        of the variable, fewer leave trend and within part missing.
+        of the variable, fewer leave trend and within part missing. None: no trend; a course that
+        all share then counts as change within clients, in every number.
     levels : ("client",) or ("therapist", "client")
         Groupings whose variances are separated, outer to inner. A client who changed therapist
         counts under the therapist of most sessions.
@@ -194,7 +200,7 @@ def decompose(
     longitudinal models of change, Annual Review of Psychology 62, 583-619.
     """
     if trend not in TRENDS:
-        raise SpecificationError(f'Unknown trend {trend!r}. Use None, "session" or "linear".')
+        raise SpecificationError(f'Unknown trend {trend!r}. Use "session", "linear" or None.')
     if levels not in LEVELS:
         raise SpecificationError(
             f'Unknown levels {levels!r}. Use ("client",) or ("therapist", "client").'
@@ -256,13 +262,13 @@ def _therapist_issues(panel: SessionPanel, rows: _Rows) -> list[Issue]:
         )
     seen = panel.frame.groupby("client", sort=False)["therapist"].nunique()
     return [
-        *_about(
+        *about_clients(
             "missing-therapist",
             "warning",
             rows.named(np.flatnonzero(rows.therapist < 0)),
             "without a therapist: left out of the variances by level",
         ),
-        *_about(
+        *about_clients(
             "therapist-switches",
             "info",
             seen.index[seen > 1],
@@ -287,10 +293,12 @@ def _take_apart(rows: _Rows, name: str, trend: Trend) -> tuple[_Parts, list[Issu
         moved, absorbed = slope[client] * (session - center[client]), np.isfinite(slope).sum()
         short = rows.named(np.flatnonzero((count > 0) & (count < 3)))
         text = f"with fewer than three scores of {name}: no line, so no trend and no within part"
-        issues.extend(_about("trend-not-estimable", "warning", short, text))
+        issues.extend(about_clients("trend-not-estimable", "warning", short, text))
     if trend != "linear":
         text = f"with a single score of {name}: its within part is zero by construction"
-        issues.extend(_about("single-scores", "info", rows.named(np.flatnonzero(count == 1)), text))
+        issues.extend(
+            about_clients("single-scores", "info", rows.named(np.flatnonzero(count == 1)), text)
+        )
     # A line is a deviation from the client's mean already; the session trend is not.
     level = y - moved if trend == "session" else y
     mean = np.bincount(client, level, len(count)) / np.where(count > 0, count, np.nan)
@@ -356,7 +364,7 @@ def _reliabilities(
             *(serial.mean(), np.median(serial), white.mean(), np.median(white)),
             *(fit.phi, fit.between, fit.within, len(clients)),
         ]
-        sentences.extend(_serial_sentence(name, bound) for bound in fit.boundary)
+        sentences.extend(_serial_sentence(name, bound, trend) for bound in fit.boundary)
         if not fit.converged:
             issues.append(_not_converged(name, "reliability"))
     table["clients"] = table["clients"].fillna(0).astype(np.int64)
@@ -377,14 +385,6 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
 def _pair_counts(parts: pd.DataFrame) -> pd.DataFrame:
     seen = parts.notna().astype(np.int64)
     return _named(seen.T @ seen)
-
-
-def _about(code: str, severity: str, clients: Iterable[str], text: str) -> list[Issue]:
-    names = list(clients)
-    if not names:
-        return []
-    word = "client" if len(names) == 1 else "clients"
-    return [Issue(code, severity, f"{len(names)} {word} {text} ({listed(names)}).", len(names))]
 
 
 def _unlinked(name: str, block: Codes) -> list[Issue]:
@@ -417,8 +417,8 @@ def _bound_sentence(
     )
 
 
-def _serial_sentence(name: str, bound: str) -> str:
-    return {
+def _serial_sentence(name: str, bound: str, trend: Trend) -> str:
+    said = {
         "between": f"stable variance of {name} is estimated at zero (its lower bound, REML) once "
         "neighboring sessions may be alike: the reliability of its person means is zero.",
         "drift": f"autocorrelation of {name} is estimated at the upper limit of the search: a slow "
@@ -426,12 +426,15 @@ def _serial_sentence(name: str, bound: str) -> str:
         "alternation": f"autocorrelation of {name} is estimated at the lower limit of the search: "
         "its scores alternate from session to session.",
     }[bound]
+    if trend is None and bound != "alternation":
+        said += ' The course that all clients share is in it: judge by trend="session".'
+    return said
 
 
 def _estimator(trend: Trend, levels: tuple[str, ...]) -> str:
     taken = {
-        None: "",
-        "session": " of scores minus the session trend, whose degrees of freedom are counted",
+        None: ", the course that all clients share left in",
+        "session": " of scores minus the shared course, whose degrees of freedom are counted",
         "linear": " of scores minus each client's line, whose degrees of freedom are counted",
     }[trend]
     return (

@@ -82,7 +82,7 @@ def test_parts_add_up_to_the_score(trend):
 
 def test_without_a_trend_between_is_the_client_mean():
     panel = make_panel(make_frame())
-    parts = decompose(panel)
+    parts = decompose(panel, None)
     expected = panel.frame.groupby("client", sort=False)[NAMES].mean()
     np.testing.assert_allclose(parts.between[NAMES], expected, rtol=1e-13)
     assert (parts.trend[NAMES].fillna(0.0) == 0.0).all(axis=None)
@@ -175,7 +175,7 @@ def test_variances_equal_those_of_lme4(name, levels):
     frame = pd.read_csv(HERE / "scores.csv", dtype={"client": str, "therapist": str})
     frame = frame[frame["panel"] == name].sort_values(["client", "session"])
     frame = frame.rename(columns={"score": "symptoms"}).assign(alliance=frame["score"] * 2 - 1)
-    parts = decompose(make_panel(frame, therapist="therapist"), levels=levels)
+    parts = decompose(make_panel(frame, therapist="therapist"), None, levels=levels)
     peer = json.loads((HERE / "peers.json").read_text(encoding="utf-8"))[name]
     peer = peer[f"{levels[0]}_reml"]
     expected = pd.Series([*(peer[level] for level in levels), peer["residual"]])
@@ -272,6 +272,56 @@ def test_reliability_finds_the_truth_that_white_noise_overstates():
     assert reliability["white_noise"] > truth + 0.1
 
 
+def fallen(seed, fall=-1.0, clients=80, sessions=8):
+    """Draw panels in which all symptoms fall: half of the rest is stable, nothing goes together."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(clients, 1, 2)) + rng.normal(size=(clients, sessions, 2))
+    scores += np.arange(sessions)[None, :, None] * [0.15, fall]
+    client, session = np.divmod(np.arange(clients * sessions), sessions)
+    frame = pd.DataFrame(scores.reshape(-1, 2), columns=NAMES)
+    frame.insert(0, "client", [f"C{i:03d}" for i in client])
+    frame.insert(1, "session", session + 1)
+    return frame[(session < 3) | (rng.random(len(frame)) < 0.8)]
+
+
+@pytest.mark.parametrize("fall", [-1.0, 0.0])
+def test_a_course_that_all_share_is_neither_level_nor_change_within_clients(fall):
+    """With and without a course: variance 1 and 1, ICC .5, reliability 7/8 or so, no relation."""
+    found = [decompose(make_panel(fallen(seed, fall))) for seed in range(12)]
+    icc, reliability, related, error = (
+        np.array(one)
+        for one in zip(
+            *(
+                (
+                    d.icc.loc["client", "symptoms"],
+                    d.reliability.loc["symptoms", "reliability"],
+                    d.correlation_within.loc["alliance", "symptoms"],
+                    d.variance.loc["session", "symptoms"],
+                )
+                for d in found
+            ),
+            strict=True,
+        )
+    )
+    assert abs(icc.mean() - 0.5) < 0.04 and abs(error.mean() - 1.0) < 0.04
+    assert abs(reliability.mean() - 0.87) < 0.04 and reliability.min() > 0.7
+    assert abs(related.mean()) < 0.03
+    assert not any(d.boundary for d in found)
+    # As before without the course, to the last digit.
+    straight = decompose(make_panel(fallen(3, 0.0)))
+    np.testing.assert_allclose(found[3].icc, straight.icc, rtol=1e-5)
+    np.testing.assert_allclose(found[3].within[NAMES], straight.within[NAMES], atol=1e-9)
+
+
+def test_numbers_with_the_course_left_in_say_so():
+    parts = decompose(make_panel(fallen(0, -2.0)), None)
+    assert parts.correlation_within.loc["alliance", "symptoms"] < -0.2
+    assert "a course that all share is in it" in str(parts)
+    assert "the course that all clients share left in" in parts.estimator
+    assert any('judge by trend="session"' in sentence for sentence in parts.boundary)
+    assert "the shared course" in decompose(make_panel(fallen(0, -2.0))).estimator
+
+
 def test_therapist_level_is_refused_where_it_cannot_be_estimated():
     frame = make_frame()
     with pytest.raises(SpecificationError, match="two therapists; this panel names 0"):
@@ -301,7 +351,9 @@ def test_switches_and_unknown_therapists_are_named():
     frame = make_frame(clients=12, seen=1.1, therapists=3)
     frame.loc[(frame["client"] == "C004") & (frame["session"] > 6), "therapist"] = "T2"
     frame.loc[frame["client"] == "C005", "therapist"] = None
-    parts = decompose(make_panel(frame, therapist="therapist"), levels=("therapist", "client"))
+    parts = decompose(
+        make_panel(frame, therapist="therapist"), None, levels=("therapist", "client")
+    )
     found = {issue.code: issue for issue in parts.issues}
     assert (
         found["therapist-switches"].count == 1 and "'C004'" in found["therapist-switches"].message
@@ -309,7 +361,9 @@ def test_switches_and_unknown_therapists_are_named():
     assert found["missing-therapist"].count == 1 and "'C005'" in found["missing-therapist"].message
     stayed = frame[frame["client"] != "C005"].copy()
     stayed.loc[stayed["client"] == "C004", "therapist"] = "T1"
-    plain = decompose(make_panel(stayed, therapist="therapist"), levels=("therapist", "client"))
+    plain = decompose(
+        make_panel(stayed, therapist="therapist"), None, levels=("therapist", "client")
+    )
     np.testing.assert_allclose(parts.variance, plain.variance, rtol=1e-9)
 
 
@@ -386,7 +440,7 @@ def test_three_variables_and_printing():
     parts = decompose(make_panel(frame, names=[*NAMES, "mood"]))
     assert parts.correlation_within.shape == (3, 3)
     assert repr(parts) == (
-        "Decomposition(alliance, symptoms, mood; 40 clients; trend=None, levels=client)"
+        "Decomposition(alliance, symptoms, mood; 40 clients; trend='session', levels=client)"
     )
     assert "\n" not in repr(parts)
     text, html = str(parts), parts._repr_html_()

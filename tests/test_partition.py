@@ -153,7 +153,7 @@ def test_observed_sums_are_the_nested_decomposition():
 @pytest.mark.parametrize("seed", range(3))
 def test_the_identity_holds_exactly_in_unbalanced_data(seed):
     frame = thin(draw(seed), seed)
-    part = therapist_partition(to_panel(frame))
+    part = therapist_partition(to_panel(frame), trend=None)
     rows = lagged(frame)
     total = np.polyfit(rows["alliance"], rows["symptoms"], 1)[0]
     assert abs(estimates(part, "observed")["total"] - total) < EXACT
@@ -167,7 +167,7 @@ def test_the_identity_holds_exactly_in_unbalanced_data(seed):
 
 def test_latent_slopes_of_balanced_data_are_those_of_the_mean_squares():
     J, per, n = 12, 5, 4
-    part = therapist_partition(to_panel(draw(3, J, per, n + 1)))
+    part = therapist_partition(to_panel(draw(3, J, per, n + 1)), trend=None)
     rows = lagged(draw(3, J, per, n + 1))
     y = rows[["alliance", "symptoms"]].to_numpy().reshape(J, per, n, 2)
     by_client, by_therapist = y.mean(axis=2), y.mean(axis=(1, 2))
@@ -195,7 +195,7 @@ def test_variances_are_reml_and_balanced_covariances_those_of_sums_and_differenc
     for frame, tolerance in ((draw(5), REML), (thin(draw(5)), 0.05)):
         a, s, client, own = coded(lagged(frame))
         groups = [client, own[client]]
-        part = therapist_partition(to_panel(frame))
+        part = therapist_partition(to_panel(frame), trend=None)
         fit = fit_variance_components(a, groups)
         found = part.components["variance"]
         np.testing.assert_allclose(found, [*fit.variances[::-1], fit.residual], rtol=REML)
@@ -208,7 +208,7 @@ def test_variances_are_reml_and_balanced_covariances_those_of_sums_and_differenc
 
 def test_intervals_are_the_jackknife_with_therapists_left_out_by_hand():
     frame = thin(draw(7, therapists=12, per=6))
-    part = therapist_partition(to_panel(frame), level=0.9)
+    part = therapist_partition(to_panel(frame), level=0.9, trend=None)
     assert part.groups == part.therapists == 12
     rows = lagged(frame)
     a, s, client, own = coded(rows)
@@ -217,7 +217,7 @@ def test_intervals_are_the_jackknife_with_therapists_left_out_by_hand():
     observed, latent = [], []
     for name in sorted(set(rows["therapist"])):
         left = (rows["therapist"] != name).to_numpy()
-        again = therapist_partition(to_panel(frame[frame["therapist"] != name]))
+        again = therapist_partition(to_panel(frame[frame["therapist"] != name]), trend=None)
         observed.append(estimates(again, "observed"))
         cells = dense(a[left], s[left], client[left], own[client][left], ratios, [0, 1, 2])
         slopes = cells[:, 1] / cells[:, 0]
@@ -430,7 +430,7 @@ def test_intervals_cover():
 def test_no_therapist_variance_is_named_and_has_no_number():
     for seed in range(30):
         frame = draw(seed, 15, 8, 5, (0.0, 0.5, 0.5))
-        part = therapist_partition(to_panel(frame))
+        part = therapist_partition(to_panel(frame), trend=None)
         if part.components.loc["therapist", "variance"] == 0.0:
             break
     latent = part.table.loc["latent"]
@@ -448,16 +448,14 @@ def test_no_therapist_variance_is_named_and_has_no_number():
     np.testing.assert_allclose(part.components.to_numpy(), expected, atol=REML)
     (note,) = part.notes
     assert note.startswith("The latent therapist slope does not exist: the therapist variance of")
-    assert "these data cannot say what the therapist's average alliance goes with" in " ".join(
-        part.text.split()
-    )
-    assert "does not exist" in part.text and "nan" not in part.text
+    assert "Nothing is said here about therapists" in part.doubt and part.doubt in part.verdict
+    assert "not given" in part.text and "nan" not in part.text
     assert "therapist" not in part.identity.split("\n")[1]
 
 
 def test_clients_who_do_not_differ_have_no_slope_either():
     for seed in range(30):
-        part = therapist_partition(to_panel(draw(seed, 20, 6, 5, (0.4, 0.0, 0.5))))
+        part = therapist_partition(to_panel(draw(seed, 40, 6, 5, (0.4, 0.0, 0.5))))
         if part.components.loc["client", "variance"] == 0.0:
             break
     assert np.isnan(estimates(part, "latent")[["client", "difference"]]).all()
@@ -471,7 +469,7 @@ def test_clients_who_do_not_differ_have_no_slope_either():
 def test_sessions_keep_their_numbers_and_gaps_stay_open():
     frame = draw(20, therapists=6, per=4, sessions=8)
     gapped = frame[~frame["session"].isin([3, 6])]
-    part = therapist_partition(to_panel(gapped))
+    part = therapist_partition(to_panel(gapped), trend=None)
     assert part.pairs == len(lagged(gapped)) == 24 * 3  # 1-2, 4-5, 7-8
     rows = lagged(gapped)
     total = np.polyfit(rows["alliance"], rows["symptoms"], 1)[0]
@@ -545,19 +543,69 @@ def test_one_pair_per_client_is_two_levels():
     assert "nan" not in part.text
 
 
-def test_two_therapists_give_numbers_without_intervals_for_them():
+def test_a_slope_without_an_interval_is_not_given():
     part = therapist_partition(to_panel(draw(26, therapists=2, per=20)))
     row = part.table.loc[("observed", "therapist")]
-    assert np.isfinite(row["estimate"]) and np.isnan(row["se"])
-    assert "With 2 therapists nothing can be said about therapists" in part.text
-    assert any("No interval for the therapist slope of observed means" in n for n in part.notes)
+    assert np.isnan(row["estimate"]) and np.isnan(row["se"]) and np.isfinite(row["contribution"])
+    assert "there are 2, and an average over so few" in part.doubt
+    assert any("No therapist slope of observed means is given" in n for n in part.notes)
+    assert "nan" not in part.text
+    rows = part.table.loc["observed"]
+    assert abs(rows.loc[LEVELS, "contribution"].sum() - rows.loc["total", "estimate"]) < EXACT
+    assert " x " not in part.identity.split(" (therapist)")[0]
 
 
-@pytest.mark.parametrize(("therapists", "few"), [(9, True), (10, False)])
-def test_fewer_than_ten_therapists_give_no_answer(therapists, few):
+@pytest.mark.parametrize(("therapists", "few"), [(29, True), (30, False)])
+def test_fewer_than_thirty_therapists_are_not_read(therapists, few):
     part = therapist_partition(to_panel(draw(27, therapists=therapists)))
-    assert ("nothing can be said about therapists" in part.text) == few
+    assert bool(part.doubt) == few == ("Nothing is said here about therapists" in part.text)
     assert ("Therapist: " in part.text) != few
+
+
+def test_therapists_told_apart_by_chance_only_are_not_read():
+    """Many therapists who hardly differ: a slope that divides by next to nothing."""
+    told = []
+    for seed in range(12):
+        frame = draw(seed, 40, 5, 5, (0.02, 0.6, 0.6), (0.0, -0.5, 0.0))
+        part = therapist_partition(to_panel(frame))
+        weak = any("hardly told from zero" in note for note in part.notes)
+        zero = np.isnan(part.slope("therapist").lower)
+        told.append(not (weak or zero))
+        assert bool(part.doubt) == (weak or zero)
+        assert ("the level matters" in part.text) <= told[-1]
+    assert sum(told) <= 3
+
+
+def fallen(seed, fall=-1.2):
+    """Draw panels in which nothing goes with anything but that all symptoms fall."""
+    frame = draw(seed, 30, 5, 8, slopes=(0.0, 0.0, 0.0))
+    return frame.assign(
+        alliance=frame["alliance"] + 0.15 * frame["session"],
+        symptoms=frame["symptoms"] + fall * frame["session"],
+    )
+
+
+def test_a_course_that_all_share_is_no_slope_of_sessions():
+    off, left_in = 0, 0
+    for seed in range(20):
+        frame = thin(fallen(seed), seed)
+        slope = therapist_partition(to_panel(frame)).slope("session")
+        off += slope.lower > 0.0 or slope.upper < 0.0
+        held = therapist_partition(to_panel(frame), trend=None).slope("session")
+        left_in += held.upper < 0.0
+    assert off <= 4 and left_in >= 18
+
+
+def test_taking_the_course_out_undoes_it_exactly():
+    """Any course that all share leaves every number as it is."""
+    frame = thin(draw(40, 12, 5, 6))
+    bent = frame.assign(
+        alliance=frame["alliance"] + np.sqrt(frame["session"]),
+        symptoms=frame["symptoms"] - frame["session"] ** 2,
+    )
+    plain, moved = (therapist_partition(to_panel(one)).table for one in (frame, bent))
+    np.testing.assert_allclose(moved, plain, rtol=1e-4, atol=1e-7)
+    refuse("Unknown trend 'linear'", trend="linear")
 
 
 def refuse(match, frame=None, therapist="therapist", **options):
@@ -622,7 +670,7 @@ def test_a_difference_between_verdicts_is_not_a_verdict():
         part = therapist_partition(to_panel(draw(seed, 30, 8, 5, (0.2, 0.5, 0.4), (-0.3, -0.2, 0))))
         rows = part.table.loc["latent"]
         told = rows["lower"].gt(0.0) | rows["upper"].lt(0.0)
-        if told["client"] and not told["therapist"] and not told["difference"]:
+        if told["client"] and not (part.doubt or told["therapist"] or told["difference"]):
             break
     assert "so there is no verdict. That the interval of one contains zero" in " ".join(
         part.text.split()

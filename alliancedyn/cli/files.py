@@ -178,6 +178,7 @@ def describe(analysis: Analysis, *, mapping: bytes, export: str) -> dict[str, An
         },
         "decomposition": {
             "estimator": split.estimator,
+            "trend": split.trend_kind,
             "variance": split.variance.to_dict(),
             "icc": split.icc.to_dict(),
             "boundary": split.boundary,

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alliancedyn.errors import listed
+
 LONGEST = 40  # characters of a cell that a message shows
 SEVERITIES = ("error", "warning", "info")
 
@@ -136,3 +138,12 @@ def joined(parts: Sequence[str], shown: int = 3) -> str:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
+
+
+def about_clients(code: str, severity: str, clients: Iterable[str], text: str) -> list[Issue]:
+    """Return one issue about these clients, counted and named; none if there are none."""
+    names = list(clients)
+    if not names:
+        return []
+    word = "client" if len(names) == 1 else "clients"
+    return [Issue(code, severity, f"{len(names)} {word} {text} ({listed(names)}).", len(names))]

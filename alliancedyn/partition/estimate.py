@@ -26,7 +26,7 @@ from alliancedyn.errors import InferenceWarning, SpecificationError
 from alliancedyn.panel import SessionPanel
 from alliancedyn.partition import wording
 from alliancedyn.partition.result import TherapistPartition
-from alliancedyn.partition.select import Selected, roles, select
+from alliancedyn.partition.select import Selected, Trend, roles, select
 from alliancedyn.results.estimate import LEVEL, checked_level, tabulate
 
 Array = NDArray[np.float64]
@@ -50,6 +50,7 @@ def therapist_partition(
     outcome: str | None = None,
     lag: int = 1,
     level: float = LEVEL,
+    trend: Trend = "session",
 ) -> TherapistPartition:
     """Split the association of process and outcome over therapists, clients and sessions.
 
@@ -77,6 +78,10 @@ def therapist_partition(
         same session, which warns.
     level : float
         Coverage of the intervals.
+    trend : "session" or None
+        ``"session"``: the course that all clients share is taken out of both scores first (least
+        squares: client level + session). None: it stays in, and passes for association within
+        clients wherever both scores move over sessions.
 
     Returns
     -------
@@ -99,14 +104,15 @@ def therapist_partition(
     Multivariate Analysis 1, 257-275: the estimating equations.
     """
     checked_level(level)
-    process, outcome = roles(panel, process, outcome, lag)
-    chosen = select(panel, process, outcome, lag)
+    process, outcome = roles(panel, process, outcome, lag, trend)
+    chosen = select(panel, process, outcome, lag, trend)
     pairs = reduce_pairs(chosen.a, chosen.s, chosen.client, chosen.therapist)
     group = _deal(pairs.pairs)
     names = LEVELS[: 2 if chosen.flat else 3]
     whole, without = observed_products(pairs, group)
     observed = _Products(whole[: len(names)], without[:, : len(names)])
     latent, notes = _latent(chosen, pairs, group, process)
+    weak = _weak(latent, process)
     table = _table({"observed": observed, "latent": latent}, names, level)
     if lag == 0:
         notes = [*notes, wording.same_session(process, outcome, panel.timing)]
@@ -116,7 +122,8 @@ def therapist_partition(
         reliability=_reliability(pairs, latent.whole, table, names),
         components=_components(latent.whole, names),
         issues=chosen.issues,
-        notes=(*notes, *wording.without_interval(table, process)),
+        notes=(*notes, *weak, *wording.without_interval(table, process)),
+        doubt=wording.doubt(pairs.therapists, process, table, bool(weak)),
         process=process,
         outcome=outcome,
         lag=lag,
@@ -125,6 +132,7 @@ def therapist_partition(
         clients=len(pairs.size),
         pairs=len(chosen.a),
         groups=int(group.max()) + 1,
+        trend=trend,
     )
 
 
@@ -144,7 +152,11 @@ def _latent(
     therapist = chosen.therapist[chosen.client]
     inner_to_outer = [therapist] if chosen.flat else [chosen.client, therapist]
     try:
-        fit = fit_variance_components(chosen.a - chosen.a.mean(), inner_to_outer)
+        fit = fit_variance_components(
+            chosen.a - chosen.a.mean(),
+            inner_to_outer,
+            absorbed=0 if chosen.flat else chosen.absorbed,
+        )
     except SpecificationError as refusal:
         shape = (len(inner_to_outer) + 1, 2)
         nothing = _Products(np.full(shape, np.nan), np.full((int(group.max()) + 1, *shape), np.nan))
@@ -156,8 +168,7 @@ def _latent(
     if chosen.flat:  # what varies within a therapist are clients
         whole, without = whole[[0, 2]], without[:, [0, 2]]
     latent = _Products(whole, without)
-    notes = [*_verdicts(fit, active, process), *_weak(latent, process)]
-    return latent, notes
+    return latent, _verdicts(fit, active, process)
 
 
 def _verdicts(fit: VarianceComponents, active: list[int], process: str) -> list[str]:
@@ -197,6 +208,8 @@ def _table(versions: Mapping[str, _Products], names: tuple[str, ...], level: flo
     table["contribution"] = table["share"] * table["estimate"]
     gone = (table["share"] == 0.0) & table["estimate"].isna()
     table.loc[gone, "contribution"] = 0.0
+    # A slope that rests on one group of therapists is a number that nobody should read.
+    table.loc[table["se"].isna(), "estimate"] = np.nan
     return table
 
 

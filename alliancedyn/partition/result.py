@@ -10,6 +10,7 @@ import pandas as pd
 
 from alliancedyn.errors import SpecificationError
 from alliancedyn.panel import Issue
+from alliancedyn.partition.select import Trend
 from alliancedyn.partition.wording import identities, paragraphs, verdict
 from alliancedyn.results.estimate import Estimate
 
@@ -26,7 +27,7 @@ class TherapistPartition:
         ``difference`` (therapist - client, the contextual effect). Columns ``estimate``, ``se``,
         ``lower``, ``upper``, ``p_value`` (slopes, points of the outcome per point of the process;
         jackknife over therapists), ``share`` of the variance of the process at that level and
-        ``contribution`` = share * estimate. NaN where a slope does not exist.
+        ``contribution`` = share * slope. NaN where a slope does not exist or has no interval.
     reliability : DataFrame
         Rows ``therapist`` and ``client``: ``reliability`` of their observed means, what shares of
         the spread of these means come ``from_therapist``, ``from_client`` and ``from_session``,
@@ -38,7 +39,10 @@ class TherapistPartition:
         Who was set aside or counted otherwise than recorded.
     notes : tuple of str
         Slopes or intervals that do not exist, and what the timing of the scores forbids to read.
-    process, outcome, lag, level
+    doubt : str
+        Why nothing is said of therapists: too few of them, or differences that are not told from
+        chance. Empty where the slopes are read aloud.
+    process, outcome, lag, level, trend
         What was asked for.
     therapists, clients, pairs, groups : int
         What the numbers rest on; ``groups`` of therapists were left out in turn.
@@ -49,6 +53,7 @@ class TherapistPartition:
     components: pd.DataFrame
     issues: list[Issue]
     notes: tuple[str, ...]
+    doubt: str
     process: str
     outcome: str
     lag: int
@@ -57,6 +62,7 @@ class TherapistPartition:
     clients: int
     pairs: int
     groups: int
+    trend: Trend
 
     @cached_property
     def identity(self) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.engine.nested import ROUNDING
+from alliancedyn.engine.trends import fit_session_effects
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.panel import Issue, SessionPanel
+from alliancedyn.panel.issues import about_clients
 
+Trend = Literal["session"] | None
+TRENDS = ("session", None)
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
@@ -27,10 +31,11 @@ class Selected:
     therapist: Codes
     issues: list[Issue]
     flat: bool = False  # one pair per client: clients and sessions are one level
+    absorbed: int = 0  # degrees of freedom that the shared course took of the process
 
 
 def roles(
-    panel: SessionPanel, process: str | None, outcome: str | None, lag: int
+    panel: SessionPanel, process: str | None, outcome: str | None, lag: int, trend: Trend
 ) -> tuple[str, str]:
     """Return process and outcome; refuse what cannot be asked."""
     if not isinstance(panel, SessionPanel):
@@ -51,10 +56,12 @@ def roles(
         raise SpecificationError(
             f"lag={lag!r}: use 1 (process one session before the outcome) or 0 (same session)."
         )
+    if trend not in TRENDS:
+        raise SpecificationError(f'Unknown trend {trend!r}. Use "session" or None.')
     return process, outcome
 
 
-def select(panel: SessionPanel, process: str, outcome: str, lag: int) -> Selected:
+def select(panel: SessionPanel, process: str, outcome: str, lag: int, trend: Trend) -> Selected:
     """Return the pairs of the process at t - lag with the outcome at t, both seen."""
     arrays = panel.arrays()
     if not panel.roles["therapist"]:
@@ -84,13 +91,13 @@ def select(panel: SessionPanel, process: str, outcome: str, lag: int) -> Selecte
         client,
         therapist.astype(np.int64),
         [
-            *_about(
+            *about_clients(
                 "missing-therapist",
                 "warning",
                 arrays.clients[seen & ~known],
                 "without a known therapist: set aside",
             ),
-            *_about(
+            *about_clients(
                 "no-pair-clients",
                 "info",
                 arrays.clients[~seen],
@@ -99,7 +106,25 @@ def select(panel: SessionPanel, process: str, outcome: str, lag: int) -> Selecte
             *_switches(panel, used),
         ],
     )
-    return _flattened(_refuse_constant(chosen, process, outcome), process, outcome)
+    _refuse_constant(chosen, process, outcome)
+    if trend == "session":
+        chosen = _refuse_constant(_without_course(chosen, place), process, outcome)
+    return _flattened(chosen, process, outcome)
+
+
+def _without_course(chosen: Selected, place: Codes) -> Selected:
+    """Take out of both scores what the sessions do to all clients alike.
+
+    A course that all share moves both scores together and is no association within clients.
+    """
+    sessions = int(place.max()) + 1
+    a, s = (fit_session_effects(y, chosen.client, place, sessions) for y in (chosen.a, chosen.s))
+    return replace(
+        chosen,
+        a=chosen.a - a.effect[place],
+        s=chosen.s - s.effect[place],
+        absorbed=a.rank,
+    )
 
 
 def _refuse_too_few(therapists: int, clients: int) -> None:
@@ -153,12 +178,4 @@ def _switches(panel: SessionPanel, used: NDArray[np.bool_]) -> list[Issue]:
     np.maximum.at(highest, who[known], code[known])
     several = (lowest < highest) & used
     text = "with more than one therapist: counted under the one of most sessions"
-    return _about("therapist-switches", "info", clients[several], text)
-
-
-def _about(code: str, severity: str, clients: Iterable[str], text: str) -> list[Issue]:
-    names = list(clients)
-    if not names:
-        return []
-    word = "client" if len(names) == 1 else "clients"
-    return [Issue(code, severity, f"{len(names)} {word} {text} ({listed(names)}).", len(names))]
+    return about_clients("therapist-switches", "info", clients[several], text)

@@ -14,7 +14,7 @@ from alliancedyn.results.estimate import Estimate, rounded
 if TYPE_CHECKING:
     from alliancedyn.partition.result import TherapistPartition
 
-FEW_THERAPISTS = 10
+FEW_THERAPISTS = 30
 VERSIONS = ("observed", "latent")
 ROWS = {
     "therapist": "therapist's average",
@@ -22,6 +22,10 @@ ROWS = {
     "session": "session within client",
     "total": "all levels together",
     "difference": "therapist minus client",
+}
+COURSES = {
+    "session": "The course that all clients share is taken out of both scores.",
+    None: "A course that all clients share is still in both scores.",
 }
 WIDTH = 96
 
@@ -50,7 +54,10 @@ def verdict(part: TherapistPartition) -> tuple[str, ...]:
 
 
 def identities(part: TherapistPartition) -> list[str]:
-    """Return, by version, total slope = sum of share * slope, with its numbers."""
+    """Return, by version, total slope = sum of share * slope, with its numbers.
+
+    Where a slope is not given, what its level adds to the total stands in its place.
+    """
     lines = []
     for version in VERSIONS:
         rows = part.table.loc[version]
@@ -58,11 +65,13 @@ def identities(part: TherapistPartition) -> list[str]:
         used = levels[levels["share"] > 0.0]
         if used.empty:
             continue
-        slopes = [float(value) for value in used["estimate"]]
-        total, *texts = rounded((float(rows.loc["total", "estimate"]), *slopes))
+        shown = used["estimate"].where(used["estimate"].notna(), used["contribution"])
+        total, *texts = rounded((float(rows.loc["total", "estimate"]), *map(float, shown)))
         terms = " + ".join(
-            f"{share:.3f} x {slope} ({level})"
-            for level, share, slope in zip(used.index, used["share"], texts, strict=True)
+            f"{share:.3f} x {text} ({level})" if known else f"{text} ({level})"
+            for level, share, known, text in zip(
+                used.index, used["share"], used["estimate"].notna(), texts, strict=True
+            )
         )
         lines.append(f"{version} means: {total} = {terms}")
     return lines
@@ -90,6 +99,22 @@ def not_estimable(process: str, refusal: str) -> str:
 def not_converged(process: str) -> str:
     """Say that the variances are not at their maximum."""
     return f"The search for the variances of {process} stopped early: do not report latent slopes."
+
+
+def doubt(therapists: int, process: str, table: pd.DataFrame, weak: bool) -> str:
+    """Say why therapists' slopes are not read aloud; nothing where they can be."""
+    start = "Nothing is said here about therapists"
+    if therapists < FEW_THERAPISTS:
+        return (
+            f"{start}: there are {therapists}, and an average over so few is about those persons. "
+            f"From {FEW_THERAPISTS} to 50 therapists with about ten clients each it can be read."
+        )
+    if weak or np.isnan(table.loc[("latent", "therapist"), "se"]):
+        return (
+            f"{start}: their averages of {process} are not told from what chance in their clients "
+            "and sessions makes, so there is nothing that an outcome could go with."
+        )
+    return ""
 
 
 def same_session(process: str, outcome: str, timing: Mapping[str, str]) -> str:
@@ -121,17 +146,17 @@ def without_interval(table: pd.DataFrame, process: str) -> list[str]:
     notes = []
     for version in VERSIONS:
         rows = table.loc[version].drop(index=["total", "difference"])
-        bare = rows.index[rows["estimate"].notna() & rows["se"].isna()]
+        bare = rows.index[(rows["share"] > 0.0) & rows["estimate"].isna()]
         if len(bare):
             gone = " and ".join(bare)
             notes.append(
-                f"No interval for the {gone} slope of {version} means: without one group of "
-                f"therapists {process} has no variance left there. Do not use the number."
+                f"No {gone} slope of {version} means is given: without one group of therapists "
+                f"{process} has no variance left there, so no interval can be had."
             )
     rows = table.loc["observed"].drop(index=["total", "difference"])
     notes.extend(
         f"The observed {level} slope does not exist: {process} does not vary at that level."
-        for level in rows.index[rows["estimate"].isna()]
+        for level in rows.index[rows["share"] == 0.0]
     )
     return notes
 
@@ -141,7 +166,7 @@ def _question(part: TherapistPartition) -> str:
     return (
         f"What goes with {part.outcome} {when}: the therapist's average {part.process}, or the "
         f"client's {part.process} within the therapist's caseload? {part.therapists:,} therapists, "
-        f"{part.clients:,} clients, {part.pairs:,} pairs of scores."
+        f"{part.clients:,} clients, {part.pairs:,} pairs of scores. {COURSES[part.trend]}"
     )
 
 
@@ -166,18 +191,14 @@ def _grid(part: TherapistPartition) -> list[str]:
 def _cell(part: TherapistPartition, level: str, version: str) -> str:
     share = part.table.loc[(version, level), "share"]
     estimate = part.slope(level, version)
-    text = str(estimate) if np.isfinite(estimate.value) else "does not exist"
+    text = str(estimate) if np.isfinite(estimate.value) else "not given"
     return f"{'' if np.isnan(share) else f'{share:.3f}':>9}{text:>29}"
 
 
 def _answer(part: TherapistPartition) -> str:
     """Say what can be told apart, from latent means, and nothing beyond."""
-    if part.therapists < FEW_THERAPISTS:
-        return (
-            f"With {part.therapists} therapists nothing can be said about therapists: an average "
-            "over so few is about those persons, and its interval is not to be trusted. The "
-            "numbers are shown for completeness."
-        )
+    if part.doubt:
+        return part.doubt
     therapist, client = part.slope("therapist"), part.slope("client")
     difference = part.slope("difference")
     sentences = [_reading(part, "therapist", therapist), _reading(part, "client", client)]
@@ -248,6 +269,8 @@ def _attenuation(part: TherapistPartition) -> str:
         return ""
     levels = [level for level in part.components.index if row[f"from_{level}"] > 0.0]
     slopes = [part.slope(level).value for level in levels]
+    if not np.isfinite([row["observed"], *slopes]).all():
+        return ""
     predicted, found, *texts = rounded((row["predicted"], row["observed"], *slopes))
     parts = " + ".join(
         f"{row[f'from_{level}']:.2f} x {slope} ({level})"
@@ -263,18 +286,13 @@ def _attenuation(part: TherapistPartition) -> str:
 
 
 def _modesty(part: TherapistPartition) -> str:
-    few = (
-        " Trust slopes of therapists from 30 to 50 therapists on, with about ten clients each."
-        if part.therapists < 30
-        else ""
-    )
     return (
         "These are associations, not effects. Clients are not assigned to therapists at random: "
         "severity, setting and length of treatment come with the caseload, and the earlier level "
         f"of {part.outcome} is not held constant. Sessions count as independent around a client's "
         "level, so carry-over from one to the next passes partly for the client's level (the "
         "therapist's row is not touched by it). Slopes describe "
-        f"levels, not persons: do not rank therapists by them.{few}"
+        f"levels, not persons: do not rank therapists by them."
     )
 
 

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from alliancedyn.results import Fit
 
 HORIZON = 8
+_TAKEN = {
+    None: "",
+    "session": ", both without the course that all clients share",
+    "linear": ", the right one around each client’s own line",
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ def split(material: Material) -> Picture | None:
     return _picture(
         "split",
         axes,
-        "The same scores twice: one dot per client (left), one dot per client and session (right).",
+        "The same scores twice: one dot per client (left), one dot per client and session (right)"
+        f"{_TAKEN[material.decomposition.trend_kind]}.",
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from alliancedyn.causal.compare import EVERYONE
 from alliancedyn.errors import AllianceDynError
+from alliancedyn.partition.wording import COURSES
 from alliancedyn.plot.numerals import interval, number
 from alliancedyn.report.material import USUAL, Material, is_detrended
 from alliancedyn.report.merging import merged
@@ -146,13 +147,21 @@ def correlations(decomposition: Decomposition) -> Table:
             between = float(decomposition.correlation_between.loc[first, second])
             within = float(decomposition.correlation_within.loc[first, second])
             rows.append((f"{first}, {second}", number(between), number(within)))
+    around = _AROUND[decomposition.trend_kind]
     return Table(
         "correlations",
         "Correlations of the two parts",
         ("Pair", "Between clients", "Within clients, same session"),
         tuple(rows),
-        ("Of the observed parts: client means, and deviations from them.",),
+        (f"Of the observed parts: client means, and deviations {around}.",),
     )
+
+
+_AROUND = {
+    "session": "from them after the course that all clients share (session means) is taken out",
+    "linear": "from each client’s own line",
+    None: "from them; a course that all clients share is in them",
+}
 
 
 def reliability(decomposition: Decomposition) -> Table:
@@ -194,7 +203,8 @@ def therapists(material: Material) -> Table | None:
     notes = (
         f"{part.process.capitalize()} at one session and {part.outcome} at the next: "
         f"{part.therapists:,} therapists, {part.clients:,} clients, {part.pairs:,} pairs. Share of "
-        f"the variance of {part.process}; points of {part.outcome} per point of {part.process}.",
+        f"the variance of {part.process}; points of {part.outcome} per point of {part.process}. "
+        f"{COURSES[part.trend]}",
         "Latent means: what the averages would be with many clients and many sessions.",
     )
     title = "Whose average goes with the outcome: the therapist’s or the client’s?"
