@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked, named
 from alliancedyn.engine.mixed import fit_variance_components
 from alliancedyn.engine.nested import VarianceComponents
 from alliancedyn.engine.serial import fit_serial, mean_error_factor
@@ -48,6 +49,7 @@ RELIABILITY_COLUMNS = (
 )
 
 
+@named
 @dataclass(frozen=True, repr=False, eq=False)
 class Decomposition:
     """Between, trend and within parts of a panel, and what each level contributes.
@@ -161,6 +163,7 @@ class _Parts:
     absorbed: int  # degrees of freedom that the trend took of what follows in ``detrended``
 
 
+@checked
 def decompose(
     panel: SessionPanel,
     trend: Trend = "session",

@@ -6,6 +6,7 @@ It holds no client data beyond the identifier.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -66,3 +67,17 @@ def listed(values: Any, shown: int = 3) -> str:
     named = ", ".join(repr(str(value)) for value in values[:shown])
     rest = len(values) - shown
     return f"{named} and {rest} more" if rest > 0 else named
+
+
+def nearest(given: Any, known: Iterable[str], shown: int = 1) -> str:
+    """Return `` Did you mean 'means'?`` where a name is close to what was given, else nothing."""
+    from difflib import get_close_matches  # not needed unless something is wrong
+
+    def folded(text: str) -> str:
+        return text.casefold().replace("_", "").replace("-", "").replace(" ", "")
+
+    names: dict[str, str] = {}
+    for name in known:
+        names.setdefault(folded(str(name)), str(name))
+    found = get_close_matches(folded(str(given)[:200]), list(names), shown, 0.6)
+    return f" Did you mean {' or '.join(repr(names[one]) for one in found)}?" if found else ""

@@ -438,7 +438,7 @@ class TestOtherProcesses:
         ({"source": "alliance", "target": "alliance"}, "Name two variables"),
         ({"smallest_effect": -0.1}, "smallest_effect"),
         ({"smallest_effect": float("nan")}, "smallest_effect"),
-        ({"basis": "raw"}, "not known"),
+        ({"basis": "raw"}, "basis is 'raw'; choose"),
     ],
 )
 def test_refusals(options: dict, message: str) -> None:

@@ -302,9 +302,13 @@ def test_numbers_read_well():
     assert interval(0.2, float("nan"), float("nan")) == "0.20 [no interval]"
 
 
-def _bare(Y: np.ndarray, variables: tuple[str, ...] = ("alliance", "symptoms")) -> SimpleNamespace:
+class SessionPanel(SimpleNamespace):
+    """As much of a panel as a figure looks at."""
+
+
+def _bare(Y: np.ndarray, variables: tuple[str, ...] = ("alliance", "symptoms")) -> SessionPanel:
     """Return as much of a panel as a figure of scores needs."""
-    return SimpleNamespace(
+    return SessionPanel(
         n_clients=len(Y),
         variables=variables,
         process=variables[0],

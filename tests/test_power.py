@@ -202,15 +202,15 @@ def test_the_direction_is_found_where_the_verdict_is_the_truths_own() -> None:
     [
         ({"effect": "phi[x,y]"}, r"no parameter 'phi\[x,y\]'"),
         ({"clients": []}, "whole numbers above 0"),
-        ({"clients": 2.5}, "whole numbers above 0"),
+        ({"clients": 2.5}, "clients is 2.5; give a whole number"),
         ({"dropout": []}, "A list of conditions is empty"),
         ({"dropout": ad.Dropout("random", first=9)}, "Nobody can leave"),
         ({"spec": ad.WithinBetween(), "effect": "direction"}, "no verdict on direction"),
         ({"reliability": [1.0, 1.3]}, "reliab"),
-        ({"truth": "a world"}, "truth must be a Dynamics"),
-        ({"level": 95}, "level must be between 0 and 1"),
+        ({"truth": "a world"}, "give a Dynamics"),
+        ({"level": 95}, "level is 95; give a number between 0 and 1"),
         ({"smallest_effect": -1}, "smallest_effect"),
-        ({"effect": "direction", "basis": "causal"}, "no verdict on direction on the basis"),
+        ({"effect": "direction", "basis": "causal"}, "basis is 'causal'; choose"),
     ],
 )
 def test_impossible_surfaces_are_refused(wrong: dict[str, Any], fragment: str) -> None:
@@ -315,7 +315,7 @@ def test_smallest_and_curves_of_a_surface(surface: PowerSurface) -> None:
     assert sorted(simulated["simulated"]) == sorted(surface.table["power"])
     for _, rows in curves.groupby(table.index.names):
         assert (rows["power"].dropna().diff().dropna() >= -1e-9).all(), "power falls with clients"
-    with pytest.raises(SpecificationError, match="power must be between 0 and 1"):
+    with pytest.raises(SpecificationError, match="power is 80; give a number between 0 and 1"):
         surface.smallest(80)
 
 

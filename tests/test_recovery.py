@@ -292,8 +292,8 @@ def test_power_of_a_variance_is_not_given() -> None:
 @pytest.mark.parametrize(
     ("wrong", "fragment"),
     [
-        ({"truth": "a world"}, "truth must be a Dynamics"),
-        ({"level": 95}, "level must be between 0 and 1"),
+        ({"truth": "a world"}, "give a Dynamics"),
+        ({"level": 95}, "level is 95; give a number between 0 and 1"),
         ({"clients": 0}, "clients must be at least 1, not 0"),
         ({"missing": 10}, "not a percentage"),
         ({"dropout": ad.Dropout(first=3)}, "Nobody can leave"),

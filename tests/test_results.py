@@ -236,12 +236,12 @@ class TestEffects:
             (lambda f: f.effect(*ROLES, session=1), "into session 1"),
             (lambda f: f.effect(*ROLES, session=9), "into session 9"),
             (lambda f: f.long_run("alliance", "alliance"), "held"),
-            (lambda f: f.long_run(*ROLES, kind="cumulated"), "not known"),
+            (lambda f: f.long_run(*ROLES, kind="cumulated"), "kind is 'cumulated'; choose"),
             (lambda f: f.impulse_response("alliance", sessions=-1), "0 or more"),
             (lambda f: f.impulse_response("alliance", sessions=1.5), "whole number"),
             (lambda f: f.impulse_response("mood"), "not a variable"),
-            (lambda f: f.impulse_response("alliance", kind="both"), "not known"),
-            (lambda f: f.predict(horizon=0), "1 or more"),
+            (lambda f: f.impulse_response("alliance", kind="both"), "kind is 'both'; choose"),
+            (lambda f: f.predict(horizon=0), "horizon is 0; give"),
         ],
     )
     def test_refusals(self, fit: Fit, call, message: str) -> None:

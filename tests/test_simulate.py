@@ -459,7 +459,7 @@ class TestPanel:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clients": 0}, "clients must be at least 1"),
+        ({"clients": 0}, "clients is 0; give a whole number from 1"),
         ({"clients": 10.5}, "whole number"),
         ({"clients": True}, "whole number"),
         ({"sessions": 1}, "sessions must be at least 2"),
@@ -467,18 +467,18 @@ class TestPanel:
         ({"missing": 1.0}, "missing must be at least 0 and below 1"),
         ({"missing": 10}, "share, not a percentage"),
         ({"missing": -0.1}, "missing must be"),
-        ({"missing": "some"}, "missing must be numbers"),
+        ({"missing": "some"}, "missing is 'some'; give a finite number"),
         ({"dropout": Dropout(first=6)}, "Nobody can leave"),
         ({"dropout": Dropout(variable="mood")}, "'mood', which is not among"),
         ({"ceiling": {"mood": 7}}, "ceiling names 'mood'"),
-        ({"ceiling": {"alliance": np.nan}}, "NaN"),
-        ({"ceiling": 7.0}, "must name the series"),
+        ({"ceiling": {"alliance": np.nan}}, "nan}; give a dict"),
+        ({"ceiling": 7.0}, "ceiling is 7.0; give a dict"),
         ({"therapists": Therapists(5, [[1.0]])}, "therapist covariance has shape"),
         ({"start": "zero"}, "'zero' is not known"),
         ({"start": [[1, 2], [2, 1]]}, "start is not a covariance"),
-        ({"seed": -1}, "seed must be at least 0"),
-        ({"seed": "seven"}, "seed must be a whole number"),
-        ({"truth": "reciprocal"}, "must be a Dynamics"),
+        ({"seed": -1}, "seed is -1; give a whole number from 0"),
+        ({"seed": "seven"}, "seed is 'seven'; give a whole number"),
+        ({"truth": "reciprocal"}, "truth is 'reciprocal'; give a Dynamics"),
     ],
 )
 def test_impossible_panels_are_refused(options, message):
@@ -508,11 +508,11 @@ def test_a_curve_shorter_than_the_panel_is_refused():
         (lambda: Gaps(weeks=(1, 2), weights=(-1, 2)), "not be negative"),
         (lambda: Gaps(weeks=(0.5, 1), per="week"), "whole numbers of weeks"),
         (lambda: Gaps(per="month"), "'month' is not known"),
-        (lambda: Gaps(holidays=3), "holidays must be pairs"),
+        (lambda: Gaps(holidays=3), "holidays is 3; give several"),
         (lambda: Gaps(holidays=((0, 30), (30, 22))), "take the whole year"),
         (lambda: Therapists(0, np.eye(2)), "number of therapists must be at least 1"),
         (lambda: Therapists(3, [[1, 2], [2, 1]]), "therapist covariance is not a cov"),
-        (lambda: Therapists(3, "large"), "table of numbers"),
+        (lambda: Therapists(3, "large"), "cov is 'large'; give numbers"),
     ],
 )
 def test_impossible_observation_is_refused(make, message):

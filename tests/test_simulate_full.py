@@ -684,7 +684,7 @@ def test_a_full_world_is_a_value():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: world(events="rupture"), "must be a list of Event"),
+        (lambda: world(events="rupture"), "events is 'rupture'; give several"),
         (lambda: world(confounder=0.3), "give a Confounder"),
         (lambda: world(confounder=Confounder((1, 1, 1))), "must have 2 numbers"),
         (lambda: world(innovations=Innovations(log_sd=(1,))), "must have 2 numbers"),
@@ -697,7 +697,7 @@ def test_a_full_world_is_a_value():
         (lambda: Covariate("x", level="session"), "must be binary"),
         (lambda: Covariate("x", "binary", share=0.0), "share must be above 0"),
         (lambda: Phase(1, []), "first must be at least 2"),
-        (lambda: Phase(2, "symptoms"), "must list changes"),
+        (lambda: Phase(2, "symptoms"), "on_phi is 'symptoms'; give several"),
         (lambda: Event("x", (1, 0), hazard=1.2), "probability"),
         (lambda: Innovations("student", df=2), "df must be above 2"),
         (lambda: Innovations("skewed", skewness=3), "skewness must lie within"),

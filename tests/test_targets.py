@@ -238,11 +238,14 @@ def test_groups_items_and_episodes_may_be_given_without_a_world() -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda truth, path: ad.recover(ad.RICLPM, truth, 20, 4), "is no model"),
-        (lambda truth, path: ad.recover("ri-clpm", truth, 20, 4), "'ri-clpm' is no model"),
+        (
+            lambda truth, path: ad.recover(ad.RICLPM, truth, 20, 4),
+            "the class RICLPM; give a model",
+        ),
+        (lambda truth, path: ad.recover("ri-clpm", truth, 20, 4), "'ri-clpm'; give a model"),
         (
             lambda truth, path: ad.recover(ad.CLPM(), ad.simulate(truth, 20, 4, seed=1), 20, 4),
-            r"truth must be a Dynamics.*worlds.load",
+            "give a Dynamics or a World",
         ),
         (lambda truth, path: ad.recover(ad.CLPM(), truth, 20, 4, checkpoint=path), "is a folder"),
         (

@@ -310,7 +310,7 @@ def test_a_file_of_ones_own(tmp_path):
     [
         ("phi = [", "no readable TOML"),
         ("phi = 3\ncolour = 2", "'colour' means nothing in the world"),
-        ("[time_ordered]\nforward = 0", "time_ordered: missing"),
+        ("[time_ordered]\nforward = 0", "time_ordered: .* needs phi_alliance"),
         ("colour = 2\n[time_ordered]\nforward = 0", "'colour' means nothing in the world"),
         ("time_ordered = 3", "must be a table"),
         ("[about]\ncolour = 'red'", r"'colour' means nothing in \[about\]"),

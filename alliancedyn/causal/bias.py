@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked, named
 from alliancedyn.engine import names, var
 from alliancedyn.errors import ConvergenceError, SpecificationError
 from alliancedyn.models import RICLPM
@@ -41,6 +42,7 @@ BESIDE = 60  # replications where the bias is printed beside an estimate
 _known: WeakKeyDictionary[Fit, dict[tuple[int, int], BiasDiagnosis]] = WeakKeyDictionary()
 
 
+@named
 @dataclass(frozen=True)
 class BiasDiagnosis:
     """What the estimator would find where the truth is known; prints as its text.
@@ -79,6 +81,7 @@ class BiasDiagnosis:
         return f"<BiasDiagnosis of {len(self.table)} effects · {self.replications} panels>"
 
 
+@checked
 def bias_diagnosis(fit: Fit, replications: int = 200, *, seed: int = SEED) -> BiasDiagnosis:
     """Simulate the bias of a regression at the sessions, gaps and dropout of its own data.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.causal.multilevel import are_multilevel, random_effect_ratio
 from alliancedyn.causal.nested import checked_gain, describe, errors_of, probability
+from alliancedyn.checking import checked
 from alliancedyn.engine import names, natural
 from alliancedyn.engine.assembly import Assembly
 from alliancedyn.engine.cone import DRAWS, TailBySimulation, likelihood_ratio_tail
@@ -84,6 +85,7 @@ class _Null:
     sizes: tuple[int, ...]
 
 
+@checked
 def boundary_test(
     clpm_fit: Fit, riclpm_fit: Fit, *, draws: int = DRAWS, seed: int = SEED
 ) -> BoundaryTest:

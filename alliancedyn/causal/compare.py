@@ -8,6 +8,7 @@ from itertools import permutations
 import pandas as pd
 
 from alliancedyn.causal.bias import BESIDE, bias_diagnosis, needed
+from alliancedyn.checking import checked
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.results import Estimate, Fit
@@ -16,6 +17,7 @@ EVERYONE = "all"
 _NOTHING = Estimate(float("nan"), float("nan"), float("nan"), float("nan"))
 
 
+@checked
 def compare_models(fits: Mapping[str, Fit]) -> pd.DataFrame:
     """Lay the lagged effects of several fits side by side.
 

@@ -15,6 +15,7 @@ from typing import Literal
 from alliancedyn.causal import wording
 from alliancedyn.causal.bias import BESIDE, BiasDiagnosis, bias_diagnosis, needed
 from alliancedyn.causal.contrast import Contrast, Lead, Place, State, contrast
+from alliancedyn.checking import checked, named
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.results import Estimate, Fit
 from alliancedyn.results.effects import leads_into
@@ -25,6 +26,7 @@ Basis = Literal["both", "reduced", "structural"]
 SEED = 20_221_122  # fixed, so that a verdict does not change from one run to the next
 
 
+@named
 @dataclass(frozen=True)
 class Directions:
     """The verdict on which series leads; prints as its text.
@@ -64,6 +66,7 @@ class Directions:
         return f'<pre style="white-space: pre-wrap">{escape(self.text)}</pre>'
 
 
+@checked
 def compare_directions(
     fit: Fit,
     source: str | None = None,

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine import continuous, names
 from alliancedyn.errors import DataError, InferenceWarning, SpecificationError, listed
 from alliancedyn.models import ContinuousTime
@@ -101,6 +102,7 @@ def gaps_of(fit: Fit, panel: SessionPanel | None = None) -> Gaps:
     return Gaps(observed_gaps(data, model.time, model.time_unit), model.unit)
 
 
+@checked
 def describe_drift(fit: Fit, *, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:
     """Say what the eigenvalues of the drift mean: how fast deviations fade, and whether they swing.
 
@@ -148,6 +150,7 @@ def describe_drift(fit: Fit, *, group: str | None = None, level: float = LEVEL) 
     return pd.DataFrame(rows)
 
 
+@checked
 def effect_by_lag(
     fit: Fit,
     source: str,
@@ -212,6 +215,7 @@ def effect_by_lag(
     return table
 
 
+@checked
 def peak_lag(
     fit: Fit,
     source: str,

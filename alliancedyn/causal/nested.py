@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import isfinite, isnan, nan
 
 from alliancedyn.causal.multilevel import are_multilevel, fixed_effects_ratio
+from alliancedyn.checking import checked
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.design import NEXT
@@ -71,6 +72,7 @@ class LikelihoodRatio:
         return self.text
 
 
+@checked
 def likelihood_ratio(restricted_fit: Fit, general_fit: Fit) -> LikelihoodRatio:
     """Test a model against a more general one that contains it.
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.density import bandwidth, height
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.results import Fit
@@ -49,6 +50,7 @@ class Statements:
         return self.text
 
 
+@checked
 def posterior_statements(
     fit: Fit,
     source: str | None = None,
@@ -202,6 +204,7 @@ class BayesFactor:
         )
 
 
+@checked
 def bayes_factor(fit: Fit, parameter: str, value: float = 0.0) -> BayesFactor:
     """Compare a parameter at one value with its prior, by the Savage-Dickey density ratio.
 

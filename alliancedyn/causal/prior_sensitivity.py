@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.dsem_prior import log_prior
 from alliancedyn.engine.power_scaling import sensitivity
 from alliancedyn.models.dsem_task import raw_terms, readable, task_of
@@ -20,6 +21,7 @@ Array = NDArray[np.float64]
 MOVES = 0.05  # sensitivity above which a quantity moves with a component
 
 
+@checked
 def prior_overlap(fit: Fit) -> pd.DataFrame:
     """Compare the prior and the posterior of every quantity that has a prior.
 
@@ -47,6 +49,7 @@ def prior_overlap(fit: Fit) -> pd.DataFrame:
     return table.rename_axis("quantity")
 
 
+@checked
 def power_scaling(fit: Fit, panel: SessionPanel | None = None) -> pd.DataFrame:
     """Find what moves when the prior, or the likelihood, counts a little more or less.
 

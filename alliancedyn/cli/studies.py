@@ -227,10 +227,7 @@ def _made(kind: Callable[..., Any], name: str, said: Any) -> Any:
     """Make a condition of a table; an empty one is none at all."""
     if not isinstance(said, dict):
         raise SpecificationError(f"{name}: give a table, such as {{rate = 0.3}}, not {said!r}.")
-    try:
-        return kind(**said) if said else None
-    except TypeError as problem:
-        raise SpecificationError(f"{name}: {str(problem).partition('() ')[2]}.") from None
+    return kind(**said) if said else None
 
 
 def _frozen(value: Any) -> Any:

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from alliancedyn.checking import checked, named
 from alliancedyn.engine.instruments import (
     Columns,
     Grid,
@@ -58,6 +59,7 @@ from alliancedyn.errors import SpecificationError
 Array = NDArray[np.float64]
 
 
+@named
 @dataclass(frozen=True)
 class GMMFit:
     """A fitted dynamic panel equation.
@@ -122,6 +124,7 @@ class GMMFit:
     notes: tuple[str, ...]
 
 
+@checked
 def fit_gmm(
     y: ArrayLike,
     X: ArrayLike,

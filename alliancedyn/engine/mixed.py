@@ -21,6 +21,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.mixed_design import standardize
 from alliancedyn.engine.mixed_result import MixedFit, assemble
 from alliancedyn.engine.mixed_rows import Grouping, group_rows
@@ -37,6 +38,7 @@ from alliancedyn.engine.nested import (
 from alliancedyn.errors import DataError, SpecificationError
 
 
+@checked
 def fit_mixed(
     y: ArrayLike,
     X: ArrayLike,

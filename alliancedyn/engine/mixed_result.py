@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import named
 from alliancedyn.engine.mixed_design import StandardDesign
 from alliancedyn.engine.mixed_effects import (
     Effects,
@@ -61,6 +62,7 @@ class Bound:
         )
 
 
+@named
 @dataclass(frozen=True)
 class MixedFit:
     """A linear mixed model at its maximum; rows of per-client arrays follow ``clients``.

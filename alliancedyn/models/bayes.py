@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.laplace import RELIABLE_K
 from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.errors import ConvergenceError, SpecificationError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Bayes:
     """A state-space family with priors: ``Bayes(RICLPM()).fit(panel, seed=1)``.
@@ -110,6 +112,7 @@ class Bayes:
         """Where it comes from."""
         return self.spec.references
 
+    @checked
     def fit(self, panel: SessionPanel, *, seed: int | None = None, strict: bool = True) -> Fit:
         """Sample the posterior.
 
@@ -159,6 +162,7 @@ class Bayes:
             raise
         return _of_series(fit, variables)
 
+    @checked
     def build(self, panel: SessionPanel) -> pymc.Model:
         """Return the model as a `pymc.Model`, on the scale of the priors, to read and extend."""
         selection = self.spec._select(panel)

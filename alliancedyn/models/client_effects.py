@@ -7,6 +7,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.mixed_result import MixedFit
 from alliancedyn.errors import DataError, SpecificationError
 from alliancedyn.models.multilevel import client_rows, fitted
@@ -17,6 +18,7 @@ from alliancedyn.results import Fit
 from alliancedyn.results.estimate import LEVEL, checked_level
 
 
+@checked
 def client_effects(
     fit: Fit, panel: SessionPanel | None = None, *, level: float = LEVEL
 ) -> pd.DataFrame:

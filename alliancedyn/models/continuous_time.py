@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine import names, starting
 from alliancedyn.engine.assembly import Assembly, join
 from alliancedyn.engine.continuous import (
@@ -95,6 +96,7 @@ class Discretised:
         return out
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class ContinuousTime(Specification):
     """Continuous-time VAR(1) with stable differences between clients.

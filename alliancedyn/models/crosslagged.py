@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from alliancedyn.checking import checked
 from alliancedyn.engine import names, starting
 from alliancedyn.engine.kalman import StateSpace
 from alliancedyn.engine.likelihood import NOTHING, Implied
@@ -47,6 +48,7 @@ _HAMAKER = (
 )
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class CLPM(Specification):
     """Cross-lagged panel model: w_it = phi w_{i,t-1} + v_it around the session means.
@@ -90,6 +92,7 @@ class CLPM(Specification):
         return super().matrices(params, design)
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class RICLPM(CLPM):
     """Random-intercept cross-lagged panel model (Hamaker, Kuiper & Grasman, 2015).
@@ -128,6 +131,7 @@ class RICLPM(CLPM):
         return {**super().start(rough, design), "between_cov": rough.between[None]}
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class STARTS(RICLPM):
     """Stable trait, autoregressive trait, state model (Kenny & Zautra, 1995), bivariate.

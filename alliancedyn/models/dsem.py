@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.dsem import Sampled
 from alliancedyn.engine.dsem_mixture import ClientMixture
 from alliancedyn.errors import SpecificationError, listed
@@ -65,6 +66,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 _TUPLES = ("random", "predictors", "levels", "variables", "sessions", "ordinal", "same", "lagged")
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class DSEM:
     """Two-level dynamic structural equation model (Asparouhov, Hamaker & Muthén, 2018).
@@ -232,6 +234,7 @@ class DSEM:
 
     # -- verbs ----------------------------------------------------------------------------------
 
+    @checked
     def fit(
         self,
         panel: SessionPanel,
@@ -294,6 +297,7 @@ class DSEM:
             depth=2,
         )
 
+    @checked
     def build(self, panel: SessionPanel) -> Any:
         """Return the model as a `pymc.Model`, on the scale of the priors, to read and extend."""
         from alliancedyn.models.dsem_open import build_model

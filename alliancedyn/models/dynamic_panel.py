@@ -10,11 +10,13 @@ met by instruments from earlier sessions. A row needs all its terms, by session 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.allowed import OR_ONE
+from alliancedyn.checking import checked
 from alliancedyn.engine import names
 from alliancedyn.engine.gmm import GMMFit, fit_gmm
 from alliancedyn.engine.maximise import outer_products
@@ -50,6 +52,7 @@ NO_TERM = "a term of the equation missing there or at the sessions before"
 NO_CHANGE = "no complete session beside it to take a change from"
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class DynamicPanelGMM(Regression):
     """Dynamic-panel regression by the generalized method of moments.
@@ -120,7 +123,7 @@ class DynamicPanelGMM(Regression):
     process_role: Literal["predetermined", "exogenous", "endogenous"] = "predetermined"
     outcome_lags: int = 1
     process_lags: int = 1
-    exogenous: tuple[str, ...] = ()
+    exogenous: Annotated[tuple[str, ...], OR_ONE] = ()
     transform: Literal["difference", "orthogonal"] = "difference"
     system: bool = False
     steps: int = 2

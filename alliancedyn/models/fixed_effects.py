@@ -10,12 +10,14 @@ contrasted in the diagnostics.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.allowed import OR_ONE
+from alliancedyn.checking import checked
 from alliancedyn.engine import names
 from alliancedyn.engine.client_contrasts import (
     Contrast,
@@ -60,6 +62,7 @@ NO_LICENSE = (
 )
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class FixedEffects(Regression):
     """Regression on lagged scores with fixed effects of clients and sessions.
@@ -105,7 +108,7 @@ class FixedEffects(Regression):
 
     session_effects: bool = True
     bias_correction: Literal["half-panel"] | None = "half-panel"
-    exogenous: tuple[str, ...] = ()
+    exogenous: Annotated[tuple[str, ...], OR_ONE] = ()
 
     name: ClassVar[str] = "Fixed effects"
     usual_errors: ClassVar[str] = "robust"

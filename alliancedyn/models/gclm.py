@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine import starting
 from alliancedyn.engine.assembly import block_diagonal, join
 from alliancedyn.engine.kalman import StateSpace
@@ -21,6 +22,7 @@ from alliancedyn.models.within import Within, series_system, start_within, withi
 Array = NDArray[np.float64]
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class GCLM(Specification):
     """General cross-lagged panel model (Zyphur et al., 2020).

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine import names, starting
 from alliancedyn.engine.assembly import block_diagonal, join
 from alliancedyn.engine.kalman import StateSpace
@@ -72,6 +73,7 @@ _LAG = "One session is the lag at which the series act on each other."
 _NORMAL = "Scores are normally distributed, and missing at random given the observed scores."
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class LCMSR(Specification):
     """Latent curve model with structured residuals (Curran et al., 2014).
@@ -167,6 +169,7 @@ class LCMSR(Specification):
         return settled(self, design) if self.initial == "stationary" else NOTHING
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class ALT(LCMSR):
     """Autoregressive latent trajectory model (Bollen & Curran, 2004), bivariate.
@@ -283,6 +286,7 @@ def _first_with_factors(factors: tuple[str, ...], design: Design) -> Block:
     return replace(block, scale=tuple(products))
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class LatentChange(LCMSR):
     """Latent change score model (McArdle, 2009), with constant change and coupling both ways.

@@ -34,6 +34,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.laplace import RELIABLE_K, smooth_weights
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.dsem import DSEM
@@ -101,6 +102,7 @@ class Loo:
         return said
 
 
+@checked
 def loo(
     fit: Fit,
     panel: SessionPanel | None = None,
@@ -153,6 +155,7 @@ def loo(
     )
 
 
+@checked
 def compare_loo(results: Mapping[str, Loo]) -> pd.DataFrame:
     """Rank models by how well they predict unseen clients.
 

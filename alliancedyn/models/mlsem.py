@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.assembly import Assembly
 from alliancedyn.engine.kalman import Blocks
 from alliancedyn.engine.likelihood import NOTHING, Implied, Share
@@ -56,6 +57,7 @@ UNKNOWN_TIMING = (
 )
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class MLSEM:
     """Dynamic panel model by maximum likelihood (Allison, Williams & Moral-Benito, 2017).
@@ -154,6 +156,7 @@ class MLSEM:
 
     # -- verbs ----------------------------------------------------------------------------------
 
+    @checked
     def fit(
         self,
         panel: SessionPanel,
@@ -203,11 +206,13 @@ class MLSEM:
     def __repr__(self) -> str:
         return spelled(self)
 
+    @checked
     def loglik(self, panel: SessionPanel, params: Params) -> float:
         """Return the log-likelihood at any parameters, by canonical name."""
         likelihood = self.objective(panel)
         return likelihood.loglik(likelihood.layout.from_params(params))
 
+    @checked
     def objective(self, panel: SessionPanel) -> EquationLikelihood:
         """Return the log-likelihood as a function of an unconstrained vector, with its score."""
         known = self._resolved(panel)

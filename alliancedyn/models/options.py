@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError, listed, nearest
 from alliancedyn.results.model import spelled
 
 Same = Literal["equal", "free"]
@@ -130,7 +130,8 @@ class Options:
                     choose = f"the {self.name} does not take {option}="
                 else:
                     choose = f"the {self.name} takes only {allowed}"
-                raise SpecificationError(f"{given}; {choose}.")
+                near = nearest(getattr(self, option), [one for one in values if one])
+                raise SpecificationError(f"{given}; {choose}.{near}")
         for option in _TUPLES:  # lists compare and hash badly
             given = getattr(self, option)
             if isinstance(given, str) or not (given is None or isinstance(given, Iterable)):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.dsem_prior import prior_draws, quantities, terms
 from alliancedyn.engine.dsem_settled import settled_quantities
 from alliancedyn.engine.dsem_world import simulate_scores
@@ -66,6 +67,7 @@ class PosteriorCheck:
         return "The model does not draw panels like the data: " + "; ".join(rows) + "."
 
 
+@checked
 def posterior_check(
     fit: Fit,
     panel: SessionPanel | None = None,
@@ -171,6 +173,7 @@ class PriorPredictive:
         )
 
 
+@checked
 def prior_predictive(
     spec: DSEM, panel: SessionPanel, *, draws: int = 2000, seed: int | None = None
 ) -> PriorPredictive:

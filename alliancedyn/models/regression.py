@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine import names
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError, listed, nearest
 from alliancedyn.models.equations import Equation, joined
 from alliancedyn.models.selection import Needs, Selection, cluster_codes, select
 from alliancedyn.models.verdict import tell
@@ -135,8 +136,9 @@ class Regression:
         for option, values in self.choices().items():
             if getattr(self, option) not in values:
                 allowed = " or ".join(repr(value) for value in values)
+                near = nearest(getattr(self, option), map(str, values))
                 raise SpecificationError(
-                    f"{option} is {getattr(self, option)!r}; choose {allowed}."
+                    f"{option} is {getattr(self, option)!r}; choose {allowed}.{near}"
                 )
         object.__setattr__(self, "sessions", checked_sessions(self.sessions))
 
@@ -166,6 +168,7 @@ class Regression:
 
     # -- verbs ----------------------------------------------------------------------------------
 
+    @checked
     def fit(
         self,
         panel: SessionPanel,

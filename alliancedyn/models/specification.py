@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine import starting
 from alliancedyn.engine.assembly import Assembly
 from alliancedyn.engine.kalman import Blocks, StateSpace
@@ -86,6 +87,7 @@ class Specification(Options):
 
     # -- verbs ----------------------------------------------------------------------------------
 
+    @checked
     def fit(
         self,
         panel: SessionPanel,
@@ -124,6 +126,7 @@ class Specification(Options):
             known, panel, selection, variables, likelihood, errors, seed, strict, self.starts
         )
 
+    @checked
     def loglik(self, panel: SessionPanel, params: Params) -> float:
         """Return the log-likelihood at any parameters, by canonical name."""
         selection = self._select(panel)
@@ -131,6 +134,7 @@ class Specification(Options):
         likelihood = known.likelihood(selection.data)
         return likelihood.loglik(known.matrices(params, known.design(selection.data)))
 
+    @checked
     def objective(self, panel: SessionPanel) -> Likelihood:
         """Return the log-likelihood as a function of an unconstrained vector, with its score."""
         selection = self._select(panel)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.equations import Equation
@@ -34,6 +35,7 @@ _LATE = (
 )
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class WithinBetween(Regression):
     """Within-between multilevel regression: what a client's deviations, and means, go with.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,11 +29,13 @@ _NAMES = ("example", "trial")
 __all__ = ["describe", "load", "mapping_path", "names", "path", "truth"]
 
 
+@checked
 def names() -> list[str]:
     """Return the names of the bundled data sets."""
     return list(_NAMES)
 
 
+@checked
 def load(name: str) -> SessionPanel:
     """Read a bundled data set as anybody would read the export: with its mapping file.
 
@@ -56,21 +59,25 @@ def load(name: str) -> SessionPanel:
     return read_sessions(path(name), mapping=mapping_path(name))
 
 
+@checked
 def path(name: str) -> Path:
     """Return where the raw export (CSV) lies."""
     return _file(name, ".csv")
 
 
+@checked
 def mapping_path(name: str) -> Path:
     """Return where the mapping file (TOML) lies."""
     return _file(name, ".toml")
 
 
+@checked
 def describe(name: str) -> str:
     """Return the description (Markdown): columns, planted flaws and the truth behind them."""
     return _file(name, ".md").read_text(encoding="utf-8")
 
 
+@checked
 def truth(name: str) -> pd.Series:
     """Return the parameters that the data set was simulated from, by the names that fits use.
 

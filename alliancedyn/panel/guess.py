@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alliancedyn.checking import named
 from alliancedyn.panel.choices import USUAL_TIMING
 from alliancedyn.panel.dates import FORMATS
 from alliancedyn.panel.identifiers import SESSION
@@ -142,6 +143,7 @@ def _comment(text: str) -> str:
     return " ".join(text.split())
 
 
+@named
 def guess_mapping(path: str | Path) -> GuessedMapping:
     """Propose which column plays which role, from names and content.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import listed
 
 LONGEST = 40  # characters of a cell that a message shows
@@ -69,6 +70,7 @@ CODES = {
 }
 
 
+@checked
 @dataclass(frozen=True)
 class Issue:
     """One finding about the data.

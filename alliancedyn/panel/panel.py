@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn import __version__
+from alliancedyn.checking import checked, named
 from alliancedyn.errors import DataError, listed, people
 from alliancedyn.panel.chronology import elapsed, since_first
 from alliancedyn.panel.client_level import changing, one_value_each
@@ -55,6 +56,7 @@ class Arrays:
     variables: tuple[str, ...]
 
 
+@checked
 class SessionPanel:
     """One row per client and session, with what is known about it.
 
@@ -88,6 +90,7 @@ class SessionPanel:
         self._truth = truth
 
     @classmethod
+    @named
     def from_frame(
         cls,
         frame: Any,
@@ -316,6 +319,7 @@ single_items, decimal, day_first, date_format
         primary[who[top]] = which[top]
         return primary, tuple(str(names[i]) for i in order)
 
+    @checked
     def client_values(self, name: str) -> NDArray[Any]:
         """Return one value per client of a client-level column.
 
@@ -355,6 +359,7 @@ single_items, decimal, day_first, date_format
         """Say whether a column has more than one known value in some client."""
         return bool(len(changing(self._content.frame[name], self._content.codes)))
 
+    @checked
     def with_scores(self, scores: pd.DataFrame, note: Issue) -> SessionPanel:
         """Return the same rows with other scores, such as detrended ones.
 
@@ -389,6 +394,7 @@ single_items, decimal, day_first, date_format
         content = replace(self._content, frame=frame, issues=issues, ranges={})
         return SessionPanel(content, self._provenance, self._truth)
 
+    @checked
     def subset(self, clients: Collection[str]) -> SessionPanel:
         """Return the panel of some clients, in panel order; issues and flow stay those of reading.
 

@@ -8,11 +8,13 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from alliancedyn.checking import checked, named
 from alliancedyn.errors import people
 from alliancedyn.panel.issues import SEVERITIES, counted
 from alliancedyn.panel.panel import SessionPanel
 
 
+@named
 @dataclass(frozen=True)
 class QualityReport:
     """What was found in the data.
@@ -51,6 +53,7 @@ class QualityReport:
         return f"<p><b>{escape(repr(self))}</b></p>{''.join(parts)}{self.variables.to_html()}"
 
 
+@checked
 def check(panel: SessionPanel) -> QualityReport:
     """Describe the quality of a panel: the flow of rows, all issues, facts by variable.
 

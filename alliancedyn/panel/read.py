@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alliancedyn import __version__
+from alliancedyn.checking import named
 from alliancedyn.errors import DataError
 from alliancedyn.panel.issues import joined
 from alliancedyn.panel.mapping import (
@@ -48,6 +49,7 @@ OTHERS = {
 }
 
 
+@named
 def read_sessions(
     path: str | Path,
     mapping: str | Path | Mapping[str, Any] | None = None,

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.delta import Derived
 from alliancedyn.engine.level_products import (
     LEVELS,
@@ -44,6 +45,7 @@ class _Products:
     without: Array  # (G, L, 2)
 
 
+@checked
 def therapist_partition(
     panel: SessionPanel,
     process: str | None = None,

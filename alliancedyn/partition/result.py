@@ -8,6 +8,7 @@ from html import escape
 
 import pandas as pd
 
+from alliancedyn.checking import checked, named
 from alliancedyn.errors import SpecificationError
 from alliancedyn.panel import Issue
 from alliancedyn.partition.select import Trend
@@ -15,6 +16,7 @@ from alliancedyn.partition.wording import identities, paragraphs, verdict
 from alliancedyn.results.estimate import Estimate
 
 
+@named
 @dataclass(frozen=True, repr=False, eq=False)
 class TherapistPartition:
     """The association of process and outcome by level, and what can be said about therapists.
@@ -91,6 +93,7 @@ class TherapistPartition:
     def _repr_html_(self) -> str:
         return f"<pre>{escape(self.text)}</pre>"
 
+    @checked
     def slope(self, level: str, version: str = "latent") -> Estimate:
         """Return one slope, or the total or difference, with its interval.
 

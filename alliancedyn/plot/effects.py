@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.plot.numerals import interval, number, short
 from alliancedyn.plot.style import (
     BACKWARD,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
+@checked
 def impulse_response(
     fit: Fit,
     shock: str | None = None,

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
 from alliancedyn.causal.compare import EVERYONE
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 from alliancedyn.plot.numerals import interval, places_for, short
 from alliancedyn.plot.style import (
@@ -53,6 +54,7 @@ class _Row:
         return f"{short(self.source, 18)} → {short(self.target, 18)}"
 
 
+@checked
 def direction_forest(
     comparison: pd.DataFrame | Mapping[str, Directions],
     *,
@@ -105,6 +107,7 @@ def direction_forest(
     return axes
 
 
+@checked
 def model_forest(
     comparison: pd.DataFrame,
     *,

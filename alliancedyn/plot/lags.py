@@ -10,6 +10,7 @@ from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from alliancedyn.causal import lags
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 from alliancedyn.plot.numerals import interval, number, short
 from alliancedyn.plot.style import (
@@ -35,6 +36,7 @@ LAGS = 121
 TICKS = 200  # of the rug: more would run together
 
 
+@checked
 def effect_by_lag(
     fit: Fit,
     source: str | None = None,

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.plot.style import INK, RULE, drawing, label
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class _Map:
         return tuple(float((before_end == code).sum() / total) for code in (ALL, SOME, GAP))
 
 
+@checked
 def missingness(panel: SessionPanel, ax: Axes | None = None) -> Axes:
     """Draw what was observed, client by session, longest courses at the bottom.
 

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 from alliancedyn.plot.numerals import interval, short
 from alliancedyn.plot.style import (
@@ -53,6 +54,7 @@ class _Path:
     repeat: tuple[Point, Point] | None = None
 
 
+@checked
 def path_diagram(fit: Fit, kind: Kind | None = None, ax: Axes | None = None) -> Axes:
     """Draw the paths of a fit with within-standardized coefficients and their intervals.
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.density import density
 from alliancedyn.engine.dsem_prior import Term
 from alliancedyn.errors import SpecificationError, listed
@@ -23,6 +24,7 @@ POINTS = 1024  # at which densities are drawn
 NAMED = 60  # most clients whose names are written
 
 
+@checked
 def prior_posterior(fit: Fit, parameter: str, *, ax: Axes | None = None) -> Axes:
     """Draw the posterior density of a parameter over that of its prior.
 
@@ -76,6 +78,7 @@ def _span(values: Array, prior: Term) -> Array:
     return np.linspace(max(low, prior.lower), min(high, prior.upper), POINTS)
 
 
+@checked
 def client_effects(
     fit: Fit,
     effect: str,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
+from alliancedyn.checking import checked
 from alliancedyn.plot.style import FAINT, INK, drawing, label, look, write_labels
 from alliancedyn.studies.calibration import Calibration, band, evaluation_points
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@checked
 def calibration(
     found: Calibration | Mapping[str, Calibration],
     *,

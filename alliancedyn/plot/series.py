@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 from alliancedyn.plot.numerals import number, short
 from alliancedyn.plot.style import (
@@ -34,6 +35,7 @@ Array = NDArray[np.float64]
 MOST_DOTS = 4000
 
 
+@checked
 def spaghetti(
     panel: SessionPanel,
     variable: str | None = None,
@@ -97,6 +99,7 @@ def spaghetti(
     return axes
 
 
+@checked
 def between_within(
     decomposition: Decomposition,
     x: str | None = None,

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 
 INK = "#1f2933"
@@ -107,6 +108,7 @@ def write_labels(ax: Axes, *, x: str = "", y: str = "", title: str = "") -> None
             setter(text, parse_math=False)
 
 
+@checked
 def panels(columns: int, size: tuple[float, float], *, share_y: bool = False) -> np.ndarray:
     """Return ``columns`` axes side by side on one new figure of ``size`` inches."""
     with rc_context(STYLE):
@@ -126,6 +128,7 @@ def label(ax: Axes, text: str) -> None:
     ax.set_label(text)
 
 
+@checked
 def alt_text(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
     """Return the plain sentences that say what a figure of this module shows, with its numbers.
 
@@ -148,6 +151,7 @@ def alt_text(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
     return " ".join(dict.fromkeys(text for text in texts if text))
 
 
+@checked
 def svg(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
     """Return the figure behind ``ax`` as SVG text, the same bytes for the same figure.
 
@@ -161,6 +165,7 @@ def svg(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
     return buffer.getvalue().decode("utf-8").replace("'DejaVu Sans'", _FONT_STACK)
 
 
+@checked
 def save(ax: Axes | Sequence[Axes] | np.ndarray, path: str | Path) -> Path:
     """Write the figure behind ``ax`` to ``path``; the suffix (svg, png, pdf) names the format."""
     target = Path(path)

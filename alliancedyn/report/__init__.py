@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alliancedyn.checking import checked
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -62,6 +64,7 @@ def report_analysis(path: str | Path, analysis: Analysis, *, title: str | None =
     )
 
 
+@checked
 def write_report(
     path: str | Path,
     panel: SessionPanel,

@@ -7,12 +7,14 @@ from math import floor, isfinite, log10
 
 import pandas as pd
 
+from alliancedyn.checking import named
 from alliancedyn.engine.delta import Derived
 from alliancedyn.errors import SpecificationError, people
 
 LEVEL = 0.95
 
 
+@named
 @dataclass(frozen=True)
 class Sample:
     """What a fit was computed from, and what was set aside.
@@ -42,6 +44,7 @@ class Sample:
         return people(self.clients, self.persons)
 
 
+@named
 @dataclass(frozen=True)
 class Estimate:
     """A number with its uncertainty; prints as ``-0.127 [-0.198, -0.056]``.

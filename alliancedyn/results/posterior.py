@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.laplace import RELIABLE_K
 from alliancedyn.errors import DataError, listed
 from alliancedyn.results.sampling import chained, need_sampled
@@ -154,11 +155,13 @@ def inference_data(fit: Fit) -> Any:
     return data
 
 
+@checked
 def save_draws(fit: Fit, path: str | Path) -> Path:
     """Write the draws of a sampled fit to a NetCDF file that ArviZ reads; returns its path."""
     return Path(inference_data(fit).to_netcdf(str(path)))
 
 
+@checked
 def load_draws(path: str | Path) -> Any:
     """Read InferenceData that `save_draws` wrote.
 

@@ -186,12 +186,6 @@ def as_paths(value: Any, name: str) -> tuple[tuple[str, str, float], ...]:
     )
 
 
-def as_optional(value: Any, kind: type, name: str) -> None:
-    """Raise SpecificationError unless ``value`` is None or of the given kind."""
-    if not (value is None or isinstance(value, kind)):
-        raise SpecificationError(f"{name}={value!r}: give a {kind.__name__}(...) or None.")
-
-
 def as_several(value: Any, kind: type, name: str) -> tuple[Any, ...]:
     """Return a sequence of values of one kind as a tuple; a single one is a sequence of one."""
     values = (value,) if isinstance(value, kind) else value

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 from alliancedyn.simulate.arguments import as_array, as_choice, as_count, as_number, as_share
 
@@ -16,6 +17,7 @@ Array = NDArray[np.float64]
 YEAR = 52  # weeks
 
 
+@checked
 @dataclass(frozen=True)
 class Gaps:
     """Weeks between one session and the next, drawn independently; holidays and shifted days.
@@ -119,6 +121,7 @@ def _as_holidays(value: Any) -> tuple[tuple[int, int], ...]:
     return holidays
 
 
+@checked
 @dataclass(frozen=True)
 class Episodes:
     """Clients who return for a second episode of care.

@@ -14,22 +14,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.allowed import OR_ONE
+from alliancedyn.checking import checked
 from alliancedyn.engine import var
-from alliancedyn.errors import SpecificationError
+from alliancedyn.errors import SpecificationError, listed, nearest
 from alliancedyn.simulate import parameters, random_effects, system
 from alliancedyn.simulate.arguments import (
     as_array,
-    as_choice,
     as_count,
     as_covariance,
     as_lag_sds,
-    as_optional,
     as_reliabilities,
     as_several,
 )
@@ -38,9 +38,9 @@ from alliancedyn.simulate.growth import GrowthCurve, refuse_mismatched
 from alliancedyn.simulate.series import roles, series_names, session_timing
 
 Array = NDArray[np.float64]
-KINDS = ("reduced", "structural")
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class Dynamics:
     """A world whose parameters are known: the ground truth of simulated panels.
@@ -119,9 +119,9 @@ class Dynamics:
     phi2: Array | None = None
     innovations: Innovations | None = None
     confounder: Confounder | None = None
-    covariates: Sequence[Covariate] = ()
-    phases: Sequence[Phase] = ()
-    events: Sequence[Event] = ()
+    covariates: Annotated[Sequence[Covariate], OR_ONE] = ()
+    phases: Annotated[Sequence[Phase], OR_ONE] = ()
+    events: Annotated[Sequence[Event], OR_ONE] = ()
     random_corr: Sequence[tuple[str, str, float]] = ()
 
     def __post_init__(self) -> None:
@@ -139,8 +139,6 @@ class Dynamics:
         store(self, "timing", session_timing(self.timing, variables))
         if self.phi2 is not None:
             store(self, "phi2", as_array(self.phi2, (k, k), "phi2"))
-        as_optional(self.innovations, Innovations, "innovations")
-        as_optional(self.confounder, Confounder, "confounder")
         store(self, "covariates", as_several(self.covariates, Covariate, "covariates"))
         store(self, "phases", as_several(self.phases, Phase, "phases"))
         store(self, "events", as_several(self.events, Event, "events"))
@@ -153,6 +151,7 @@ class Dynamics:
         random_effects.refuse_impossible(self)
 
     @classmethod
+    @checked
     def time_ordered(
         cls,
         phi_alliance: float,
@@ -210,6 +209,7 @@ class Dynamics:
         )
 
     @classmethod
+    @checked
     def continuous(
         cls, drift: Any, diffusion_cov: Any, *, between_cov: Any = None, mean: Any = None
     ) -> Dynamics:
@@ -297,7 +297,8 @@ class Dynamics:
         parameters.refuse_mixture(self)
         return self.session_means(sessions).ravel(), parameters.score_cov(self, sessions)
 
-    def effect(self, source: str, target: str, standardized: str | None = None) -> float:
+    @checked
+    def effect(self, source: str, target: str, standardized: parameters.Within = None) -> float:
         """Return the lagged effect of ``source`` on ``target`` one session later.
 
         Parameters
@@ -312,7 +313,6 @@ class Dynamics:
         raw = float(self.phi[i, j])
         if standardized is None:
             return raw
-        as_choice(standardized, ("within",), "standardized")
         return raw * self._sd_ratio(i, j)
 
     def structural(self) -> pd.DataFrame:
@@ -340,8 +340,9 @@ class Dynamics:
         scale = self._sd_ratio(before, after), self._sd_ratio(after, before)
         return parameters.time_ordered(self, after, before, *scale)
 
+    @checked
     def impulse_response(
-        self, shock: str, sessions: int = 8, kind: str = "reduced"
+        self, shock: str, sessions: int = 8, kind: Literal["reduced", "structural"] = "reduced"
     ) -> pd.DataFrame:
         """Follow a one-point innovation in ``shock`` over the sessions after it.
 
@@ -360,7 +361,7 @@ class Dynamics:
         DataFrame
             Rows 0 .. ``sessions`` (index ``session``), one column per series, score points.
         """
-        kind, sessions = as_choice(kind, KINDS, "kind"), as_count(sessions, 0, "sessions")
+        sessions = as_count(sessions, 0, "sessions")
         push = np.zeros(len(self.variables))
         push[self._position(shock)] = 1.0
         if kind == "structural":
@@ -370,7 +371,8 @@ class Dynamics:
         index = pd.RangeIndex(sessions + 1, name="session")
         return pd.DataFrame(response, index=index, columns=list(self.variables))
 
-    def long_run(self, source: str, target: str, kind: str = "sustained") -> float:
+    @checked
+    def long_run(self, source: str, target: str, kind: parameters.Ends = "sustained") -> float:
         """Return where the effect of ``source`` on ``target`` ends.
 
         Parameters
@@ -382,7 +384,6 @@ class Dynamics:
             phi_target,source / (1 - phi_target). "total": summed response of the target to a
             passing one-point push of the source, feedback included.
         """
-        as_choice(kind, ("sustained", "total"), "kind")
         i, j = self._position(target), self._position(source)
         if kind == "total":
             return float(parameters.total_effect(self)[i, j])
@@ -413,17 +414,15 @@ class Dynamics:
 
     def _position(self, name: str) -> int:
         if name not in self.variables:
-            known = ", ".join(repr(known) for known in self.variables)
-            raise SpecificationError(f"There is no series {name!r}. The series are {known}.")
+            known = f"{listed(self.variables, 9)}.{nearest(name, self.variables)}"
+            raise SpecificationError(f"There is no series {name!r}. The series are {known}")
         return self.variables.index(name)
 
     def _sd_ratio(self, target: int, source: int) -> float:
         target_var, source_var = self.within_cov[target, target], self.within_cov[source, source]
         if not target_var > 0.0:
-            name = self.variables[target]
-            raise SpecificationError(
-                f"{name!r} never varies within clients, so nothing can be standardised by its SD."
-            )
+            name = f"{self.variables[target]!r} never varies within clients"
+            raise SpecificationError(f"{name}, so nothing can be standardised by its SD.")
         return float(np.sqrt(source_var / target_var))
 
     def _values(self) -> list[Any]:  # plain lists, numbers and names, ready for the constructor

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.names import label
 from alliancedyn.errors import SpecificationError
 from alliancedyn.simulate.arguments import (
@@ -32,6 +33,7 @@ Path = tuple[str, str, float]
 LARGEST_SKEWNESS = 2.5  # z + c (z^2 - 1) reaches 2.83 as c grows without bound
 
 
+@checked
 @dataclass(frozen=True)
 class Innovations:
     """How innovations are distributed; their covariance stays ``innovation_cov``.
@@ -100,6 +102,7 @@ def _bend(skewness: float) -> float:
     return float(brentq(excess, -10.0, 10.0, xtol=1e-14))
 
 
+@checked
 @dataclass(frozen=True)
 class Confounder:
     """An unobserved series that moves the others at the same session: life events, medication.
@@ -133,6 +136,7 @@ class Confounder:
             raise SpecificationError("The confounder's var must be above 0.")
 
 
+@checked
 @dataclass(frozen=True)
 class Covariate:
     """A recorded property of a client, or of a session, that moves levels, slopes or lags.
@@ -205,6 +209,7 @@ class Covariate:
         return rng.standard_normal(shape)
 
 
+@checked
 @dataclass(frozen=True)
 class Phase:
     """Lagged effects that change during treatment: from session ``first`` on.
@@ -229,6 +234,7 @@ class Phase:
         object.__setattr__(self, "on_phi", as_paths(self.on_phi, "on_phi"))
 
 
+@checked
 @dataclass(frozen=True)
 class Event:
     """Something that befalls a client (or a whole group) and pushes the within-client states.

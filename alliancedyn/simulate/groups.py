@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine import var
 from alliancedyn.errors import SpecificationError
 from alliancedyn.simulate.arguments import (
@@ -31,6 +32,7 @@ Codes = NDArray[np.int64]
 Rows = tuple[tuple[float, ...], ...]
 
 
+@checked
 @dataclass(frozen=True)
 class Groups:
     """Therapy groups, closed or open.

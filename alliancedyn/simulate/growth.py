@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 from alliancedyn.simulate.arguments import (
     as_array,
@@ -23,6 +24,7 @@ Array = NDArray[np.float64]
 SHAPES = ("linear", "log", "exponential", "piecewise", "sessions")
 
 
+@checked
 @dataclass(frozen=True)
 class GrowthCurve:
     """A trend added to the stable level: the same basis for all clients, slopes that may differ.

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.names import label
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.simulate.arguments import as_array, as_choice, as_number
@@ -24,6 +25,7 @@ from alliancedyn.simulate.series import refuse_roles
 Array = NDArray[np.float64]
 
 
+@checked
 @dataclass(frozen=True)
 class Items:
     """The items, parcels or raters by which one series is measured.

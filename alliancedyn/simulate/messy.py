@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.panel import SessionPanel
 from alliancedyn.simulate.arguments import as_count
@@ -93,6 +94,7 @@ class _Export:
         return copy
 
 
+@checked
 def messy(
     panel: SessionPanel,
     seed: int | None = None,

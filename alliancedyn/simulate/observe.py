@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.simulate.arguments import (
     as_choice,
@@ -27,6 +28,7 @@ Array = NDArray[np.float64]
 RULES = ("random", "unwell", "well_enough", "improving", "low", "rupture", "administrative")
 
 
+@checked
 @dataclass(frozen=True)
 class Missing:
     """Scores that are missing although the session took place, and sessions that did not.
@@ -72,6 +74,7 @@ class Missing:
         return self.strength * (states - states.mean()) / spread
 
 
+@checked
 @dataclass(frozen=True)
 class Dropout:
     """Clients who leave before the last session, and why.

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 from alliancedyn.panel import SessionPanel
-from alliancedyn.simulate.arguments import as_count, as_optional, as_share, factor
+from alliancedyn.simulate.arguments import as_count, as_share, factor
 from alliancedyn.simulate.calendar import Episodes, Gaps
 from alliancedyn.simulate.course import Setting
 from alliancedyn.simulate.dynamics import Dynamics
@@ -36,6 +37,7 @@ GOOD_END = {"alliance": "better", "symptoms": "worse"}  # of the package's own w
 MOST_SESSIONS = 400  # what a panel holds
 
 
+@checked
 def simulate(
     truth: Dynamics,
     clients: int,
@@ -105,13 +107,6 @@ def simulate(
     ...                               backward=-.10, between_cov=[[1, -.3], [-.3, 1]])
     >>> panel = simulate(truth, clients=200, sessions=12, dropout=Dropout("well_enough"), seed=7)
     """
-    if not isinstance(truth, Dynamics):
-        raise SpecificationError("truth must be a Dynamics, e.g. Dynamics.time_ordered(...).")
-    as_optional(therapists, Therapists, "therapists")
-    as_optional(groups, Groups, "groups")
-    as_optional(dropout, Dropout, "dropout")
-    as_optional(gaps, Gaps, "gaps")
-    as_optional(episodes, Episodes, "episodes")
     clients = as_count(clients, 1, "clients")
     sessions = as_count(sessions, 2, "sessions", largest=MOST_SESSIONS)
     if not isinstance(missing, Missing):

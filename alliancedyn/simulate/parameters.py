@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from alliancedyn.simulate.dynamics import Dynamics
 
 Array = NDArray[np.float64]
+
+Within: TypeAlias = Literal["within"] | None
+Ends: TypeAlias = Literal["sustained", "total"]
 
 
 def named(truth: Dynamics, sessions: int | None) -> pd.Series:

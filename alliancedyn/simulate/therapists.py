@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 from alliancedyn.simulate.arguments import (
     as_count,
@@ -23,6 +24,7 @@ Codes = NDArray[np.int64]
 Rows = tuple[tuple[float, ...], ...]
 
 
+@checked
 @dataclass(frozen=True)
 class Therapists:
     """Therapists who differ in the level of their clients' scores.

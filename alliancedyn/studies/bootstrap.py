@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.ascent import Point, climb
 from alliancedyn.engine.resample import Resampler
 from alliancedyn.errors import ConvergenceError, DataError, SpecificationError
@@ -162,6 +163,7 @@ class Bootstrap:
         )
 
 
+@checked
 def bootstrap(
     fit: Fit,
     resamples: int = 1000,

@@ -41,6 +41,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.dsem import DsemData
 from alliancedyn.engine.dsem_prior import prior_draws, quantities, terms
 from alliancedyn.engine.dsem_units import within_units
@@ -126,6 +127,7 @@ class Calibration:
         )
 
 
+@checked
 def calibrate(
     spec: DSEM,
     panel: SessionPanel | None = None,

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models import CLPM, RICLPM, ContinuousTime, Specification
 from alliancedyn.models.clock import observed_gaps
@@ -25,6 +26,7 @@ TELLING = 2.0  # difference in BIC from which the data are said to prefer one cl
 NUMBERS = ("loglik", "parameters", "aic", "bic", "bic_above_best", "converged", "at_bound", "note")
 
 
+@checked
 def compare_clocks(
     panel: SessionPanel,
     *,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from alliancedyn.causal.nested import likelihood_ratio, probability
+from alliancedyn.checking import checked
 from alliancedyn.errors import AllianceDynError, ConvergenceError, SpecificationError
 from alliancedyn.models import Specification
 from alliancedyn.panel import SessionPanel
@@ -63,6 +64,7 @@ class ConstraintSearch:
         return f"<ConstraintSearch · {self.spec!r}>"
 
 
+@checked
 def constraint_search(
     panel: SessionPanel,
     spec: Specification,

@@ -16,6 +16,7 @@ import pandas as pd
 
 from alliancedyn.causal.boundary import boundary_test
 from alliancedyn.causal.nested import probability
+from alliancedyn.checking import checked
 from alliancedyn.errors import AllianceDynError, SpecificationError
 from alliancedyn.models import CLPM, LCMSR, RICLPM, Specification
 from alliancedyn.panel import SessionPanel
@@ -33,6 +34,7 @@ _SETS_APART = {
 }
 
 
+@checked
 def ladder(
     panel: SessionPanel,
     *,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from alliancedyn.checking import checked, named
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.replicate import Cluster, Progress
@@ -21,7 +22,6 @@ from alliancedyn.studies.recovery import (
     RecoveryStudy,
     Work,
     refuse_impossible,
-    refuse_strange,
     study_of,
 )
 from alliancedyn.studies.remaining import told_with_time_left
@@ -34,6 +34,7 @@ CONDITIONS = ["sessions", "dropout", "reliability", "therapists"]
 POINTS = 60  # numbers of clients at which a fitted curve is given
 
 
+@named
 @dataclass(frozen=True, eq=False, repr=False)
 class PowerSurface:
     """Power over designs.
@@ -69,6 +70,7 @@ class PowerSurface:
     seed: int
     seconds: float
 
+    @checked
     def smallest(self, power: float = 0.8, level: float = 0.95) -> pd.DataFrame:
         """Return the smallest number of clients for a power, by what else makes a design.
 
@@ -100,6 +102,7 @@ class PowerSurface:
         columns = ["clients", "lower", "upper", "note"]
         return pd.DataFrame([row[1:] for row in rows], index=index, columns=columns)
 
+    @checked
     def curves(self) -> pd.DataFrame:
         """Return what a figure of power against clients needs.
 
@@ -161,6 +164,7 @@ class _Design:
     labels: Mapping[str, Any] = field(default_factory=dict)
 
 
+@checked
 def power(
     spec: Fittable,
     truth: Dynamics | World,
@@ -230,7 +234,6 @@ def power(
     """
     asked = {"missing": missing, "groups": groups, "gaps": gaps, "items": items, "ceiling": ceiling}
     world, seen = seen_from(truth, asked)
-    refuse_strange(spec, level, smallest_effect)
     wanted = names.label("phi", world.outcome, world.process) if effect is None else effect
     conditions = {"dropout": dropout, "reliability": reliability, "therapists": therapists}
     _refuse_other(dropout, Dropout, "dropout")

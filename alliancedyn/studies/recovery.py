@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.replicate import Cluster, Failure, Progress, replicate
@@ -223,6 +224,7 @@ class RecoveryStudy:
         )
 
 
+@checked
 def recover(
     spec: Fittable,
     truth: Dynamics | World,
@@ -311,7 +313,6 @@ def recover(
     clients = getattr(truth, "clients", CLIENTS) if clients is None else clients
     sessions = getattr(truth, "sessions", SESSIONS) if sessions is None else sessions
     truth, observation = seen_from(truth, given)
-    refuse_strange(spec, level, smallest_effect)
     trial = Trial(spec, truth, clients, sessions, observation, errors, level, smallest_effect)
     wanted = {} if target is None else pd.Series(target, dtype=float).to_dict()
     refuse_impossible(trial, seed)
@@ -406,18 +407,6 @@ def _frame(found: Mapping[int, Found], columns: Sequence[str], what: str) -> pd.
     for row, one in enumerate(found.values()):
         values[row, [place[name] for name in one.names]] = getattr(one, what)
     return pd.DataFrame(values, index=index, columns=columns)
-
-
-def refuse_strange(spec: Any, level: float, smallest_effect: float) -> None:
-    """Refuse a model, a level or a smallest effect that is none."""
-    if isinstance(spec, type) or not (hasattr(spec, "fit") and hasattr(spec, "name")):
-        raise SpecificationError(f"spec={spec!r} is no model. Give one such as ad.RICLPM().")
-    if not 0.0 < level < 1.0:
-        raise SpecificationError(f"level must be between 0 and 1, not {level:g}. Use 0.95.")
-    if not 0.0 <= smallest_effect < np.inf:
-        raise SpecificationError(
-            f"smallest_effect={smallest_effect!r}: give a size in within-client SDs, such as 0.05."
-        )
 
 
 def refuse_impossible(trial: Trial, seed: int) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 import pandas as pd
 
 from alliancedyn import __version__
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models import Specification
 from alliancedyn.models.selection import Needs, Selection, select
@@ -48,6 +49,7 @@ class _Text:
         return own if self.group is None else [*own, self.group]
 
 
+@checked
 def export_syntax(
     spec: Specification,
     panel: SessionPanel,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.worlds.read import World, read
 
@@ -24,11 +25,13 @@ _PRESETS = Path(__file__).resolve().parent / "presets"
 __all__ = ["World", "load", "names", "path", "read"]
 
 
+@checked
 def names() -> list[str]:
     """Return the names of the worlds, in alphabetical order."""
     return sorted(file.stem for file in _PRESETS.glob("*.toml"))
 
 
+@checked
 def path(name: str) -> Path:
     """Return where the TOML file of a world lies: a template for your own.
 
@@ -45,6 +48,7 @@ def path(name: str) -> Path:
     return _PRESETS / f"{name}.toml"
 
 
+@checked
 def load(name: str) -> World:
     """Read a world by name.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.panel import SessionPanel
 from alliancedyn.simulate import (
@@ -58,6 +59,7 @@ ABOUT = ("title", "source", "evidence", "note", "clients", "sessions")
 EVIDENCE = ("plausible", "empirical")
 
 
+@checked
 @dataclass(frozen=True)
 class World:
     """A truth, and the clients, sessions and flaws with which it is usually seen.
@@ -86,6 +88,7 @@ class World:
     evidence: str = "plausible"
     note: str = ""
 
+    @checked
     def simulate(
         self,
         clients: int | None = None,
@@ -127,6 +130,7 @@ class World:
         return type(self), tuple(values)
 
 
+@checked
 def read(path: str | Path) -> World:
     """Read a world from a TOML file.
 
@@ -213,9 +217,8 @@ def _refuse_unknown(said: dict[str, Any], kind: Any, where: str) -> None:
 def _called(function: Callable[..., Any], said: dict[str, Any], where: str) -> Any:
     try:
         return function(**said)
-    except TypeError as problem:
-        what = str(problem).partition("() ")[2] or str(problem)
-        raise SpecificationError(f"{where}: {what}.") from None
+    except SpecificationError as problem:
+        raise SpecificationError(f"{where}: {problem}") from None
 
 
 def _toml(path: Path) -> dict[str, Any]:
