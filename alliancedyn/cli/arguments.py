@@ -5,11 +5,14 @@ A refusal here is a mistake of usage, and says what to type instead.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from alliancedyn.errors import DataError
 
 PROGRAM = "alliancedyn"
 
@@ -71,9 +74,18 @@ Debug = Annotated[
 ]
 
 
+def present(export: Path) -> None:
+    """Refuse an export that is not there, before anything heavy is loaded."""
+    if not os.path.lexists(export.expanduser()) and "://" not in str(export):
+        raise DataError(f"There is no file {export.name!r}. Check its path.")
+
+
 def required(mapping: Path | None, export: Path) -> Path:
     """Return the mapping file, or say how to make one."""
     if mapping is not None:
+        present(export)
+        if not os.path.lexists(mapping.expanduser()):
+            raise DataError(f"There is no mapping file {mapping.name!r}. Check its path.")
         return mapping
     raise UsageError(
         f"Say what the columns are with --map. To make a mapping: {PROGRAM} map "

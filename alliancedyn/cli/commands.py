@@ -125,6 +125,7 @@ def map_(
     Nothing is analyzed on a guess: read the file, correct it, then pass it to check and analyze.
     Without --out the mapping is shown and nothing is written.
     """
+    arguments.present(export)
     from alliancedyn.panel import guess_mapping
 
     guess = guess_mapping(export)

@@ -7,7 +7,6 @@ replications, so that the same command goes on where it was interrupted.
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -18,7 +17,7 @@ import typer
 
 from alliancedyn.cli import arguments, files, terminal
 from alliancedyn.cli.arguments import Debug, Out, Overwrite
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import DataError, SpecificationError, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,11 +164,15 @@ _POWER = {
 
 def _read(config: Path, known: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
     """Read a configuration and refuse what means nothing in it."""
+    from alliancedyn.panel.source import LARGEST_TOML, parse_toml, read_bytes
+
     try:
-        said = tomllib.loads(config.read_bytes().decode("utf-8-sig"))
+        said = parse_toml(read_bytes(config, LARGEST_TOML))
     except FileNotFoundError:
         raise arguments.UsageError(f"There is no file {config.name!r}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    except DataError:
+        raise
+    except ValueError as problem:
         raise SpecificationError(
             f"{config.name!r} is no readable TOML: {problem}. Correct that line."
         ) from None

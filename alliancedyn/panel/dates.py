@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 Codes = NDArray[np.int64]
 
 CLOCK = (
-    r"(?:[T ]+(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d+)?)?"
+    r"(?:[T ]+(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<part>\d+))?)?"
     r"\s*(?P<half>[AaPp][Mm])?\s*(?P<zone>Z|UTC|[+-]\d{2}:?(?:\d{2})?)?)?"
 )
 # Year first; day and month in either order; month by name; serial numbers of a spreadsheet.
@@ -40,7 +40,8 @@ FORMATS = {
 MONTHS = "january february march april may june july august september october november december"
 EARLIEST, LATEST = 1950, 2100
 SERIALS = (18264, 73415)  # spreadsheet days of 1950-01-01 and 2100-12-31
-EPOCH = np.datetime64("1899-12-30", "us")
+# Day 0 of a workbook's plain numbers, by its date system.
+EPOCHS = {1900: np.datetime64("1899-12-30", "us"), 1904: np.datetime64("1904-01-01", "us")}
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,14 @@ class DateRules:
         A strptime format such as ``"%d.%m.%y"``.
     missing : tuple
         Codes declared missing for the column.
+    system : int
+        The workbook's date system, 1900 or 1904.
     """
 
     day_first: bool | None = None
     date_format: str | None = None
     missing: tuple[object, ...] = ()
+    system: int = 1900
 
 
 def read_dates(column: Distinct, rules: DateRules) -> tuple[Dates, list[Issue]]:
@@ -91,10 +95,6 @@ def read_dates(column: Distinct, rules: DateRules) -> tuple[Dates, list[Issue]]:
     if filled.any():
         dates[filled], issues = _read(column, texts[filled], filled, rules)
         _refuse_years(column, dates)
-    blank = ~filled[column.codes]
-    if blank.any():
-        said = f"Column {column.name!r} has no date in {named_rows(column.rows[blank])}."
-        issues.append(info("missing-dates", said, int(blank.sum())))
     return dates[column.codes], issues
 
 
@@ -129,7 +129,7 @@ def _read(
     kind, found = next(iter(matches.items()))
     parts = [match.groupdict() for match in found if match is not None]
     if kind == "serial number":
-        return _serials(column, texts)
+        return _serials(column, texts, rules.system)
     return _calendar(column, texts, parts, filled, rules)
 
 
@@ -144,7 +144,7 @@ def _by_format(
 ) -> Dates:
     try:
         read = pd.to_datetime(pd.Series(texts, dtype=object), format=date_format, errors="coerce")
-    except ValueError as problem:
+    except (ValueError, TypeError, LookupError, OverflowError, re.error) as problem:
         raise DataError(
             f"date_format={date_format!r} is no date format ({problem}); e.g. '%d.%m.%Y'."
         ) from None
@@ -161,7 +161,9 @@ def _by_format(
     return dates
 
 
-def _serials(column: Distinct, texts: NDArray[np.object_]) -> tuple[Dates, list[Issue]]:
+def _serials(
+    column: Distinct, texts: NDArray[np.object_], system: int
+) -> tuple[Dates, list[Issue]]:
     days = np.array([float(text.replace(",", ".")) for text in texts])
     outside = (days < SERIALS[0]) | (days > SERIALS[1])
     if outside.any():
@@ -169,9 +171,9 @@ def _serials(column: Distinct, texts: NDArray[np.object_]) -> tuple[Dates, list[
             f"Column {column.name!r} holds numbers such as {texts[outside][0]!r} that are no "
             "dates, as text or as spreadsheet serials. Name a column of elapsed days with day=."
         )
-    dates: Dates = EPOCH + (days * 86_400_000_000).round().astype("timedelta64[us]")
+    dates: Dates = EPOCHS[system] + (days * 86_400_000_000).round().astype("timedelta64[us]")
     said = f"Column {column.name!r} holds spreadsheet serial numbers; {texts[0]!r} was read as "
-    said += f"{str(dates[0])[:10]} (the 1900 date system)."
+    said += f"{str(dates[0])[:10]} (the {system} date system)."
     return dates, [warning("excel-serial-dates", said, len(column.rows))]
 
 
@@ -210,18 +212,18 @@ def _calendar(
 
 
 def _assembled(
-    years: Codes, months: Codes, days: Codes, clock: tuple[Codes, Codes, Codes]
+    years: Codes, months: Codes, days: Codes, clock: tuple[Codes, Codes, Codes, Codes]
 ) -> Dates:
     """Put calendar fields together; NaT where there is no such day or time."""
     fits = (months >= 1) & (months <= 12)
     month = (years - 1970).astype("datetime64[Y]").astype("datetime64[M]")
     month = month + np.where(fits, months - 1, 0)
     length = ((month + 1).astype("datetime64[D]") - month.astype("datetime64[D]")).astype(np.int64)
-    hours, minutes, seconds = clock
+    hours, minutes, seconds, parts = clock
     fits &= (days >= 1) & (days <= length) & (hours < 24) & (minutes < 60) & (seconds < 60)
     moment = 3600 * hours + 60 * minutes + seconds
     dates = (month.astype("datetime64[D]") + (days - 1)).astype("datetime64[us]")
-    dates = dates + moment.astype("timedelta64[s]")
+    dates = dates + moment.astype("timedelta64[s]") + parts.astype("timedelta64[us]")
     return np.where(fits, dates, np.datetime64("NaT", "us"))
 
 
@@ -271,13 +273,15 @@ def _day_first(
     return bool(speaks_day.any() or not speaks_month.any())
 
 
-def _clock(parts: Sequence[dict[str, str | None]]) -> tuple[Codes, Codes, Codes]:
+def _clock(parts: Sequence[dict[str, str | None]]) -> tuple[Codes, Codes, Codes, Codes]:
+    """Return hours, minutes, seconds and microseconds."""
     hours = np.array([int(part.get("hour") or 0) for part in parts])
     half = np.array([(part.get("half") or "").casefold() for part in parts])
     hours = np.where(half == "pm", hours % 12 + 12, np.where(half == "am", hours % 12, hours))
     minutes = np.array([int(part.get("minute") or 0) for part in parts])
     seconds = np.array([int(part.get("second") or 0) for part in parts])
-    return hours, minutes, seconds
+    micro = np.array([int(f"{part.get('part') or 0:0<6}"[:6]) for part in parts])
+    return hours, minutes, seconds, micro
 
 
 def _zones(column: Distinct, parts: Sequence[dict[str, str | None]]) -> list[Issue]:

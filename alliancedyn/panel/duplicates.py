@@ -1,28 +1,35 @@
-"""Rows for the same client and session: identical ones go, conflicting ones are named."""
+"""Rows of one client and session: equal ones go, complementary ones are joined, others named."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError
-from alliancedyn.panel.issues import Issue, counted, info, joined, named_rows, warning
+from alliancedyn.panel.issues import Issue, counted, info, joined, named_rows, quoted, warning
 
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.int64]
 POLICIES = {
-    "first": "the first row was kept",
-    "last": "the last row was kept",
+    "first": "the first row was kept, with what completes it",
+    "last": "the last row was kept, with what completes it",
     "mean": "the scores were averaged",
-    "most_complete": "the row with most scores was kept",
+    "most_complete": "the row with most scores was kept, its blanks filled from the others",
 }
 
 
 def resolve_duplicates(
     frame: pd.DataFrame, keys: Codes, rows: Codes, variables: tuple[str, ...], policy: str
 ) -> tuple[pd.DataFrame, Mask, list[Issue]]:
-    """Keep one row per client and session.
+    """Keep one row per client and session, with whatever any of its rows holds.
+
+    Rows that are equal, or of which one fills the blanks of another, become one without a word of
+    the caller. Two different values in one column are a conflict, and the policy decides; rows that
+    do not contradict the chosen one still complete it, so that no score is lost because another
+    form has a row of its own.
 
     Parameters
     ----------
@@ -40,7 +47,7 @@ def resolve_duplicates(
     Returns
     -------
     frame : DataFrame
-        With averaged scores where the policy says so; same rows as before.
+        Same rows; the ones kept hold what was joined or chosen.
     kept : (n,) bool array
     issues : list of Issue
 
@@ -64,36 +71,121 @@ def resolve_duplicates(
         said += f"every mapped column; one of each was kept ({named_rows(rows[~kept])} removed)."
         issues.append(info("duplicates-removed", said, int(identical.sum())))
     part, places = part[~identical], places[~identical]
-    conflict = part["_key"].duplicated(keep=False).to_numpy(bool)
-    part, places = part[conflict], places[conflict]
+    several = part["_key"].duplicated(keep=False).to_numpy(bool)
+    part, places = part[several], places[several]
     if not len(part):
         return frame, kept, issues
-    if policy == "error":
-        _refuse(part, rows[places])
-    chosen = _choose(part, list(variables), policy)
-    kept[places[~chosen]] = False
+    differing = _differing(part)
+    conflict = differing.any(axis=1).loc[part["_key"]].to_numpy(bool)
+    if conflict.any() and policy == "error":
+        columns = [str(name) for name in differing if differing[name].any()]
+        _refuse(part[conflict], rows[places[conflict]], columns)
+    first = ~part["_key"].duplicated().to_numpy(bool)
+    kept[places[~first]] = False
+    frame = _filled(frame, part, places[first], variables, policy if conflict.any() else "first")
+    if not conflict.all():
+        issues.append(_say_joined(part[~conflict], rows[places[~conflict]]))
+    if conflict.any():
+        part = part[conflict]
+        count = int(part["_key"].nunique())
+        said = f"{counted(count, 'session')} had conflicting rows ({_pairs(part)}); "
+        issues.append(warning("duplicates-resolved", f"{said}{POLICIES[policy]}.", count))
+    return frame, kept, issues
+
+
+def join_by_day(
+    frame: pd.DataFrame, keys: Codes, codes: Codes, variables: tuple[str, ...]
+) -> Codes:
+    """Give rows of one client and calendar day one key where no score is rated in two of them.
+
+    Forms of one session are often stamped with different times of day. Two full rows on one day
+    stay two sessions.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Canonical columns, in file order, every row dated.
+    keys : (n,) int64 array
+        Equal for rows of one client and moment.
+    codes : (n,) int64 array
+        Client of each row.
+    variables : tuple of str
+        The score columns.
+
+    Returns
+    -------
+    (n,) int64 array
+    """
+    day = frame["date"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    days = codes * 2**32 + (day - day.min())
+    if len(np.unique(days)) == len(np.unique(keys)):
+        return keys
+    rated = frame[list(variables)].notna().groupby(days).transform("sum")
+    moments = pd.Series(keys).groupby(days)
+    first, several = moments.transform("min").to_numpy(), moments.transform("nunique").to_numpy()
+    alone = (rated <= 1).all(axis=1).to_numpy() & (several > 1)
+    united: Codes = np.where(alone, first, keys)
+    return united
+
+
+def _compared(part: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells as they are compared: a form's time of day makes no conflict."""
+    return part.assign(date=part["date"].dt.floor("D")) if "date" in part else part
+
+
+def _differing(part: pd.DataFrame) -> pd.DataFrame:
+    """Return which columns hold two different values, a row per key; blanks differ from nothing."""
+    return _compared(part).groupby("_key").nunique() > 1
+
+
+def _filled(
+    frame: pd.DataFrame, part: pd.DataFrame, at: Codes, variables: tuple[str, ...], policy: str
+) -> pd.DataFrame:
+    """Write one value per column and key into the first row of each key."""
+    ordered = part.iloc[::-1] if policy == "last" else part
+    if policy in ("first", "last"):
+        ordered = ordered[_without_contradiction(ordered)]
+    elif policy == "most_complete":
+        scored = part[list(variables)].notna().sum(axis=1).to_numpy()
+        ordered = part.iloc[np.argsort(-scored, kind="stable")]
+    known = ordered.groupby("_key").first().loc[part["_key"].drop_duplicates()]
     if policy == "mean":
-        means = part.groupby("_key")[list(variables)].transform("mean")
-        frame = frame.copy()
-        at = places[chosen]
-        for name in variables:
-            frame.iloc[at, frame.columns.get_loc(name)] = means.loc[chosen, name].to_numpy()
+        means = part.groupby("_key")[list(variables)].mean()
+        known[list(variables)] = means.loc[known.index]
+    if "date" in known:  # of one day the earliest, whichever row comes first
+        earliest, day = part.groupby("_key")["date"].min().loc[known.index], known["date"]
+        known["date"] = day.where(earliest.dt.floor("D") < day.dt.floor("D"), earliest)
+    frame = frame.copy()
+    for name in frame:
+        values = known[name].to_numpy()
+        if values.dtype == object:
+            values = np.where(pd.isna(values), None, values)
+        frame.iloc[at, frame.columns.get_loc(name)] = values
+    return frame
+
+
+def _without_contradiction(ordered: pd.DataFrame) -> Mask:
+    """Return which rows agree with the ones before them that were kept, (n,)."""
+    cells = _compared(ordered).drop(columns="_key")
+    known = cells.notna().to_numpy()
+    values = cells.to_numpy(object)
+    kept = np.zeros(len(ordered), bool)
+    so_far: dict[int, dict[int, Any]] = {}
+    for row, key in enumerate(ordered["_key"]):
+        have = so_far.setdefault(key, {})
+        new = {int(column): values[row, column] for column in np.flatnonzero(known[row])}
+        kept[row] = all(have.get(column, value) == value for column, value in new.items())
+        if kept[row]:
+            have |= new
+    return kept
+
+
+def _say_joined(part: pd.DataFrame, rows: Codes) -> Issue:
     count = int(part["_key"].nunique())
-    said = f"{counted(count, 'session')} had conflicting rows ({_pairs(part)}); {POLICIES[policy]}."
-    return frame, kept, [*issues, warning("duplicates-resolved", said, count)]
-
-
-def _choose(part: pd.DataFrame, variables: list[str], policy: str) -> Mask:
-    """Return which row stands for each client and session."""
-    if policy == "last":
-        return ~part["_key"].duplicated(keep="last").to_numpy(bool)
-    if policy == "most_complete":
-        filled = part[variables].notna().sum(axis=1).to_numpy()
-        order = np.lexsort((np.arange(len(part)), -filled, part["_key"].to_numpy()))
-        chosen = np.zeros(len(part), bool)
-        chosen[order[~part["_key"].iloc[order].duplicated().to_numpy(bool)]] = True
-        return chosen
-    return ~part["_key"].duplicated(keep="first").to_numpy(bool)
+    example = rows[(part["_key"] == part["_key"].iloc[0]).to_numpy()]
+    said = f"{counted(len(part), 'row')} complete each other and were joined into "
+    said += f"{counted(count, 'session')}, such as {named_rows(example)}."
+    return info("rows-joined", said, len(part) - count)
 
 
 def _pairs(part: pd.DataFrame) -> str:
@@ -108,15 +200,17 @@ def _short(value: object) -> str:
     return str(value.date()) if isinstance(value, pd.Timestamp) else str(value)
 
 
-def _refuse(part: pd.DataFrame, rows: Codes) -> None:
-    """Name the sessions that disagree, and what usually makes them."""
+def _refuse(part: pd.DataFrame, rows: Codes, columns: list[str]) -> None:
+    """Name the sessions that disagree, in what, and what usually makes them."""
     hint = (
         " If numbering starts again with a new episode of care, name its column with episode=."
         if "episode" not in part
         else ""
     )
+    differ = joined([quoted(name) for name in columns])
     raise DataError(
-        f"Conflicting rows for the same client and session: {_pairs(part)} ({named_rows(rows)})."
+        f"Conflicting rows for the same client and session: {_pairs(part)} ({named_rows(rows)}), "
+        f"different in {differ}."
         f'{hint} Correct them, or name a policy: duplicates="first", "last", "mean" or '
         '"most_complete".'
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 
 from alliancedyn.errors import DataError
-from alliancedyn.panel.issues import Issue, counted, info
+from alliancedyn.panel.issues import Issue, counted, info, quoted
 
 # First bytes of files that are no text table, with what to do about each.
 SIGNATURES = (
@@ -87,15 +87,16 @@ def decode(raw: bytes, name: str, encoding: str | None) -> tuple[str, str, list[
 def _decode_as(raw: bytes, name: str, encoding: str) -> str:
     try:
         text = raw.decode(encoding)
-    except LookupError:
-        raise DataError(
-            f"Unknown encoding {encoding!r}. Use a name such as 'utf-8', 'utf-16' or 'cp1252'."
-        ) from None
     except UnicodeDecodeError as problem:
         row = raw.count(b"\n", 0, problem.start) + 1
         raise DataError(
             f"{name!r} is not {encoding} text: the bytes in row {row} do not fit. It may be "
             "damaged or in another encoding; leave encoding= away to have it inferred, or name it."
+        ) from None
+    except (LookupError, ValueError):  # not known, "undefined", or no name at all
+        raise DataError(
+            f"Unknown encoding {quoted(encoding)}. Use a name such as 'utf-8', 'utf-16' or "
+            "'cp1252'."
         ) from None
     return text.removeprefix("\ufeff")
 

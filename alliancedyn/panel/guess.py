@@ -15,7 +15,12 @@ from alliancedyn.panel.choices import USUAL_TIMING
 from alliancedyn.panel.dates import FORMATS
 from alliancedyn.panel.identifiers import SESSION
 from alliancedyn.panel.issues import joined
-from alliancedyn.panel.layout import refuse_without_session, wide_columns
+from alliancedyn.panel.layout import (
+    contact_columns,
+    instrument_column,
+    refuse_without_session,
+    wide_columns,
+)
 from alliancedyn.panel.mapping import PanelMapping
 from alliancedyn.panel.numbers import COMMA, POINT, SUSPECT_NUMBERS, SUSPECT_TEXTS
 from alliancedyn.panel.read import load_bytes, read_table
@@ -174,8 +179,10 @@ def guess_mapping(path: str | Path) -> GuessedMapping:
     if "client" not in found:
         _client_by_content(columns, found, reasons)
     variables = _guess_variables(columns, set(found.values()), reasons)
-    if "session" not in found and "date" not in found and wide_columns(table.header):
-        refuse_without_session(table.header)
+    people = columns[found["client"]].counts if "client" in found else np.ones(1)
+    repeated = people.max() > 1 or "StartDate" in table.header  # Qualtrics: a row per response
+    if not {"session", "date"} & set(found) and not repeated and wide_columns(table.header):
+        refuse_without_session(table.header, repeats=False)
     timing = {name: when for name, when in USUAL_TIMING.items() if name in variables}
     needed = [role for role in ("client", "session") if role not in found]
     unresolved = [*needed, *(f"variables.{n}" for n in USUAL_TIMING if n not in variables)]
@@ -187,7 +194,8 @@ def guess_mapping(path: str | Path) -> GuessedMapping:
 def _without_repeats(header: object) -> list[str]:
     """Return the column names that occur once; a repeated one cannot be mapped."""
     names = list(header)  # type: ignore[call-overload]
-    return [name for name in names if names.count(name) == 1]
+    contact = contact_columns(names)  # who a person is helps no mapping
+    return [name for name in names if names.count(name) == 1 and name not in contact]
 
 
 def _folded(name: str) -> str:
@@ -317,7 +325,12 @@ def _notes(table: Table, columns: dict[str, Distinct], mapping: PanelMapping) ->
     systems = {MARKERS[name] for name in map(str.casefold, table.header) if name in MARKERS}
     notes = [f"The columns look like an export of {system}." for system in sorted(systems)]
     if "redcap_repeat_instrument" in table.header:
-        notes.append("Rows without a repeat instance are no sessions; delete them before reading.")
+        notes.append("Rows without a repeat instance are no sessions; they give values of clients.")
+    kind = instrument_column(table.header)
+    if kind is not None:
+        notes.append(
+            f"{kind!r} looks like one row per questionnaire: reshape to a column per score."
+        )
     repeated = sorted({name for name in table.header if table.header.count(name) > 1})
     if repeated:
         notes.append(f"Several columns are called {joined([repr(name) for name in repeated])}.")

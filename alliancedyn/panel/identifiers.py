@@ -17,6 +17,7 @@ Codes = NDArray[np.int64]
 
 MARKED = re.compile(r"['’](.*)|=\"(.*)\"", re.DOTALL)  # how spreadsheets mark text
 WHOLE_FLOAT = re.compile(r"-?[0-9]+(?:[.,]0*)?")
+DECIMAL = re.compile(r"-?[0-9]+[.,][0-9]+")
 SCIENTIFIC = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
 DIGITS = re.compile(r"[0-9]+")
 SESSION = re.compile(r"[+-]?[0-9]{1,15}(?:[.,]0*)?")
@@ -122,12 +123,13 @@ def _refuse_lost_digits(column: Distinct, role: str, texts: NDArray[np.object_])
 def _without_fraction(
     column: Distinct, role: str, texts: NDArray[np.object_]
 ) -> tuple[NDArray[np.object_], list[Issue]]:
-    """Turn ``12.0`` into ``12`` if every id is a whole number."""
-    filled = texts != ""
-    if not all(WHOLE_FLOAT.fullmatch(text) for text in texts[filled]):
+    """Turn ``12.0`` into ``12`` unless decimals tell ids apart, as ``12.1`` beside it would."""
+    whole = [WHOLE_FLOAT.fullmatch(text) is not None for text in texts]
+    if any(DECIMAL.fullmatch(text) for text, is_whole in zip(texts, whole, strict=True)
+           if not is_whole):  # fmt: skip
         return texts, []
     short = texts.copy()
-    short[:] = [re.split(r"[.,]", text)[0] for text in texts]
+    short[whole] = [re.split(r"[.,]", text)[0] for text in texts[whole]]
     changed = short != texts
     if not changed.any():
         return texts, []
@@ -138,16 +140,24 @@ def _without_fraction(
         )
     count = int(column.counts[changed].sum())
     said = f"{role.capitalize()} ids of column {column.name!r} written as decimals, such as "
-    said += f"{texts[changed][0]!r}, were read as {short[changed][0]!r} in {counted(count, 'row')}."
-    return short, [info("float-ids", said, count)]
+    said += f"{texts[changed][0]!r}, were read as {short[changed][0]!r} in {counted(count, 'row')}"
+    both = sorted(set(short[changed]) & set(texts), key=natural)
+    if both:
+        said += f"; {listed(both)} {'is' if len(both) == 1 else 'are'} written both ways"
+    return short, [info("float-ids", f"{said}.", count)]
+
+
+def _folded(name: str) -> str:
+    """Return what is left of an id without case, spaces and punctuation; ``2.0`` is like ``2``."""
+    name = re.split(r"[.,]", name)[0] if WHOLE_FLOAT.fullmatch(name) else name
+    return re.sub(r"[\s._/-]+", "", unicodedata.normalize("NFKC", name)).casefold() or name
 
 
 def _look_alikes(names: NDArray[np.object_], column: Distinct, role: str) -> list[Issue]:
     """Report ids that differ in case or spelling only, and ids that lost leading zeros."""
     folded: dict[str, list[str]] = {}
     for name in names:
-        key = re.sub(r"[\s._/-]+", "", unicodedata.normalize("NFKC", name)).casefold()
-        folded.setdefault(key or name, []).append(name)
+        folded.setdefault(_folded(name), []).append(name)
     twins = [name for group in folded.values() if len(group) > 1 for name in group]
     issues = []
     if twins:
@@ -183,6 +193,13 @@ def refuse_blank(column: Distinct, ids: Ids, role: str) -> None:
         )
 
 
+def unfilled(column: Distinct, missing: tuple[object, ...] = ()) -> NDArray[np.bool_]:
+    """Return which rows are blank or hold a declared missing code, (n,)."""
+    gone = {"", *(str(code).strip().casefold() for code in missing)}
+    empty = np.array([t.removeprefix("'").casefold() in gone for t in column.stripped()], bool)
+    return empty[column.codes]
+
+
 def read_sessions_column(column: Distinct, missing: tuple[object, ...] = ()) -> Codes:
     """Read session numbers: whole numbers, 0 and negative ones included.
 
@@ -203,12 +220,11 @@ def read_sessions_column(column: Distinct, missing: tuple[object, ...] = ()) -> 
     """
     texts = column.stripped()
     texts[:] = [text.removeprefix("'").replace("\u2212", "-") for text in texts]
-    gone = {str(code).strip().casefold() for code in missing}
-    blank = np.array([not text or text.casefold() in gone for text in texts], bool)
+    blank = unfilled(column, missing)
     if blank.any():
         raise DataError(
             f"Column {column.name!r} has no session number in "
-            f"{named_rows(column.rows_where(blank))}. Number these sessions or delete the rows "
+            f"{named_rows(column.rows[blank])}. Number these sessions or delete the rows "
             '(rows that are no sessions), or number by date with order="date".'
         )
     whole = np.array([SESSION.fullmatch(text) is not None for text in texts], bool)

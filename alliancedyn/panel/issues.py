@@ -21,6 +21,7 @@ CODES = {
     "centered-on-client": "scores with the same mean for every client",
     "centered-on-panel": "scores that were centered on their grand mean or on session means",
     "cleaned-numbers": "numbers read despite apostrophes or typographic minus signs",
+    "client-rows": "rows with neither session (or date) nor score: no sessions, values of clients",
     "constant-series": "clients whose score never changes",
     "constant-session": "a session at which all scores are equal",
     "constant-variable": "a variable that never changes at all",
@@ -37,6 +38,8 @@ CODES = {
     "excel-serial-dates": "dates read from a spreadsheet's serial numbers",
     "float-ids": "ids written as decimal numbers, such as 12.0",
     "floor": "many scores at the lowest declared value",
+    "header-below": "lines above the column names, left out",
+    "header-rows": "rows of question texts and import ids below the column names, left out",
     "joint-zeros": "zeros in all scores of the same rows, apart from the other scores",
     "late-start": "clients whose first row is not at the panel's first session",
     "long-pauses": "days between two sessions far beyond the client's own rhythm",
@@ -50,6 +53,7 @@ CODES = {
     "opened-episodes": "episodes opened by episode_gap",
     "padded-ids": "ids with spaces around them",
     "repeated-episodes": "people with more than one episode, each a series of its own",
+    "rows-joined": "rows of one client and session that complete each other, joined",
     "rows-without-scores": "rows without any score, kept",
     "same-day-sessions": "sessions of one client on the same date",
     "scores-changed": "scores replaced after reading, such as detrended ones",
@@ -119,6 +123,15 @@ def quoted(text: object) -> str:
     """Quote a text, cut to what a message can bear."""
     text = str(text)
     return repr(text if len(text) <= LONGEST else text[:LONGEST] + "...")
+
+
+def shown(value: object) -> str:
+    """Write any value as a message can bear it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole numbers of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 2 * LONGEST else text[: 2 * LONGEST] + "..."
 
 
 def named_values(values: Sequence[str], counts: Sequence[int] | None = None, shown: int = 3) -> str:

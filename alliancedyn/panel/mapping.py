@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alliancedyn.errors import DataError
-from alliancedyn.panel.issues import joined
+from alliancedyn.panel.issues import joined, quoted, shown
 from alliancedyn.panel.layout import instrument_column, wide_columns
 from alliancedyn.panel.sisters import check_items
+from alliancedyn.panel.source import LARGEST_TOML, parse_toml, read_bytes
 from alliancedyn.panel.table import close_to
 
 Code = str | int | float
@@ -30,6 +30,7 @@ KEYS = (
     *("variables", "covariates", "timing", "higher", "missing_codes", "ranges", "duplicates"),
     *("order", "episode_gap", "single_items", "day_first", "sheet", *TEXT_OPTIONS),
 )
+LARGEST_CODE = 10**15
 RESERVED = "[](),@|="
 
 
@@ -107,16 +108,15 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     try:
-        values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        raw = read_bytes(path, LARGEST_TOML)
     except FileNotFoundError:
         raise DataError(f"There is no mapping file {path.name!r}. Check its path.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    try:
+        values = parse_toml(raw)
+    except ValueError as problem:
         raise DataError(
             f"The mapping {path.name!r} is no readable TOML: {problem}. Correct that line."
         ) from None
-    except OSError as problem:
-        reason = problem.strerror or type(problem).__name__
-        raise DataError(f"The mapping {path.name!r} cannot be read: {reason}.") from None
     unknown = [key for key in values if key not in KEYS]
     if unknown:
         near = close_to(unknown[0], KEYS)
@@ -149,11 +149,11 @@ def build_mapping(values: Mapping[str, Any]) -> PanelMapping:
     said = {key: value for key, value in values.items() if value is not None}
     for key in (*ROLES, *TEXT_OPTIONS):
         if key in said and not isinstance(said[key], str):
-            raise DataError(f"{key} must be a text, not {said[key]!r}.")
+            raise DataError(f"{key} must be a text, not {shown(said[key])}.")
     for key, choices in CHOICES.items():
         if key in said and said[key] not in choices:
             listing = joined([repr(choice) for choice in choices], len(choices))
-            raise DataError(f"{key} must be one of {listing}, not {said[key]!r}.")
+            raise DataError(f"{key} must be one of {listing}, not {shown(said[key])}.")
     variables = _named_columns(said.get("variables", {}), "variables")
     covariates = _named_columns(said.get("covariates", ()), "covariates")
     _check_names(variables, covariates)
@@ -168,11 +168,11 @@ def build_mapping(values: Mapping[str, Any]) -> PanelMapping:
     }
     gap = said.get("episode_gap", 1)
     if isinstance(gap, bool) or not isinstance(gap, int | float) or not 0 < gap < math.inf:
-        raise DataError(f"episode_gap must be a number of days above zero, not {gap!r}.")
+        raise DataError(f"episode_gap must be a number of days above zero, not {shown(gap)}.")
     if not isinstance(said.get("day_first", False), bool):
-        raise DataError(f"day_first must be true or false, not {said['day_first']!r}.")
+        raise DataError(f"day_first must be true or false, not {shown(said['day_first'])}.")
     if isinstance(said.get("sheet", ""), bool) or not isinstance(said.get("sheet", ""), str | int):
-        raise DataError(f"sheet must be a name or a number from 1, not {said['sheet']!r}.")
+        raise DataError(f"sheet must be a name or a number from 1, not {shown(said['sheet'])}.")
     mapping = PanelMapping(**(said | forms))
     _check_roles(mapping)
     return mapping
@@ -180,16 +180,16 @@ def build_mapping(values: Mapping[str, Any]) -> PanelMapping:
 
 def _named_columns(said: Any, what: str) -> dict[str, str]:
     if isinstance(said, str):
-        raise DataError(f"{what} must be a table or a list of columns, not the text {said!r}.")
+        raise DataError(f"{what} must be a table or a list of columns, not the text {shown(said)}.")
     if isinstance(said, Mapping):
         named = {str(name): column for name, column in said.items()}
     elif isinstance(said, Sequence):
         named = {str(column): column for column in said}
     else:
-        raise DataError(f"{what} must be a table name = column, not {said!r}.")
+        raise DataError(f"{what} must be a table name = column, not {shown(said)}.")
     for name, column in named.items():
         if not isinstance(column, str) or not column or not name:
-            raise DataError(f"{what}: {name!r} must name one column, not {column!r}.")
+            raise DataError(f"{what}: {name!r} must name one column, not {shown(column)}.")
     return named
 
 
@@ -217,13 +217,13 @@ def _words(
     """Check a table variable = word, such as when a score is rated or which end of it is good."""
     listing = joined([repr(word) for word in words], len(words))
     if not isinstance(said, Mapping):
-        raise DataError(f"{what} must be a table variable = one of {listing}, not {said!r}.")
+        raise DataError(f"{what} must be a table variable = one of {listing}, not {shown(said)}.")
     for name, word in said.items():
         if name not in variables:
             names = joined([repr(variable) for variable in variables])
             raise DataError(f"{what} names {name!r}, which is not among the variables {names}.")
         if word not in words:
-            raise DataError(f"{what} of {name!r} must be one of {listing}, not {word!r}.")
+            raise DataError(f"{what} of {name!r} must be one of {listing}, not {shown(word)}.")
     return dict(said)
 
 
@@ -252,23 +252,31 @@ def _codes(said: Any) -> tuple[Code, ...]:
     if isinstance(said, str | int | float):
         said = (said,)
     if not isinstance(said, Sequence):
-        raise DataError(f"missing_codes must be a list, or a list per column, not {said!r}.")
+        raise DataError(f"missing_codes must be a list, or a list per column, not {shown(said)}.")
     for code in said:
         if not isinstance(code, str | int | float) or isinstance(code, bool):
-            raise DataError(f"A missing code is a number or a text, not {code!r}.")
+            raise DataError(f"A missing code is a number or a text, not {shown(code)}.")
+        if isinstance(code, int) and abs(code) > LARGEST_CODE:
+            raise DataError(f"A missing code cannot be as large as {shown(code)}.")
     return tuple(said)
+
+
+def _numbers(limits: Any) -> Any:
+    if isinstance(limits, str | bytes | Mapping):
+        raise TypeError
+    return limits
 
 
 def _ranges(said: Any) -> dict[str, tuple[float, float]]:
     if not isinstance(said, Mapping):
-        raise DataError(f"ranges must be a table variable = [lowest, highest], not {said!r}.")
+        raise DataError(f"ranges must be a table variable = [lowest, highest], not {shown(said)}.")
     ranges = {}
     for name, limits in said.items():
         try:
-            low, high = (float(limit) for limit in limits)
-        except (TypeError, ValueError):
+            low, high = (float(limit) for limit in _numbers(limits))
+        except (TypeError, ValueError, OverflowError):
             raise DataError(
-                f"The range of {name!r} must be [lowest, highest], not {limits!r}."
+                f"The range of {name!r} must be [lowest, highest], not {shown(limits)}."
             ) from None
         if math.isnan(low) or math.isnan(high) or low >= high:
             raise DataError(f"The range of {name!r} must rise, not {low:g} to {high:g}.")
@@ -291,7 +299,7 @@ def _check_roles(mapping: PanelMapping) -> None:
         name = getattr(mapping, role)
         if name is not None and name not in mapping.variables:
             listing = joined([repr(variable) for variable in mapping.variables])
-            raise DataError(f"{role}={name!r} is not among the variables {listing}.")
+            raise DataError(f"{role}={quoted(name)} is not among the variables {listing}.")
     if mapping.process is not None and mapping.process == mapping.outcome:
         raise DataError(f"process and outcome must differ, both are {mapping.process!r}.")
     if mapping.order == "date" and mapping.date is None:
@@ -360,16 +368,16 @@ def _refuse_absent(absent: list[str], header: list[str], places: dict[str, list[
     for column in absent[:3]:
         near = close_to(column, header)
         if near:
-            hints.append(f"{column!r} may be {joined([repr(name) for name in near])}")
+            hints.append(f"{quoted(column)} may be {joined([quoted(name) for name in near])}")
     wide = wide_columns(header)
     if hints:
         hint = f" Closest: {'; '.join(hints)}."
     elif "session" in places.get(absent[0], []) and wide:
-        hint = f" {joined([repr(name) for name in wide])} look like sessions side by side."
+        hint = f" {joined([quoted(name) for name in wide])} look like sessions side by side."
     else:
-        hint = f" It has {joined([repr(name) for name in header], 8)}."
+        hint = f" It has {joined([quoted(name) for name in header], 8)}."
     word = "columns" if len(absent) > 1 else "column"
     raise DataError(
-        f"The table has no {word} {joined([repr(column) for column in absent])}, named in the "
+        f"The table has no {word} {joined([quoted(column) for column in absent])}, named in the "
         f"mapping.{hint}"
     )

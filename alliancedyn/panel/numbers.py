@@ -44,6 +44,7 @@ SUSPECT_NUMBERS = (
     *(-9999.0, -999.0, -99.0, -98.0, -97.0, -88.0, -77.0, -66.0, -9.0, -8.0, -7.0, -1.0),
     *(0.0, 8.0, 9.0, 66.0, 77.0, 88.0, 97.0, 98.0, 99.0, 777.0, 888.0, 998.0, 999.0, 9999.0),
 )
+HUGE = 1e15  # beyond it neighboring whole numbers are no longer told apart for sure
 FAR, FREQUENT = 0.25, 0.01  # of the other scores' range; of the scores
 ITEM_TOP = 7.0  # highest answer of the usual items, above which 8 and 9 are codes
 
@@ -299,6 +300,29 @@ def refuse_outside(
     )
 
 
+def refuse_extreme(name: str, values: Array, rows: NDArray[np.int64]) -> None:
+    """Refuse numbers that no arithmetic survives: squared, they overflow or vanish.
+
+    Raises
+    ------
+    DataError
+        If any number is beyond 1e15, or all but the zeros are within 1e-15 of zero.
+    """
+    size = np.abs(values)
+    beyond = size > HUGE
+    if beyond.any():
+        raise DataError(
+            f"Column {name!r} holds {values[beyond][0]:.3g} in {named_rows(rows[beyond])}, too "
+            "large to be a score or another measured number. Correct it or leave it blank."
+        )
+    largest = size.max(initial=0.0, where=~np.isnan(size))
+    if 0 < largest < 1 / HUGE:
+        raise DataError(
+            f"Column {name!r} holds nothing larger than {largest:.3g}, too small to be computed "
+            "with. Express it in a smaller unit."
+        )
+
+
 def _ranked(values: Array, counts: NDArray[np.int64]) -> list[str]:
     order = np.lexsort((values, -counts))
     return [f"{values[i]:g} ({counts[i]}x)" for i in order]
@@ -324,6 +348,8 @@ def suspects(name: str, column: str, values: Array) -> list[Issue]:
     list of Issue
     """
     seen, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+    if np.isin(seen, (-1.0, 0.0, 1.0)).all():  # no or yes, worse or better: a scale of its own
+        return []
     usual = np.isin(seen, SUSPECT_NUMBERS)
     while usual.any() and not usual.all():  # a usual code that is no suspect joins the rest
         kept = usual & _apart(seen, counts, seen[~usual])
@@ -351,7 +377,7 @@ def _apart(seen: Array, counts: NDArray[np.int64], rest: Array) -> Mask:
     apart &= beyond > 1.0  # the next step of a whole-number scale is no code
     items = bool(high <= ITEM_TOP and low >= 0 and (rest == np.floor(rest)).all())
     apart = np.where(np.isin(seen, (8.0, 9.0)), items & (beyond > 1.0), apart)
-    apart = np.where(seen == 0.0, beyond > width, apart)
+    apart = np.where(seen == 0.0, beyond > max(width, 1.0), apart)
     return np.where((seen < 0) & (low >= 0), True, apart)
 
 

@@ -20,7 +20,7 @@ from alliancedyn.panel.client_level import changing, one_value_each
 from alliancedyn.panel.identifiers import natural
 from alliancedyn.panel.issues import Issue, counted
 from alliancedyn.panel.mapping import ROLES, Code, build_mapping, check_columns
-from alliancedyn.panel.table import Table, as_pandas
+from alliancedyn.panel.table import Table, as_pandas, plain
 from alliancedyn.panel.validate import Content, validate
 
 Array = NDArray[np.float64]
@@ -162,7 +162,7 @@ single_items, decimal, day_first, date_format
             raise DataError("The frame has no rows.")
         own = frame.iloc[:, [header.index(column) for column in columns]].reset_index(drop=True)
         own.columns = pd.Index(columns)
-        table = Table(own, np.arange(len(own), dtype=np.int64), tuple(header))
+        table = Table(plain(own), np.arange(len(own), dtype=np.int64), tuple(header))
         provenance = {"file": None, "alliancedyn": __version__, "rows": len(own)}
         return cls(validate(table, mapping), provenance | {"mapping": mapping.to_dict()}, truth)
 

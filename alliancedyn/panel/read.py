@@ -19,6 +19,7 @@ from alliancedyn.panel.mapping import (
     read_toml,
 )
 from alliancedyn.panel.panel import SessionPanel
+from alliancedyn.panel.source import read_bytes
 from alliancedyn.panel.table import Table
 from alliancedyn.panel.textfile import Chooser, read_text
 from alliancedyn.panel.validate import validate
@@ -231,15 +232,10 @@ def load_bytes(path: str | Path) -> tuple[bytes, str]:
     if "://" in str(path):
         raise DataError("Files are read from disk only. Download the export and pass its path.")
     path = Path(path).expanduser()
-    if path.is_dir():
-        raise DataError(f"{path.name or str(path)!r} is a folder. Pass the path of one file.")
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except FileNotFoundError:
         raise DataError(f"There is no file {path.name!r}. Check its path.") from None
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem)
-        raise DataError(f"{path.name!r} cannot be read: {reason}. Is it open elsewhere?") from None
     if not raw:
         raise DataError(f"{path.name!r} is empty. Export the sessions again.")
     return raw, path.name
@@ -278,7 +274,8 @@ def read_table(raw: bytes, name: str, mapping: PanelMapping, choose: Chooser) ->
             delimiter=mapping.delimiter,
         )
     if ending in EXCEL:
-        return read_excel(raw, name, choose, mapping.sheet)
+        wanted = list(mapping.columns.values())
+        return read_excel(raw, name, choose, mapping.sheet, wanted)
     if ending in PARQUET:
         return read_parquet(raw, name, choose)
     if ending in OTHERS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,8 +25,10 @@ from alliancedyn.panel.issues import Issue
 Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-# Spaces a spreadsheet or a web page leaves around a value: ASCII, no-break, zero-width, BOM.
+MIDNIGHT = "T00:00:00"  # a date that a spreadsheet or pandas keeps as a moment
+DIGITS = 22  # of a decimal number that is written out
 LARGEST = 1e22  # whole numbers below it are written out, not in scientific notation
+# Spaces a spreadsheet or a web page leaves around a value: ASCII, no-break, zero-width, BOM.
 PADDING = " \t\r\n\f\v\u00a0\u2007\u202f\u200b\u200e\u200f\ufeff"
 
 
@@ -56,6 +59,10 @@ class Table:
     facts: dict[str, Any] = field(default_factory=dict)
     issues: tuple[Issue, ...] = ()
     seen: dict[str, Distinct] = field(default_factory=dict, repr=False, compare=False)
+
+    def below(self, count: int) -> Table:
+        """Return the table without its first rows."""
+        return self.keep(np.arange(len(self.rows)) >= count)
 
     def keep(self, kept: Mask) -> Table:
         """Return the table with only the rows where ``kept``."""
@@ -117,67 +124,93 @@ def distinct(table: Table, name: str) -> Distinct:
 
 
 def _look(table: Table, name: str) -> Distinct:
+    """Find the different texts of a column.
+
+    Cells of mixed types are compared as texts, never as values: True equals 1 in Python, and 2
+    equals 2.0.
+    """
     column = table.frame[name]
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        codes = column.cat.codes.to_numpy(np.int64)
-        values = column.cat.categories
-    else:
-        codes, values = _factorized(column, name)
-    texts = np.empty(len(values) + 1, object)
-    texts[:-1] = as_texts(values)
-    texts[-1] = ""
-    codes = np.where(codes < 0, len(values), codes)
-    used = np.bincount(codes, minlength=len(texts)) > 0  # texts of rows that are gone are left out
+    if column.dtype == np.dtype(object):
+        column = pd.Series(_texts(column, name), dtype=object)
+    codes, values = pd.factorize(column)
+    texts = np.array([*_texts(values, name), ""], object)
+    codes = np.where(codes < 0, list(texts).index(""), codes).astype(np.int64)
+    used = np.bincount(codes, minlength=len(texts)) > 0
     return Distinct(name, texts[used], (np.cumsum(used) - 1)[codes], table.rows)
 
 
-def _factorized(column: Any, name: str) -> tuple[Codes, Any]:
-    try:
-        codes, values = pd.factorize(column)
-    except TypeError:  # lists, tables and other cells without a single value cannot be compared
-        raise DataError(
-            f"Column {name!r} holds lists or tables, not single values. Write one value per cell."
-        ) from None
-    return codes.astype(np.int64), values
-
-
-def as_texts(values: Any) -> list[str]:
+def _texts(values: Any, name: str) -> list[str]:
     """Write cells as the texts a person would see; only None and NaN are missing."""
-    dtype = getattr(values, "dtype", None)
-    if isinstance(dtype, pd.StringDtype):
-        return list(np.asarray(values, dtype=object))
-    if dtype is not None and pd.api.types.is_integer_dtype(dtype):
+    if pd.api.types.is_integer_dtype(values.dtype):
         return [str(int(value)) for value in values]
-    return [_as_text(value) for value in values]
+    return [value if isinstance(value, str) else _as_text(value, name) for value in values]
 
 
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dt.datetime | dt.date | dt.time | np.datetime64):
-        return pd.Timestamp(value).isoformat() if isinstance(value, np.datetime64) else _iso(value)
+def _as_text(value: Any, name: str) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
-    if value is None or value is pd.NA or value is pd.NaT or value != value:
+    if pd.api.types.is_list_like(value):
+        raise DataError(
+            f"Column {name!r} holds lists or tables, not single values. Write one value per cell."
+        )
+    if isinstance(value, Decimal):
+        short = value.is_finite() and abs(value.adjusted()) < DIGITS
+        return "" if value.is_nan() else f"{value + 0:f}" if short else str(value)
+    if pd.isna(value):
         return ""
+    if isinstance(value, np.datetime64):
+        value = pd.Timestamp(value)
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return value.isoformat().removesuffix(MIDNIGHT)
     if isinstance(value, float | np.floating):
         number = float(value)
         whole = abs(number) < LARGEST and number.is_integer()
-        return f"{number:.1f}" if whole else repr(number)
-    return str(value)
+        return f"{number + 0.0:.1f}" if whole else repr(number)
+    try:
+        return str(value)
+    except ValueError:  # Python writes no whole numbers of more than 4,300 digits
+        raise DataError(
+            f"Column {name!r} holds a number of thousands of digits. Correct it, or leave it blank."
+        ) from None
 
 
-def _iso(value: dt.datetime | dt.date | dt.time) -> str:
-    return "" if value is pd.NaT else value.isoformat()
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of any kind of column as NumPy numbers, texts, dates or objects.
+
+    Nullable, Arrow, sparse and categorical columns become what a NumPy column of the same cells
+    would be, so that the type of a column changes nothing. True and False are no numbers.
+    """
+    return pd.DataFrame({name: _plain(column) for name, column in frame.items()})
+
+
+def _plain(column: Any) -> Any:
+    kinds, dtype = pd.api.types, column.dtype
+    if isinstance(dtype, pd.StringDtype) or dtype == np.dtype(object):
+        return column
+    if kinds.is_datetime64_any_dtype(dtype):
+        moments = pd.Series(pd.DatetimeIndex(column))
+        return moments if moments.dt.tz is None else moments.dt.tz_localize(None)
+    if isinstance(dtype, pd.SparseDtype):
+        return _plain(pd.Series(np.asarray(column)))
+    if kinds.is_numeric_dtype(dtype) and not kinds.is_bool_dtype(dtype):
+        if isinstance(dtype, np.dtype):
+            return column
+        if kinds.is_float_dtype(dtype):
+            return pd.Series(column.to_numpy(np.float64, na_value=np.nan))
+        if kinds.is_integer_dtype(dtype) and not column.isna().any():
+            return pd.Series(column.to_numpy())
+    return column.astype(object)  # whole numbers with gaps stay exact
+
+
+def is_number(column: Any) -> bool:
+    """Return whether a column is of real numbers by its type; True and False are none."""
+    return isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf"
 
 
 def blank(column: Any) -> Mask:
     """Return where the cells of a column are empty or only padding, (n,)."""
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return column.isna().to_numpy(bool)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        empty = np.array([not str(text).strip(PADDING) for text in column.cat.categories] + [True])
-        return empty[column.cat.codes.to_numpy(np.int64)]
+    if is_number(column):
+        return np.array(column.isna(), bool)
     empty = column.isna().to_numpy(bool, copy=True)
     if isinstance(column.dtype, pd.StringDtype):
         return empty | (column.str.strip(PADDING) == "").to_numpy(bool, na_value=False)

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,19 @@ from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError
 from alliancedyn.panel.encoding import decode, refuse_binary
-from alliancedyn.panel.issues import counted, joined, named_rows
-from alliancedyn.panel.layout import clean_header, refuse_foreign_rows
+from alliancedyn.panel.issues import counted, joined, named_rows, quoted
+from alliancedyn.panel.layout import (
+    ABOVE,
+    clean_header,
+    find_header,
+    more_headers,
+    note_header,
+    note_more_headers,
+)
 from alliancedyn.panel.table import Table
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+LONGEST_ROW = 1_000_000  # characters of a row that may hold the column names
 NEWLINE, RETURN, QUOTE, SPACE = 10, 13, 34, 32
 Chooser = Callable[[Sequence[str]], Sequence[str]]
 
@@ -35,13 +43,29 @@ class Records:
     outside : (bytes,) bool array or None
         Which bytes are outside quotation marks; None if there are no marks.
     starts, ends : (r,) int64 arrays
-        First byte, and the byte after the last, of each record. The first record is row 1.
+        First byte, and the byte after the last, of each record.
+    row : int
+        Row number of the first record in the file.
     """
 
     data: bytes
     outside: NDArray[np.bool_] | None
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
+    row: int = 1
+
+    def below(self, record: int) -> Records:
+        """Return the records from this one on."""
+        return replace(
+            self,
+            starts=self.starts[record:],
+            ends=self.ends[record:],
+            row=self.row + record,
+        )
+
+    def first(self, delimiter: str) -> list[list[str]]:
+        """Return the cells of the first records, among which the column names are."""
+        return [self.split(i, delimiter) for i in range(min(ABOVE, len(self.starts)))]
 
     def cells(self, delimiter: str) -> NDArray[np.int64]:
         """Count the cells of each record, (r,)."""
@@ -57,9 +81,27 @@ class Records:
         return self.data[self.starts[record] : self.ends[record]].decode("utf-8")
 
     def split(self, record: int, delimiter: str) -> list[str]:
-        """Return the cells of one record."""
-        rows = list(csv.reader(io.StringIO(self.text(record), newline=""), delimiter=delimiter))
-        return rows[0] if rows else []
+        """Return the cells of one record.
+
+        Raises
+        ------
+        DataError
+            If it is longer than any row of names or answers.
+        """
+        if self.ends[record] - self.starts[record] > LONGEST_ROW:
+            raise DataError(
+                f"Row {self.row + record} has more than {LONGEST_ROW:,} characters. Is it a table, "
+                "or does a quotation mark lack its end?"
+            )
+        try:
+            text = io.StringIO(self.text(record), newline="")
+            return next(csv.reader(text, delimiter=delimiter), [])
+        except csv.Error:
+            raise DataError(
+                f"Row {self.row + record} has a cell of more than "
+                f"{csv.field_size_limit():,} characters. Is it a table, or does a quotation mark "
+                "lack its end?"
+            ) from None
 
 
 def read_text(
@@ -99,20 +141,22 @@ def read_text(
     text, announced = _announced(text)
     records = _records(text, name)
     delimiter = delimiter or announced or _delimiter(records, name, wanted)
-    if len(delimiter) != 1:
-        raise DataError(f"delimiter must be one character, not {delimiter!r}; e.g. delimiter=';'.")
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+        raise DataError(
+            "delimiter must be one character, no quotation mark or line end, not "
+            f"{quoted(delimiter)}; e.g. delimiter=';'."
+        )
+    records = records.below(find_header(records.first(delimiter), wanted))
     counts = records.cells(delimiter)
     header = clean_header(records.split(0, delimiter))
-    empty = _empty(records, delimiter)
-    refuse_foreign_rows(
-        header, [records.split(i, delimiter) for i in range(1, min(3, len(counts)))]
-    )
-    _check_cells(records, counts, empty, delimiter, name)
+    more = more_headers(header, records.first(delimiter)[1:])
+    issues += [*note_header(records.row), *note_more_headers(records.row, more)]
+    _check_cells(records, counts, _empty(records, delimiter), delimiter, name)
     columns = list(choose(header))
     frame = _load(records, header, columns, delimiter, name)
+    rows = np.arange(records.row + 1, records.row + len(counts), dtype=np.int64)
     facts = {"encoding": encoding, "delimiter": delimiter}
-    rows = np.arange(2, len(counts) + 1, dtype=np.int64)
-    return Table(frame, rows, tuple(header), facts, tuple(issues))
+    return Table(frame, rows, tuple(header), facts, tuple(issues)).below(more)
 
 
 def _announced(text: str) -> tuple[str, str | None]:
@@ -127,7 +171,12 @@ def _records(text: str, name: str) -> Records:
     if not text.strip(" \t\r\n\x1a\ufeff"):
         raise DataError(f"{name!r} is empty. Export the sessions again.")
     text = text.replace("\r\r\n", "\n").rstrip("\r\n\f \x1a")
-    data = (text + "\n").encode("utf-8")
+    try:
+        data = (text + "\n").encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{name!r} holds characters that no text has. Leave encoding= away, or correct it."
+        ) from None
     refuse_binary(data, name)
     buffer = np.frombuffer(data, np.uint8)
     breaks = buffer == NEWLINE
@@ -153,15 +202,15 @@ def _refuse_open_quote(text: str, name: str) -> None:
 
 def _delimiter(records: Records, name: str, wanted: Sequence[str]) -> str:
     """Choose the delimiter whose header holds the wanted names and whose rows agree."""
-    empty = np.asarray(records.starts == records.ends)
     fits, knows = [], {}
     for mark in DELIMITERS:
-        counts = records.cells(mark)
+        table = records.below(find_header(records.first(mark), wanted))
+        counts = table.cells(mark)
         if counts[0] < 2:
             continue
-        header = clean_header(records.split(0, mark))
+        header = clean_header(table.split(0, mark))
         knows[mark] = sum(column in header for column in wanted)
-        if (counts[~empty] == counts[0]).all():
+        if (counts[table.starts < table.ends] == counts[0]).all():
             fits.append(mark)
     if not knows:
         raise DataError(
@@ -205,7 +254,7 @@ def _check_cells(
     width, filled = counts[0], ~empty[1:]
     if not filled.any():
         raise DataError(f"{name!r} has column names and no rows. Export the sessions again.")
-    rows = np.arange(2, len(counts) + 1)
+    rows = np.arange(records.row + 1, records.row + len(counts))
     wrong = filled & (counts[1:] != width)
     if not wrong.any():
         return

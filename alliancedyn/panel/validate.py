@@ -12,29 +12,37 @@ from numpy.typing import NDArray
 from alliancedyn.errors import DataError, listed
 from alliancedyn.panel.choices import choose_higher, choose_roles, choose_timing
 from alliancedyn.panel.chronology import check_day_and_date, check_order, number_by_date
-from alliancedyn.panel.dates import DateRules, read_dates
-from alliancedyn.panel.duplicates import resolve_duplicates
+from alliancedyn.panel.columns import (
+    choose_decimal,
+    read_covariate,
+    read_date,
+    read_id_roles,
+    read_numbers,
+    read_scores,
+    suspect_texts,
+    variable_ranges,
+)
+from alliancedyn.panel.dates import DateRules
+from alliancedyn.panel.duplicates import join_by_day, resolve_duplicates
 from alliancedyn.panel.findings import find_all
-from alliancedyn.panel.identifiers import Ids, natural, read_ids, read_sessions_column, refuse_blank
+from alliancedyn.panel.identifiers import (
+    Ids,
+    natural,
+    read_ids,
+    read_sessions_column,
+    refuse_blank,
+    unfilled,
+)
+from alliancedyn.panel.intake import set_apart
 from alliancedyn.panel.issues import Issue, counted, info, named_rows, warning
 from alliancedyn.panel.layout import refuse_one_row_each, refuse_without_session
 from alliancedyn.panel.mapping import PanelMapping
-from alliancedyn.panel.numbers import (
-    SUSPECT_TEXTS,
-    code_numbers,
-    decide_decimal,
-    note_cleaning,
-    parse,
-    refuse_bad,
-    refuse_outside,
-    suspects,
-)
 from alliancedyn.panel.sisters import find_items
-from alliancedyn.panel.table import Distinct, Table, blank, distinct
+from alliancedyn.panel.table import Table, blank, distinct
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
-ID_ROLES = ("therapist", "group", "site", "arm")
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -95,31 +103,48 @@ def validate(table: Table, mapping: PanelMapping) -> Content:
         If the data cannot be used as they are; the message names the rows and the remedy.
     """
     if mapping.session is None and mapping.order != "date":
-        refuse_without_session(table.header)
+        names = distinct(table, str(mapping.client))
+        several = (names.counts > 1) & (names.stripped() != "")
+        refuse_without_session(table.header, repeats=bool(several.any()))
     issues = list(table.issues)
     total = len(table.rows)
     table = _without_blank_rows(table, mapping, issues)
-    ids, persons = _read_clients(table, mapping, issues)
-    decimal = _decimal(table, mapping, issues)
-    columns: dict[str, Any] = {"client": ids.texts()}
-    if mapping.session is not None:
-        codes = mapping.codes_for(mapping.session, score=False)
-        columns["session"] = read_sessions_column(distinct(table, mapping.session), codes)
+    present = len(table.rows)
+    decimal = choose_decimal(table, mapping, issues)
+    columns: dict[str, Any] = {}
     for name in mapping.variables:
-        columns[name] = _read_scores(table, mapping, name, decimal, issues)
-    columns |= _read_roles(table, mapping, decimal, issues)
+        columns[name] = read_scores(table, mapping, name, decimal, issues)
+    away = _no_sessions(table, mapping, columns)
+    columns |= read_id_roles(table, mapping, issues)
     for name, column in mapping.covariates.items():
-        columns[name] = _read_covariate(table, mapping, column, decimal, issues)
+        columns[name] = read_covariate(table, mapping, column, decimal, issues)
     frame = pd.DataFrame(columns)
-    if mapping.session is not None:
-        keys = ids.codes * 2**32 + (columns["session"] - columns["session"].min())
-    else:
-        keys = _keys_by_date(table, mapping, ids, frame)
+    people = _read_people(table, mapping, issues)
+    everyone = len(people.names)
+    if away.any():
+        what = "date" if mapping.session is None else "session number"
+        frame, found = set_apart(frame, away, people, table.rows, tuple(mapping.covariates), what)
+        issues += found
+        table = table.keep(~away)
+        people = read_ids(distinct(table, str(mapping.client)), "client", _id_codes(mapping))
+    ids, persons = _read_episodes(table, mapping, people, issues)
+    frame.insert(0, "client", ids.texts())
+    frame, keys = _read_time(table, mapping, decimal, frame, ids, issues)
     frame, kept, found = resolve_duplicates(
         frame, keys, table.rows, tuple(mapping.variables), mapping.duplicates
     )
     issues += found
-    steps = [(total, ids.codes), (len(table.rows), ids.codes), (int(kept.sum()), ids.codes[kept])]
+    if mapping.date is not None:
+        undated = table.rows[kept & frame["date"].isna().to_numpy(bool)]
+        said = f"Column {mapping.date!r} has no date in {named_rows(undated)}."
+        issues += [info("missing-dates", said, len(undated))] if len(undated) else []
+    lost = everyone - len(people.names)  # clients without any session
+    steps = [
+        ("rows read", total, ids.codes, lost),
+        ("not blank", present, ids.codes, lost),
+        *([("sessions, not only clients", len(table.rows), ids.codes, 0)] if away.any() else []),
+        ("one row per client and session", int(kept.sum()), ids.codes[kept], 0),
+    ]
     return _assemble(table, mapping, frame[kept], ids, persons, kept, issues, steps, decimal)
 
 
@@ -131,7 +156,7 @@ def _assemble(
     persons: NDArray[np.object_],
     kept: NDArray[np.bool_],
     issues: list[Issue],
-    steps: list[tuple[int, Codes]],
+    steps: list[tuple[str, int, Codes, int]],
     decimal: str,
 ) -> Content:
     """Sort, check the course of time, look for findings, and count."""
@@ -149,7 +174,7 @@ def _assemble(
     timing, more = choose_timing(mapping)
     higher, directions = choose_higher(mapping)
     variables, covariates = tuple(mapping.variables), tuple(mapping.covariates)
-    ranges = _variable_ranges(mapping)
+    ranges = variable_ranges(mapping)
     issues += [*found, *more, *directions, *find_items(mapping, table.header)]
     issues += find_all(frame, codes, ids.names, variables, (process, outcome), ranges, covariates)
     frame = frame[_canonical(mapping, frame)]
@@ -180,15 +205,61 @@ def _without_blank_rows(table: Table, mapping: PanelMapping, issues: list[Issue]
     return table.keep(~empty)
 
 
-def _read_clients(
-    table: Table, mapping: PanelMapping, issues: list[Issue]
-) -> tuple[Ids, NDArray[np.object_]]:
-    """Read client ids and the person behind each; each episode is a series of its own."""
+def _id_codes(mapping: PanelMapping) -> tuple[object, ...]:
+    return mapping.codes_for(str(mapping.client), score=False)
+
+
+def _read_people(table: Table, mapping: PanelMapping, issues: list[Issue]) -> Ids:
     column = distinct(table, str(mapping.client))
-    people = read_ids(column, "client", mapping.codes_for(column.name, score=False))
+    people = read_ids(column, "client", _id_codes(mapping))
     issues += people.issues
-    issues += _suspect_texts(column, people, "client")
+    issues += suspect_texts(column, people, "client")
     refuse_blank(column, people, "client")
+    return people
+
+
+def _no_sessions(table: Table, mapping: PanelMapping, scores: dict[str, Any]) -> Mask:
+    """Return which rows have no session number, or no date to number by, and no score, (n,)."""
+    name = str(mapping.date if mapping.session is None else mapping.session)
+    absent = unfilled(distinct(table, name), mapping.codes_for(name, score=False))
+    for values in scores.values():
+        absent &= np.isnan(values)
+    return absent
+
+
+def _read_time(
+    table: Table,
+    mapping: PanelMapping,
+    decimal: str,
+    frame: pd.DataFrame,
+    ids: Ids,
+    issues: list[Issue],
+) -> tuple[pd.DataFrame, Codes]:
+    """Read session numbers, dates and elapsed days, and key the rows of one session."""
+    frame = frame.copy()
+    if mapping.session is not None:
+        codes = mapping.codes_for(mapping.session, score=False)
+        frame["session"] = read_sessions_column(distinct(table, mapping.session), codes)
+    if mapping.date is not None:
+        codes = mapping.codes_for(mapping.date, score=False)
+        rules = DateRules(
+            mapping.day_first, mapping.date_format, codes, table.facts.get("dates", 1900)
+        )
+        frame["date"], found = read_date(table, mapping.date, rules)
+        issues += found
+    if mapping.day is not None:
+        frame["day"] = read_numbers(table, mapping, mapping.day, decimal, issues, "elapsed days")
+    if mapping.session is None:
+        return frame, _keys_by_date(table, mapping, ids, frame)
+    session = frame["session"].to_numpy()
+    keys: Codes = ids.codes * 2**32 + (session - session.min())
+    return frame, keys
+
+
+def _read_episodes(
+    table: Table, mapping: PanelMapping, people: Ids, issues: list[Issue]
+) -> tuple[Ids, NDArray[np.object_]]:
+    """Return the series and the person behind each; each episode is a series of its own."""
     if mapping.episode is None:
         return people, people.names
     column = distinct(table, mapping.episode)
@@ -219,153 +290,6 @@ def _read_clients(
     return Ids(names[order], place[codes.ravel()], ()), people.names[who][order]
 
 
-def _decimal(table: Table, mapping: PanelMapping, issues: list[Issue]) -> str:
-    names = [*mapping.variables.values(), *mapping.covariates.values()]
-    names += [mapping.day] if mapping.day is not None else []
-    if mapping.decimal is not None:
-        return mapping.decimal
-    texts = [distinct(table, n) for n in names if not _is_number(table.frame[n])]
-    decimal = decide_decimal(texts, table.facts.get("delimiter"))
-    if decimal == ",":
-        issues.append(info("decimal-comma", "Numbers have a decimal comma."))
-    return decimal
-
-
-def _is_number(column: Any) -> bool:
-    kinds = pd.api.types
-    return bool(kinds.is_numeric_dtype(column.dtype) and not kinds.is_complex_dtype(column.dtype))
-
-
-def _read_numbers(
-    table: Table,
-    mapping: PanelMapping,
-    column: str,
-    decimal: str,
-    issues: list[Issue],
-    what: str = "scores",
-) -> Array:
-    """Convert one column to numbers, NaN where blank or declared missing."""
-    codes = mapping.codes_for(column, score=True)
-    cells = table.frame[column]
-    if _is_number(cells):
-        values: Array = cells.to_numpy(np.float64, na_value=np.nan, copy=True)
-        if np.isinf(values).any():
-            raise DataError(
-                f"Column {column!r} holds infinite values in "
-                f"{named_rows(table.rows[np.isinf(values)])}. Correct them or leave them blank."
-            )
-        declared = np.isin(values, code_numbers(codes))
-        if declared.any():
-            said = f"Column {column!r}: declared missing codes were found."
-            issues.append(info("missing-codes", said, int(declared.sum())))
-        values[declared] = np.nan
-        return values
-    texts = distinct(table, column)
-    numbers = parse(texts, codes, decimal)
-    refuse_bad(texts, numbers, what)
-    issues += note_cleaning(texts, numbers)
-    return numbers.values[texts.codes]
-
-
-def _variable_ranges(mapping: PanelMapping) -> dict[str, tuple[float, float]]:
-    """Return the declared ranges by variable, whether declared by variable or by column."""
-    by_column = {column: name for name, column in mapping.variables.items()}
-    return {
-        key if key in mapping.variables else by_column[key]: limits
-        for key, limits in mapping.ranges.items()
-        if key in mapping.variables or key in by_column
-    }
-
-
-def _read_scores(
-    table: Table, mapping: PanelMapping, name: str, decimal: str, issues: list[Issue]
-) -> Array:
-    column = mapping.variables[name]
-    values = _read_numbers(table, mapping, column, decimal, issues)
-    limits = _variable_ranges(mapping).get(name)
-    if limits is not None:
-        refuse_outside(column, values, table.rows, limits)
-    else:
-        issues += suspects(name, column, values)
-    if np.isnan(values).all():
-        raise DataError(
-            f"Column {column!r} has no score at all. Is it the right column, or are all of its "
-            "values declared missing?"
-        )
-    return values
-
-
-def _read_roles(
-    table: Table, mapping: PanelMapping, decimal: str, issues: list[Issue]
-) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    for role in (*ID_ROLES, "episode"):
-        name = getattr(mapping, role)
-        if name is not None:
-            column = distinct(table, name)
-            ids = read_ids(column, role, mapping.codes_for(name, score=False))
-            issues += [] if role == "episode" else ids.issues
-            issues += _suspect_texts(column, ids, role)
-            columns[role] = ids.texts()
-    if mapping.date is not None:
-        rules = DateRules(
-            mapping.day_first,
-            mapping.date_format,
-            mapping.codes_for(mapping.date, score=False),
-        )
-        columns["date"], found = _read_date(table, mapping.date, rules)
-        issues += found
-    if mapping.day is not None:
-        columns["day"] = _read_numbers(table, mapping, mapping.day, decimal, issues, "elapsed days")
-    return columns
-
-
-def _read_date(table: Table, name: str, rules: DateRules) -> tuple[Any, list[Issue]]:
-    cells = table.frame[name]
-    if not pd.api.types.is_datetime64_any_dtype(cells.dtype):
-        return read_dates(distinct(table, name), rules)
-    if getattr(cells.dtype, "tz", None) is not None:
-        cells = cells.dt.tz_localize(None)
-    empty = cells.isna().to_numpy(bool)
-    issues = []
-    if empty.any():
-        said = f"Column {name!r} has no date in {named_rows(table.rows[empty])}."
-        issues.append(info("missing-dates", said, int(empty.sum())))
-    return cells.to_numpy().astype("datetime64[us]"), issues
-
-
-def _suspect_texts(column: Distinct, ids: Ids, role: str) -> list[Issue]:
-    odd = [name for name in ids.names if name.casefold() in SUSPECT_TEXTS]
-    if not odd:
-        return []
-    count = int(np.isin(ids.codes, [list(ids.names).index(name) for name in odd]).sum())
-    where = f"in {counted(count, 'row')} of column {column.name!r}"
-    said = f"The {role} is called {listed(odd)} {where}, read as a name. "
-    said += f"If it means missing, declare missing_codes={{{column.name!r}: {odd[:3]!r}}}."
-    return [warning("suspect-missing-code", said, count)]
-
-
-def _read_covariate(
-    table: Table, mapping: PanelMapping, column: str, decimal: str, issues: list[Issue]
-) -> Any:
-    """Read a covariate as numbers if its values are numbers, else as text."""
-    if _is_number(table.frame[column]):
-        return _read_numbers(table, mapping, column, decimal, issues, "values")
-    texts = distinct(table, column)
-    codes = mapping.codes_for(column, score=True)
-    numbers = parse(texts, codes, decimal)
-    words = {str(text).casefold() for text in texts.stripped()[numbers.bad]}
-    some = not np.isnan(numbers.values).all()
-    if some and words <= SUSPECT_TEXTS:  # numbers, and words that mean "none": ask, do not guess
-        refuse_bad(texts, numbers, "values")
-    if some and not words:
-        issues += note_cleaning(texts, numbers)
-        return numbers.values[texts.codes]
-    ids = read_ids(texts, "covariate", codes)
-    issues += [*ids.issues, *_suspect_texts(texts, ids, "covariate")]
-    return ids.texts()
-
-
 def _keys_by_date(table: Table, mapping: PanelMapping, ids: Ids, frame: pd.DataFrame) -> Codes:
     """Return one key per client and date, where sessions are numbered by date."""
     empty = frame["date"].isna().to_numpy(bool)
@@ -376,11 +300,11 @@ def _keys_by_date(table: Table, mapping: PanelMapping, ids: Ids, frame: pd.DataF
         )
     _, when = np.unique(frame["date"].to_numpy(), return_inverse=True)
     keys: Codes = ids.codes * 2**32 + when.ravel()
-    return keys
+    return join_by_day(frame, keys, ids.codes, tuple(mapping.variables))
 
 
 def _flow(
-    steps: list[tuple[int, Codes]],
+    steps: list[tuple[str, int, Codes, int]],
     frame: pd.DataFrame,
     codes: Codes,
     variables: list[str],
@@ -391,13 +315,13 @@ def _flow(
     session = frame["session"].to_numpy()
     follows = np.zeros(len(frame), bool)
     follows[1:] = (np.diff(codes) == 0) & (np.diff(session) == 1) & scored[1:] & scored[:-1]
-    steps = [*steps, (int(scored.sum()), codes[scored]), (int(follows.sum()), codes[follows])]
-    names = (
-        *("rows read", "not blank", "one row per client and session", "with any score"),
-        "with any score in the session before too",
-    )
-    counted = [(name, n, len(np.unique(c))) for name, (n, c) in zip(names, steps, strict=True)]
+    steps = [
+        *steps,
+        ("with any score", int(scored.sum()), codes[scored], 0),
+        ("with any score in the session before too", int(follows.sum()), codes[follows], 0),
+    ]
+    counted = [(name, n, len(np.unique(c)) + lost) for name, n, c, lost in steps]
     flow = pd.DataFrame(counted, columns=["step", "rows", "clients"])
     if len(set(persons)) < len(persons):
-        flow["persons"] = [len(set(persons[c])) for _, c in steps]
+        flow["persons"] = [len(set(persons[c])) + lost for _, _, c, lost in steps]
     return flow

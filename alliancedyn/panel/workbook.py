@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import islice
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
@@ -18,20 +20,37 @@ import pandas as pd
 
 from alliancedyn.errors import DataError
 from alliancedyn.panel.issues import joined
-from alliancedyn.panel.layout import clean_header, refuse_foreign_rows
-from alliancedyn.panel.table import Table
+from alliancedyn.panel.layout import (
+    ABOVE,
+    clean_header,
+    find_header,
+    more_headers,
+    note_header,
+    note_more_headers,
+)
+from alliancedyn.panel.table import Table, plain
 
 Chooser = Callable[[Sequence[str]], Sequence[str]]
+Row = tuple[Any, ...]
+MOST_ROWS = 2**20  # of a sheet, as every spreadsheet has them
+LARGEST_WORKBOOK, LARGEST_CONTENT = 400 * 2**20, 4096 * 2**20  # bytes unpacked
 OFFICE_MARK = b"\xd0\xcf\x11\xe0"
 # What a damaged archive or a workbook with impossible contents raises while it is read.
 DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, struct.error, ParseError, EOFError, OSError),
-    *(LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError),
+    *(LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError),
+    MemoryError,
 )
 
 
-def read_excel(raw: bytes, name: str, choose: Chooser, sheet: str | int | None = None) -> Table:
-    """Read one sheet of a workbook; the first row holds the column names.
+def read_excel(
+    raw: bytes,
+    name: str,
+    choose: Chooser,
+    sheet: str | int | None = None,
+    wanted: Sequence[str] = (),
+) -> Table:
+    """Read one sheet of a workbook.
 
     Parameters
     ----------
@@ -43,6 +62,8 @@ def read_excel(raw: bytes, name: str, choose: Chooser, sheet: str | int | None =
         Given the column names, returns those to load, or raises.
     sheet : str or int, optional
         Name, or place counted from 1; needed if several sheets hold data.
+    wanted : sequence of str
+        Column names the caller expects, evidence for their row.
 
     Returns
     -------
@@ -59,30 +80,34 @@ def read_excel(raw: bytes, name: str, choose: Chooser, sheet: str | int | None =
             f"{name!r} is protected by a password or in the old .xls format. Open it, and save it "
             "as .xlsx without a password."
         )
-    sheets = _sheets(raw, name, values=True)
+    _refuse_bomb(raw, name)
+    sheets, system = _sheets(raw, name, values=True)
     title = _choose_sheet({key: len(rows) for key, rows in sheets.items()}, name, sheet)
-    rows = sheets[title]
+    at = find_header(sheets[title][:ABOVE], wanted)
+    rows = sheets[title][at:]
     header = clean_header(_trimmed(rows[0]))
-    refuse_foreign_rows(header, [[str(cell) for cell in row] for row in rows[1:3]])
-    beyond = [i + 1 for i, row in enumerate(rows) if _trimmed(row[len(header) :])]
+    more = more_headers(header, rows[1:])
+    beyond = [i for i, row in enumerate(rows, start=at + 1) if _trimmed(row[len(header) :])]
     if beyond:
         raise DataError(
             f"Row {beyond[0]} of sheet {title!r} has cells to the right of the header. Name these "
-            "columns in row 1 or delete them."
+            f"columns in row {at + 1} or delete them."
         )
     columns = list(choose(header))
-    if len(rows) == 1:
+    if len(rows) == 1 + more:
         raise DataError(f"Sheet {title!r} of {name!r} has column names and no rows.")
     places = [header.index(column) for column in columns]
-    _refuse_lost_formulas(raw, name, title, rows, places)
+    _refuse_lost_formulas(raw, name, title, sheets[title], places)
     cells = {
         column: pd.Series(
             [row[place] if place < len(row) else None for row in rows[1:]], dtype=object
         )
         for column, place in zip(columns, places, strict=True)
     }
-    numbers = np.arange(2, len(rows) + 1, dtype=np.int64)
-    return Table(pd.DataFrame(cells), numbers, tuple(header), {"sheet": title})
+    numbers = np.arange(at + 2, at + len(rows) + 1, dtype=np.int64)
+    facts = {"sheet": title, **({"dates": system} if system != 1900 else {})}
+    issues = (*note_header(at + 1), *note_more_headers(at + 1, more))
+    return Table(pd.DataFrame(cells), numbers, tuple(header), facts, issues).below(more)
 
 
 def read_parquet(raw: bytes, name: str, choose: Chooser) -> Table:
@@ -97,13 +122,18 @@ def read_parquet(raw: bytes, name: str, choose: Chooser) -> Table:
     arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     try:
         file = parquet.ParquetFile(io.BytesIO(raw))
+        size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+        if file.metadata.num_rows > MOST_ROWS or size > LARGEST_CONTENT:
+            raise DataError(_too_large(name, size))
         header = clean_header(file.schema_arrow.names)
         columns = list(choose(header))
         own = [file.schema_arrow.names[header.index(column)] for column in columns]
         table = file.read(columns=own)
         table = table.replace_schema_metadata(None)
         frame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
-    except (arrow.ArrowException, OSError, ValueError) as problem:
+    except DataError:
+        raise
+    except (arrow.ArrowException, *DAMAGED) as problem:
         raise DataError(
             f"{name!r} is damaged or no Parquet file ({str(problem)[:80]}). Write it again."
         ) from None
@@ -112,7 +142,7 @@ def read_parquet(raw: bytes, name: str, choose: Chooser) -> Table:
     frame = frame[own]
     frame.columns = columns
     rows = np.arange(2, len(frame) + 2, dtype=np.int64)
-    return Table(frame, rows, tuple(header), {})
+    return Table(plain(frame), rows, tuple(header), {})
 
 
 def need(module: str, purpose: str) -> None:
@@ -126,27 +156,54 @@ def need(module: str, purpose: str) -> None:
     if find_spec(module) is None:
         raise DataError(
             f"Reading {purpose} needs {module}, which is not installed. "
-            'Run: python -m pip install "alliancedyn[io]"'
+            f'Run: "{sys.executable}" -m pip install {module}'
         )
 
 
-def _sheets(raw: bytes, name: str, *, values: bool) -> dict[str, list[tuple[Any, ...]]]:
-    """Return the rows of every sheet, values or formulas."""
+def _too_large(name: str, size: int) -> str:
+    return (
+        f"{name!r} unpacks to {size / 2**20:,.0f} MB or has more rows than any export of sessions. "
+        "Export only the columns and rows that are needed, as .csv if it is right as it is."
+    )
+
+
+def _refuse_bomb(raw: bytes, name: str) -> None:
+    """Refuse a workbook that unpacks to more than can be read, before it is unpacked."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+    except DAMAGED:
+        return  # what is wrong is said when it is read
+    if size > LARGEST_WORKBOOK:
+        raise DataError(_too_large(name, size))
+
+
+def _sheets(raw: bytes, name: str, *, values: bool) -> tuple[dict[str, list[Row]], int]:
+    """Return the rows of every sheet, values or formulas, and the date system."""
     openpyxl = import_module("openpyxl")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks about styles and extensions, not about cells
             book = openpyxl.load_workbook(io.BytesIO(raw), read_only=True, data_only=values)
+            system = 1904 if book.epoch.year == 1904 else 1900
             sheets = {}
             for sheet in book.worksheets:
                 sheet.reset_dimensions()  # some programs store a wrong extent; read what is there
-                sheets[sheet.title] = _filled(list(sheet.iter_rows(values_only=True)))
+                rows = list(islice(sheet.iter_rows(values_only=True), MOST_ROWS + 1))
+                if len(rows) > MOST_ROWS:
+                    raise DataError(
+                        f"Sheet {sheet.title!r} of {name!r} has a cell below row {MOST_ROWS:,}, "
+                        "where no spreadsheet has rows. Save it again as .xlsx or .csv."
+                    )
+                sheets[sheet.title] = _filled(rows)
+    except DataError:
+        raise
     except DAMAGED as problem:
         raise DataError(
             f"{name!r} is damaged or no Excel workbook ({type(problem).__name__}). Open it in a "
             "spreadsheet and save it again as .xlsx."
         ) from None
-    return sheets
+    return sheets, system
 
 
 def _filled(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -195,7 +252,7 @@ def _refuse_lost_formulas(
     """Refuse cells that look empty because nobody ever computed their formula."""
     if all(place < len(row) and row[place] is not None for row in rows[1:] for place in places):
         return
-    formulas = _sheets(raw, name, values=False)[title]
+    formulas = _sheets(raw, name, values=False)[0][title]
     lost = [
         i + 1
         for i, (row, source) in enumerate(zip(rows, formulas, strict=False))

@@ -6,7 +6,6 @@ those of its constructors), beside them those of `simulate`, and a table ``[abou
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from alliancedyn.checking import checked
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import DataError, SpecificationError, listed
 from alliancedyn.panel import SessionPanel
+from alliancedyn.panel.source import LARGEST_TOML, parse_toml, read_bytes
 from alliancedyn.simulate import (
     Confounder,
     Covariate,
@@ -223,17 +223,17 @@ def _called(function: Callable[..., Any], said: dict[str, Any], where: str) -> A
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        raw = read_bytes(path, LARGEST_TOML)
     except FileNotFoundError:
         raise SpecificationError(
             f"There is no file {path.name!r}. Give a TOML file with phi, innovation_cov, "
             "between_cov and mean, or the name of a world to worlds.load(name)."
         ) from None
-    except OSError as problem:  # a folder, or nothing that may be read
-        raise SpecificationError(
-            f"The world {path.name!r} cannot be read: {problem.strerror}. Give a TOML file."
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    except DataError as problem:  # a folder, or nothing that may be read
+        raise SpecificationError(f"The world: {problem} Give a TOML file.") from None
+    try:
+        return parse_toml(raw)
+    except ValueError as problem:
         raise SpecificationError(
             f"The world {path.name!r} is no readable TOML: {problem}. Correct that line."
         ) from None
