@@ -11,15 +11,17 @@ import subprocess
 import sys
 import time
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from alliancedyn import __version__, worlds
 from alliancedyn.cli import commands, files
-from alliancedyn.panel import datasets
+from alliancedyn.panel import datasets, read_sessions
 from alliancedyn.studies import chosen
 
 HELP_SECONDS = 1.5  # the whole process; measured around 0.2
@@ -366,7 +368,8 @@ def test_simulated_panels_are_the_same_from_the_same_seed(tmp_path: Path) -> Non
     first = (tmp_path / "a.csv").read_bytes()
     assert first == (tmp_path / "b.csv").read_bytes()
     assert first.startswith(b"client,session,alliance,symptoms")
-    assert {path.name for path in tmp_path.iterdir()} == {"world.toml", "a.csv", "b.csv"}
+    beside = {f"{name}{end}" for name in "ab" for end in (".csv", "-map.toml", "-truth.csv")}
+    assert {path.name for path in tmp_path.iterdir()} == {"world.toml", *beside}
 
 
 # -- what goes wrong ----------------------------------------------------------------------------
@@ -743,6 +746,25 @@ def test_a_world_may_be_one_that_has_a_name(
     said = " ".join(capsys.readouterr().err.split())
     assert "no world 'two_rater'" in said
     assert "'two_raters'" in said
+
+
+def test_a_simulated_panel_is_read_by_its_own_mapping_and_its_truth_stands_beside(
+    tmp_path: Path,
+) -> None:
+    for name in worlds.names():
+        world, out = worlds.load(name), tmp_path / f"{name}.csv"
+        drawn = world.simulate(12, 6, seed=5)
+        files.write_simulated(out, drawn, world, 5)
+        mapping, truth = files.beside(out)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            panel = read_sessions(out, mapping=mapping)
+        assert panel.variables == drawn.variables, name
+        assert np.allclose(panel.arrays().Y, drawn.arrays().Y, equal_nan=True), name
+        assert (panel.timing, panel.higher) == (drawn.timing, drawn.higher), name
+        assert panel.process == drawn.process, name
+        stored = pd.read_csv(truth, index_col="parameter")["truth"]
+        assert stored.to_dict() == pytest.approx(world.truth.params(6).to_dict()), name
 
 
 # -- examples -----------------------------------------------------------------------------------

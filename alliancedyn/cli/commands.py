@@ -240,15 +240,20 @@ def simulate(
     """Simulate a panel from a world whose true parameters are known.
 
     A world is a file, or has a name, such as reciprocal. It says how many clients and sessions
-    there are where --clients and --sessions do not.
+    there are where --clients and --sessions do not. Beside PANEL.CSV are written its mapping
+    (PANEL-map.toml) and the true parameters (PANEL-truth.csv).
     """
-    arguments.refuse_existing(out, overwrite)
+    mapping, truth = files.beside(out)
+    for path in (out, mapping, truth):
+        arguments.refuse_existing(path, overwrite)
     known = files.find_world(world)
     seed = secrets.randbelow(2**32) if seed is None else seed
     panel = known.simulate(clients, sessions, seed=seed)
-    files.write_csv(panel, out)
+    files.write_simulated(out, panel, known, seed)
     rows = f"{panel.n_clients:,} clients, {len(panel.frame):,} rows"
     terminal.say(f"Wrote {str(out)!r}: {rows}, seed {seed}.")
+    terminal.say(f"Beside it {mapping.name!r}, its mapping, and {truth.name!r}, what is true.")
+    print(f"  {PROGRAM} check {arguments.quoted(out)} --map {arguments.quoted(mapping)}")
 
 
 @app.command(

@@ -345,11 +345,40 @@ def find_world(name: str, folder: Path = Path()) -> World:
     return worlds.read(place) if place.suffix or place.exists() else worlds.load(name)
 
 
-def write_csv(panel: SessionPanel, path: Path) -> None:
-    """Write the rows of a panel as CSV, whole or not at all."""
+def beside(path: Path) -> tuple[Path, Path]:
+    """Return where the mapping of a simulated panel is written, and its truth."""
+    return path.with_name(f"{path.stem}-map.toml"), path.with_name(f"{path.stem}-truth.csv")
+
+
+def write_simulated(path: Path, panel: SessionPanel, world: World, seed: int) -> None:
+    """Write the rows of a panel as CSV; beside them a mapping that reads them, and the truth."""
+    mapping, truth = beside(path)
+    _write_whole(path, panel.frame.to_csv(index=False, lineterminator="\n"))
+    said = panel.provenance["mapping"]
+    head = f"# Columns of {path.name}, simulated from the world {world.name!r} with seed {seed}."
+    _write_whole(mapping, "\n".join([head, *_toml_lines(said), ""]))
+    values = world.truth.params(len(panel.sessions)).rename_axis("parameter").rename("truth")
+    _write_whole(truth, values.to_csv(lineterminator="\n"))
+
+
+def _write_whole(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
-        panel.frame.to_csv(part, index=False, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", newline="")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _toml_lines(values: Mapping[str, Any]) -> list[str]:
+    """Write plain values and tables of plain values; JSON writes both as TOML does."""
+    tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+    lines = [f"{key} = {_written(value)}" for key, value in values.items() if key not in tables]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]"]
+        lines += [f"{_written(str(key))} = {_written(one)}" for key, one in table.items()]
+    return lines
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
