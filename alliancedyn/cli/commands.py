@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from alliancedyn import __version__
-from alliancedyn.cli import arguments, files, studies, terminal
+from alliancedyn.cli import arguments, files, speech, studies, terminal
 from alliancedyn.cli.arguments import (
     PROGRAM,
     Bayes,
@@ -135,7 +135,7 @@ def map_(
         return
     arguments.refuse_existing(out, overwrite)
     out.write_text(guess.to_toml(), encoding="utf-8")
-    print(f"{guess.text}\n")
+    terminal.show(f"{guess.text}\n")
     if guess.unresolved:
         terminal.say(f"Fill in {listed(guess.unresolved, 9)} in {str(out)!r} first.")
     terminal.say(f"Wrote {str(out)!r}. Check every line of it, timing above all, then:")
@@ -159,12 +159,12 @@ def check(
     from alliancedyn.studies import refusals, well_seen
 
     panel = read_sessions(export, mapping=mapped)
-    print(describe(panel).text)
+    terminal.show(describe(panel).text)
     print("\nModels that these data can carry")
     for label, reason in refusals(panel, sessions=window).items():
-        print(f"  {label}: {'yes' if reason is None else f'no. {reason}'}")
+        terminal.show(f"  {label}: {'yes' if reason is None else f'no. {reason}'}")
     for remark in well_seen(panel)[1] if window is None else ():
-        print(f"  {remark}")
+        terminal.show(f"  {remark}")
 
 
 @app.command(
@@ -376,6 +376,12 @@ def main(typed: list[str] | None = None) -> None:
 
 def run(typed: list[str]) -> int:
     """Run one command and return its exit code; every error is one line on stderr."""
+    word = next((one for one in typed if one in COMMANDS), "")
+    with speech.answering(word):
+        return _run(typed, word)
+
+
+def _run(typed: list[str], word: str) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a C locale shows "?" instead of failing
@@ -397,7 +403,7 @@ def run(typed: list[str]) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        message, code = _explain(error, next((a for a in typed if a in COMMANDS), ""))
+        message, code = _explain(error, word)
         terminal.note(message)
         return code
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -72,8 +72,9 @@ def replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
     beside = target.parent
     while not beside.exists():
         beside = beside.parent
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".part", dir=beside))
-    try:
+    part = beside / f".{target.name}-{secrets.token_hex(4)}.part"
+    try:  # named before it is made: an interrupt between the two leaves nothing behind
+        part.mkdir()
         fresh = part / "new"
         fresh.mkdir()
         yield fresh

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alliancedyn.cli.files import REPORT
+from alliancedyn.cli.speech import typed
 from alliancedyn.errors import DataWarning, InferenceWarning
 
 if TYPE_CHECKING:
@@ -39,17 +40,24 @@ def columns() -> int:
 def say(text: str) -> None:
     """Print a sentence, wrapped to the terminal."""
     lead = text[: len(text) - len(text.lstrip())]
-    print(textwrap.fill(text, min(columns(), PROSE), **_WHOLE, subsequent_indent=lead))
+    print(textwrap.fill(typed(text), min(columns(), PROSE), **_WHOLE, subsequent_indent=lead))
 
 
 def bullet(text: str) -> None:
     """Print one item of a list, wrapped to the terminal."""
-    print(textwrap.fill(f"- {text}", min(columns(), PROSE), **_WHOLE, subsequent_indent="  "))
+    print(
+        textwrap.fill(f"- {typed(text)}", min(columns(), PROSE), **_WHOLE, subsequent_indent="  ")
+    )
+
+
+def show(text: str) -> None:
+    """Print lines as they are."""
+    print("\n".join(typed(line) for line in text.split("\n")))
 
 
 def note(text: str) -> None:
     """Print one line beside the results."""
-    print(text, file=sys.stderr, flush=True)
+    print(typed(text), file=sys.stderr, flush=True)
 
 
 class Bar:
