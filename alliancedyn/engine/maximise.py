@@ -87,8 +87,8 @@ class Maximum:
         Likelihood evaluations used.
     converged : bool
         Nothing is left to gain and no direction leads up; there may be flat ones.
-    lower : tuple of float
-        Log-likelihoods of other maxima at which other starts ended.
+    others : tuple of (float, (n,))
+        Log-likelihood and parameters of other maxima, at which other starts ended.
     """
 
     theta: Array
@@ -100,7 +100,12 @@ class Maximum:
     flat: tuple[int, ...]
     evaluations: int
     converged: bool
-    lower: tuple[float, ...] = ()
+    others: tuple[tuple[float, Array], ...] = ()
+
+    @property
+    def lower(self) -> tuple[float, ...]:
+        """Log-likelihoods of other maxima that are lower than this one."""
+        return tuple(value for value, _ in self.others if value < self.loglik - DISTINCT)
 
 
 def observed_information(
@@ -291,8 +296,8 @@ def maximise(objective: Objective, starts: Sequence[Array] | None = None) -> Max
     ends = sorted((_search(objective, start) for start in usable), key=lambda end: -end.loglik)
     best, polishing = _polish(objective, ends[0].theta)
     used = polishing + sum(end.evaluations + 1 for end in ends)
-    lower = [end.loglik for end in ends if end.settled and end.loglik < best.loglik - DISTINCT]
-    return replace(best, evaluations=used, lower=tuple(lower))
+    others = [(end.loglik, end.theta) for end in ends[1:] if end.settled]
+    return replace(best, evaluations=used, others=tuple(others))
 
 
 def sandwich(inverse: Array, scores: Array, clusters: NDArray[np.int64] | None = None) -> Array:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.engine import gaps
+
 Array = NDArray[np.float64]
 
 CLIENTS = 2000  # of a larger panel an even sample serves to start from
@@ -62,10 +64,14 @@ def moments(Y: Array, traits: bool) -> Moments:
     between = np.zeros_like(total)
     if traits:
         far = range(max(2, n_sessions // 2), n_sessions)
-        between = _between(np.mean([_cross(D, seen, lag) for lag in far], axis=0), total)
+        between = _between(_mean_at(far, D, seen), total)
     within = make_definite(total - between, 0.05)
-    lagged = _cross(D, seen, 1) - between
-    phi = _shrink(np.asarray(np.linalg.solve(within, lagged.T).T, float))
+    if gaps.patchy(seen):
+        lags = np.array([_cross(D, seen, lag) - between for lag in range(1, n_sessions)])
+        phi = _shrink(gaps.lag_matrix(lags, gaps.pairs_at_lags(seen)[1:], within))
+    else:
+        lagged = _cross(D, seen, 1) - between
+        phi = _shrink(np.asarray(np.linalg.solve(within, lagged.T).T, float))
     innovation = make_definite(within - phi @ within @ phi.T, 0.05)
     units = np.outer(sd, sd)
     return Moments(
@@ -108,8 +114,12 @@ def courses(rough: Moments, loads: Array, units: Array) -> tuple[Array, Moments]
     B = B * np.outer(shrink, shrink)
     left = C - _explained(L, B)
     within = make_definite(_mean_of(left[at, at]), 0.05)
-    lagged = _mean_of(left[at[1:], at[:-1]])
-    phi = _shrink(np.asarray(np.linalg.solve(within, lagged.T).T, float))
+    if gaps.patchy(seen := ~np.isnan(rough.around)):
+        by_lag = np.array([_mean_of(left[at[lag:], at[:-lag]]) for lag in at[1:]])
+        phi = _shrink(gaps.lag_matrix(by_lag, gaps.pairs_at_lags(seen)[1:], within))
+    else:
+        lagged = _mean_of(left[at[1:], at[:-1]])
+        phi = _shrink(np.asarray(np.linalg.solve(within, lagged.T).T, float))
     innovation = make_definite(within - phi @ within @ phi.T, 0.05)
     square = np.outer(sd, sd)
     deviations = replace(
@@ -256,6 +266,15 @@ def _cross(D: Array, seen: NDArray[np.bool_], lag: int) -> Array:
     sums = np.einsum("nti,ntj->ij", later, earlier, optimize=True)
     counts = np.einsum("nti,ntj->ij", seen[:, lag:] * 1.0, seen[:, : n_sessions - lag] * 1.0)
     return np.asarray(sums / np.maximum(counts, 1.0))
+
+
+def _mean_at(lags: range, D: Array, seen: NDArray[np.bool_]) -> Array:
+    """Mean over lags of the products at each, of those lags at which a pair of series was seen."""
+    products = np.array([_cross(D, seen, lag) for lag in lags])
+    if not gaps.patchy(seen):
+        return np.asarray(products.mean(axis=0))
+    known = gaps.pairs_at_lags(seen)[lags.start :] > 0.0
+    return np.asarray((products * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
 
 
 def _between(far: Array, total: Array) -> Array:

@@ -37,6 +37,7 @@ from alliancedyn.engine.unit_lag import at_gap
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.clock import Clock, refuse_repeats
 from alliancedyn.models.design import Design
+from alliancedyn.models.known_lags import refuse_apart
 from alliancedyn.models.means import mean_blocks, session_means, start_means
 from alliancedyn.models.measurement import measurement_blocks, observe, push
 from alliancedyn.models.selection import Selection
@@ -346,6 +347,10 @@ class ContinuousTime(Specification):
         if self.trend:
             columns.append(clock.passing[..., None])
         return np.concatenate(columns, axis=2)
+
+    def _refuse_unknown_lags(self, data: Observed) -> None:
+        """Refuse series that no client has together: of all powers of phi one root is smooth."""
+        refuse_apart(self.name, *self._seen(data))
 
     def _select(self, panel: SessionPanel) -> Selection:
         selection = super()._select(panel)

@@ -10,19 +10,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alliancedyn.engine.gaps import patchy
 from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.engine.maximise import (
     Maximum,
     invert_information,
-    maximise,
     outer_products,
     sandwich,
 )
 from alliancedyn.engine.moments import implied_moments
-from alliancedyn.engine.starting import alternatives
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.guards import traceless_error
+from alliancedyn.models.known_lags import between_sessions
 from alliancedyn.models.options import savings
+from alliancedyn.models.search import search
 from alliancedyn.models.selection import Selection, cluster_codes
 from alliancedyn.models.verdict import (
     boundary_sentences,
@@ -30,6 +31,7 @@ from alliancedyn.models.verdict import (
     far_scores,
     notes,
     off_center,
+    rival_sentence,
     tell,
 )
 from alliancedyn.panel import SessionPanel
@@ -39,7 +41,6 @@ from alliancedyn.results.model import Params
 
 Array = NDArray[np.float64]
 
-RESTARTS = 5  # starting values tried where the first led to a bound: there may be several maxima
 SINGULAR_SCORES = 1e-9  # smallest eigenvalue of the implied correlations that counts as zero
 
 
@@ -73,17 +74,17 @@ def fit_likelihood(
     """
     began = time.perf_counter()
     clusters = _clusters(panel, selection, errors)
-    found = maximise(likelihood, _starts(likelihood, starts, seed))
+    columns, known = selection.data.variables, getattr(model, "covariates", ())
+    seen = ~np.isnan(selection.data.Y[:, :, [v not in known for v in columns]])
+    found = search(likelihood, seen, starts, seed)
     bounds = likelihood.layout.bounds(found.theta)
-    if (bounds or not found.converged) and starts < RESTARTS:
-        found = maximise(likelihood, _starts(likelihood, RESTARTS, seed))
-        bounds = likelihood.layout.bounds(found.theta)
     fewer = savings(model)
     unlimited = bool(bounds) and _singular_scores(likelihood, found)
-    failure = failure_sentence(likelihood.layout, found, bounds, unlimited, fewer)
+    failure = failure_sentence(likelihood.layout, found, bounds, unlimited, fewer, starts)
     centers = off_center(getattr(model, "moderators", ()), selection.data)
     if failure:
         failure = " ".join([failure, far_scores(selection.data) or "", *centers]).strip()
+    failure = failure or (rival_sentence(likelihood, found) if patchy(seen) else None)
     failure = failure or traceless_error(likelihood, found)
     inverse, _, _ = invert_information(found.information)
     diagnostics: dict[str, Any] = {
@@ -95,7 +96,8 @@ def fit_likelihood(
         "notes": [
             *model.remarks(likelihood.to_params(found.theta)),
             *centers,
-            *notes(selection, found, clusters, fewer),
+            *(between_sessions(seen) if getattr(model, "time", None) == "session" else []),
+            *notes(selection, found, clusters, fewer, starts),
         ],
         "evaluations": found.evaluations,
     }
@@ -178,16 +180,6 @@ def _singular_scores(likelihood: Likelihood, found: Maximum) -> bool:
         if np.linalg.eigvalsh(cov / d / d[:, None])[0] < SINGULAR_SCORES:
             return True
     return False
-
-
-def _starts(likelihood: Likelihood, starts: int, seed: int | None) -> list[Array]:
-    """Return the moment start, two far from it, and others around it; means stay as they are."""
-    layout, first = likelihood.layout, likelihood.start
-    far = [layout.theta(other) for other in alternatives(layout.matrices(first))]
-    rng = np.random.default_rng(0 if seed is None else seed)  # the same answer every time
-    jitter = np.where(likelihood.linear, 0.0, 0.25)
-    around = [first + jitter * rng.standard_normal(len(first)) for _ in range(starts)]
-    return [first, *far, *around][:starts]
 
 
 def _clusters(panel: SessionPanel, selection: Selection, errors: str) -> NDArray[np.int64] | None:

@@ -34,6 +34,7 @@ from alliancedyn.models.equation_data import (
     used,
 )
 from alliancedyn.models.inference import fit_likelihood
+from alliancedyn.models.known_lags import refuse_unknown_lags
 from alliancedyn.models.panel_equations import Column, Plan
 from alliancedyn.models.regression import (
     Regression,
@@ -318,6 +319,8 @@ class MLSEM:
                 f"The {self.name} needs {FEWEST_SESSIONS} or more sessions; these data have "
                 f"{len(data.sessions)}."
             )
+        series = self.plan(data).predictors
+        refuse_unknown_lags(self.name, ~np.isnan(data.Y[:, :, : len(series)]), series)
         refuse_constant(self.plan(data), data)
         refuse_thin(self.plan(data), data)
         refuse_repeated(self.plan(data), data)

@@ -25,6 +25,7 @@ from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.design import Design
 from alliancedyn.models.guards import refuse_unidentified
 from alliancedyn.models.inference import fit_likelihood
+from alliancedyn.models.known_lags import refuse_apart, refuse_unknown_lags
 from alliancedyn.models.measurement import (
     covariate_blocks,
     measurement_blocks,
@@ -285,12 +286,34 @@ class Specification(Options):
                 f"The {self.name} needs {self.fewest_sessions} or more sessions; these data have "
                 f"{len(selection.sessions)}."
             )
+        self._refuse_unknown_lags(selection.data)
         free = {
             option: getattr(self, option) == "free" for option in ("means", "lags", "innovations")
         }
         refuse_thin_sessions(selection, **free)
         self._refuse_misnamed(selection)
         return selection
+
+    def _refuse_unknown_lags(self, data: Observed) -> None:
+        """Refuse ratings from which lagged effects over one session cannot be known.
+
+        Inputs that vary over sessions are seen at all of them, and tell roots of phi apart.
+        """
+        seen, series = self._seen(data)
+        by_group = "phi" not in {one for word in self.equal_across_groups for one in SHARED[word]}
+        parts = [rows for _, rows in data.rows_by_group()] if by_group else [slice(None)]
+        for rows in parts:
+            if self.time_varying:
+                refuse_apart(self.name, seen[rows], series)
+            else:
+                refuse_unknown_lags(self.name, seen[rows], series)
+
+    def _seen(self, data: Observed) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+        """Return which series some item was seen of, (N, T, k), and their names."""
+        series, series_of = self._series(data.variables)
+        items = ~np.isnan(data.Y)
+        own = [items[:, :, np.array(series_of) == j].any(axis=2) for j in range(len(series))]
+        return np.stack(own, axis=2), series
 
     def _refuse_misnamed(self, selection: Selection) -> None:
         """Refuse what names something that these data do not have, or have as something else."""

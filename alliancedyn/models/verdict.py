@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from alliancedyn.engine.maximise import Maximum
+from alliancedyn.engine import names
+from alliancedyn.engine.maximise import Maximum, invert_information
 from alliancedyn.errors import ConvergenceError, InferenceWarning, listed
+from alliancedyn.models.search import MANY
 
 if TYPE_CHECKING:
+    from alliancedyn.engine.likelihood import Likelihood
     from alliancedyn.engine.system import Bound, Layout
     from alliancedyn.models.selection import Selection
     from alliancedyn.results import Fit, Observed
@@ -24,6 +27,10 @@ CLUSTERS = 20  # fewer make clustered errors too small
 FAR = (
     20.0  # interquartile ranges from the median: no score of a scale, but a typing error or a code
 )
+INDIFFERENT = 1.92  # log-likelihood between maxima that a test at .05 would not tell apart
+ANOTHER = 0.25  # lagged effect, SDs per SD, by which two maxima are two answers
+ERRORS = 2.0  # standard errors within which two ends are one, as in a flat valley
+LAGGED = ("phi", "self", "coupling")
 
 _MEANING = {
     "between_cov": (
@@ -93,7 +100,12 @@ def _own_names(bound: Bound, pairs: list[tuple[int, int]]) -> list[str]:
 
 
 def failure_sentence(
-    layout: Layout, found: Maximum, bounds: list[Bound], unlimited: bool, fewer: Sequence[str]
+    layout: Layout,
+    found: Maximum,
+    bounds: list[Bound],
+    unlimited: bool,
+    fewer: Sequence[str],
+    starts: int,
 ) -> str | None:
     """Say why there is no maximum and what to do; None where there is one.
 
@@ -120,9 +132,8 @@ def failure_sentence(
         if left >= 1e-6
         else f"where the log-likelihood is not level (slope {np.abs(found.score).max():.2g})"
     )
-    return (
-        f"the search stopped {stopped}. Try more starting values (starts=5), or fewer parameters."
-    )
+    more = f"more starting values (starts={MANY}), or " if starts < MANY else ""
+    return f"the search stopped {stopped}. Try {more}fewer parameters."
 
 
 def off_center(moderators: tuple[str, ...], data: Observed) -> list[str]:
@@ -165,11 +176,39 @@ def _held(layout: Layout, bounds: list[Bound]) -> set[int]:
     return held
 
 
+def rival_sentence(likelihood: Likelihood, found: Maximum) -> str | None:
+    """Say that another lag matrix fits these data as well; None if there is none.
+
+    Where few scores lie one session apart, several roots of the same power of phi are maxima,
+    and the data may not tell them apart.
+    """
+    layout = likelihood.layout
+    at = [i for i, name in enumerate(layout.names) if names.parse(name)[0] in LAGGED]
+    within = ERRORS * np.sqrt(np.diag(invert_information(found.information)[0]))[at]
+    for value, theta in sorted(found.others, key=lambda other: -other[0]):
+        apart = np.abs(theta - found.theta)[at]
+        apart[apart < within] = 0.0
+        if value < found.loglik - INDIFFERENT:
+            break
+        if apart.max(initial=0.0) > ANOTHER:
+            which = layout.names[at[int(apart.argmax())]]
+            here, there = (likelihood.to_params(one)[which] for one in (found.theta, theta))
+            return (
+                f"these data do not tell two sets of lagged effects apart: {which} is {here:.2f} "
+                f"at the maximum and {there:.2f} at another one, whose log-likelihood is "
+                f"{max(found.loglik - value, 0.0):.2f} lower. Too few scores lie one session "
+                'apart. Use ContinuousTime(time="session"), which takes the smoothest course '
+                "between sessions, or more sessions."
+            )
+    return None
+
+
 def notes(
     selection: Selection,
     maximum: Maximum,
     clusters: NDArray[np.int64] | None,
     fewer: Sequence[str],
+    starts: int,
 ) -> list[str]:
     """Return what a reader should know about the precision of the result.
 
@@ -180,7 +219,8 @@ def notes(
     if maximum.lower:
         found.append(
             f"the likelihood has several maxima: other starting values ended at "
-            f"{max(maximum.lower):.2f}, this is the one at {maximum.loglik:.2f}. Try starts=20."
+            f"{max(maximum.lower):.2f}, this is the one at {maximum.loglik:.2f}."
+            + (f" Try starts={MANY}." if starts < MANY else "")
         )
     if clients < 2 * parameters:
         found.append(

@@ -1,0 +1,225 @@
+"""What structured ratings know of lagged effects: refusals, starting values, other roots."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+import alliancedyn as ad
+from alliancedyn.engine import gaps
+from alliancedyn.engine.starting import moments
+from alliancedyn.errors import SpecificationError
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+PHI = np.array([[0.6, -0.1], [-0.2, 0.5]])
+PSI = np.array([[1.0, -0.3], [-0.3, 1.0]])
+LEVELS = np.array([[1.0, -0.3], [-0.3, 1.0]])
+
+
+def drawn(clients: int, sessions: int, seed: int) -> Array:
+    """Draw scores (N, T, 2) of stable levels and a process that has settled."""
+    rng = np.random.default_rng(seed)
+    P = np.linalg.solve(np.eye(4) - np.kron(PHI, PHI), PSI.ravel()).reshape(2, 2)
+    w = rng.multivariate_normal(np.zeros(2), P, clients)
+    levels = 5.0 + rng.multivariate_normal(np.zeros(2), LEVELS, clients)
+    path = [w]
+    for _ in range(sessions - 1):
+        w = w @ PHI.T + rng.multivariate_normal(np.zeros(2), PSI, clients)
+        path.append(w)
+    return np.stack(path, axis=1) + levels[:, None]
+
+
+def rated(every: tuple[int, int], offset: Any, clients: int, sessions: int) -> Flags:
+    """Say which scores there are: series j at every ``every[j]``-th session from an offset on."""
+    seen = np.zeros((clients, sessions, 2), bool)
+    for i in range(clients):
+        for j in range(2):
+            seen[i, offset(i, j) % every[j] :: every[j], j] = True
+    return seen
+
+
+def panel_of(Y: Array, seen: Flags) -> ad.SessionPanel:
+    scores = np.where(seen, Y, np.nan)
+    client, session = np.nonzero(seen.any(axis=2))
+    frame = pd.DataFrame(
+        {
+            "client": [f"C{i:03d}" for i in client],
+            "session": session + 1,
+            "alliance": scores[client, session, 0],
+            "symptoms": scores[client, session, 1],
+        }
+    )
+    return ad.SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables={"alliance": "alliance", "symptoms": "symptoms"},
+        timing={"alliance": "after", "symptoms": "before"},
+    )
+
+
+def quiet(spec: Any, panel: ad.SessionPanel) -> ad.Fit:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return spec.fit(panel, strict=False)
+
+
+EVERY_SECOND_ALLIANCE = rated((2, 1), lambda i, j: i, 120, 12)
+FAMILIES = [
+    ad.CLPM(), ad.RICLPM(), ad.LCMSR(), ad.ALT(), ad.STARTS(), ad.GCLM(), ad.LatentChange(),
+    ad.MLSEM(), ad.MLSEM(direction="both"),
+]  # fmt: skip
+
+
+# -- what a pattern knows ------------------------------------------------------------------------
+
+
+def test_pairs_are_counted_by_lag_outcome_and_predictor() -> None:
+    rng = np.random.default_rng(1)
+    seen = rng.random((7, 5, 2)) < 0.6
+    counted = gaps.pairs_at_lags(seen)
+    by_hand = sum(int(seen[n, t, 1] and seen[n, t - 2, 0]) for n in range(7) for t in range(2, 5))
+    assert counted[2, 1, 0] == by_hand
+    assert counted.shape == (5, 2, 2)
+
+
+def test_only_structure_makes_a_pattern_patchy() -> None:
+    rng = np.random.default_rng(2)
+    assert not gaps.patchy(rng.random((200, 10, 2)) < 0.4)  # gaps by chance
+    assert not gaps.patchy(np.arange(10)[:, None] < rng.integers(2, 10, (200, 1, 1)))  # dropout
+    assert gaps.patchy(EVERY_SECOND_ALLIANCE)
+
+
+@pytest.mark.parametrize("gap", [1, 2, 3])
+def test_the_common_gap_is_that_of_every_client(gap: int) -> None:
+    assert gaps.common_gap(rated((gap, gap), lambda i, j: i, 9, 12)) == gap
+
+
+def test_signs_can_be_turned_where_every_client_sees_one_of_them() -> None:
+    assert gaps.turned(EVERY_SECOND_ALLIANCE) is None
+    assert gaps.turned(rated((2, 2), lambda i, j: i, 9, 8)) == (True, (1, 1))
+    assert gaps.turned(rated((2, 2), lambda i, j: i + j, 9, 8)) == (True, (1, -1))
+    apart = rated((1, 1), lambda i, j: 0, 8, 6)
+    apart[::2, :, 0] = apart[1::2, :, 1] = False
+    assert gaps.turned(apart) == (False, (1, -1))
+
+
+def test_turned_signs_leave_the_likelihood_as_it_is() -> None:
+    seen = rated((2, 2), lambda i, j: i + j, 40, 8)
+    few = seen.copy()
+    few[:5] = True  # so that the model is not refused; their scores are then taken away again
+    panel = panel_of(drawn(40, 8, 3), few)
+    spec = ad.RICLPM(means="equal")
+    data = spec._select(panel).data
+    likelihood = spec.likelihood(replace(data, Y=np.where(seen, data.Y, np.nan)))
+    at = likelihood.layout.matrices(likelihood.start)
+    D = np.diag([1.0, -1.0])
+    other = {
+        **at,
+        "phi": -D @ at["phi"] @ D,
+        "innovation_cov": D @ at["innovation_cov"] @ D,
+        "initial_cov": D @ at["initial_cov"] @ D,
+    }
+    assert likelihood.loglik(other) == pytest.approx(likelihood.loglik(at), rel=1e-12)
+
+
+def test_other_roots_have_the_same_square() -> None:
+    roots = [other["phi"][0] for other in gaps.other_roots({"phi": PHI[None]})]
+    squares = [root @ root for root in roots[:3]]
+    np.testing.assert_allclose(squares, np.broadcast_to(PHI @ PHI, (3, 2, 2)), atol=1e-12)
+    assert len({tuple(np.round(root.ravel(), 6)) for root in roots}) == 4
+    np.testing.assert_allclose(roots[3], [[-0.6, -0.1], [-0.2, -0.5]])
+
+
+# -- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", FAMILIES, ids=lambda spec: f"{spec.name}-{spec!r}"[:30])
+def test_effects_over_one_session_are_refused_where_all_gaps_are_even(spec: Any) -> None:
+    panel = panel_of(drawn(60, 12, 4), rated((2, 2), lambda i, j: i, 60, 12))
+    with pytest.raises(SpecificationError, match=r"multiples of 2 sessions.*session // 2"):
+        spec.fit(panel)
+
+
+@pytest.mark.parametrize("every", [(2, 2), (4, 4)])
+def test_series_rated_in_turn_are_refused(every: tuple[int, int]) -> None:
+    panel = panel_of(drawn(60, 12, 5), rated(every, lambda i, j: i + j, 60, 12))
+    with pytest.raises(SpecificationError, match="signs of all autoregressions reversed"):
+        ad.RICLPM(means="equal").fit(panel)
+
+
+def test_series_that_no_client_has_together_are_refused() -> None:
+    seen = rated((1, 1), lambda i, j: 0, 60, 6)
+    seen[::2, :, 0] = seen[1::2, :, 1] = False
+    for spec in (ad.RICLPM(), ad.ContinuousTime(time="session")):
+        with pytest.raises(SpecificationError, match="No client has scores of both 'alliance'"):
+            spec.fit(panel_of(drawn(60, 6, 6), seen))
+
+
+def test_continuous_time_gives_the_smoothest_course_and_says_so() -> None:
+    panel = panel_of(drawn(150, 12, 7), rated((2, 2), lambda i, j: i, 150, 12))
+    fit = quiet(ad.ContinuousTime(time="session"), panel)
+    assert fit.converged
+    assert any("multiples of 2 sessions" in note for note in fit.diagnostics["notes"])
+    assert fit.params["phi[alliance,alliance]"] == pytest.approx(0.6, abs=0.15)
+
+
+def test_an_input_at_every_session_tells_roots_apart() -> None:
+    seen = rated((2, 2), lambda i, j: i, 60, 12)
+    panel = panel_of(drawn(60, 12, 8), seen)
+    frame = panel.frame.assign(
+        homework=np.tile([0.0, 1.0, 1.0], len(panel.frame))[: len(panel.frame)]
+    )
+    known = ad.SessionPanel.from_frame(
+        frame, client="client", session="session", covariates=["homework"],
+        variables={"alliance": "alliance", "symptoms": "symptoms"},
+    )  # fmt: skip
+    quiet(ad.RICLPM(means="equal", time_varying=("homework",)), known)  # not refused
+
+
+# -- starting values and search ------------------------------------------------------------------
+
+
+def test_starting_lags_come_from_the_lags_that_were_seen() -> None:
+    rough = moments(np.where(EVERY_SECOND_ALLIANCE, drawn(120, 12, 9), np.nan), traits=True)
+    assert rough.phi[0, 0] > 0.2
+    assert rough.phi[1, 1] > 0.2
+
+
+@pytest.mark.parametrize(
+    "spec", [ad.CLPM(), ad.RICLPM(), ad.MLSEM(direction="both")], ids=lambda spec: spec.name
+)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_structured_panel_ends_below_the_best_of_many_starts(spec: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    every = [(2, 1), (3, 2)][seed - 1]
+    offsets = rng.integers(6, size=(150, 2))
+    panel = panel_of(drawn(150, 12, seed), rated(every, lambda i, j: int(offsets[i, j]), 150, 12))
+    one, many = quiet(spec, panel), quiet(replace(spec, starts=20), panel)
+    assert one.loglik > many.loglik - 0.01
+
+
+def test_every_second_alliance_finds_the_world() -> None:
+    fit = quiet(ad.RICLPM(means="equal"), panel_of(drawn(150, 12, 1), EVERY_SECOND_ALLIANCE_150))
+    assert fit.converged
+    estimates = fit.params[[f"phi[{a},{b}]" for a in fit.variables for b in fit.variables]]
+    np.testing.assert_allclose(estimates, PHI.ravel(), atol=0.15)
+
+
+EVERY_SECOND_ALLIANCE_150 = rated((2, 1), lambda i, j: i, 150, 12)
+
+
+def test_maxima_that_the_data_do_not_tell_apart_are_no_answer() -> None:
+    seen = rated((2, 2), lambda i, j: i, 80, 12)
+    seen[0] = True  # one client tells the sign of phi, and does not tell it well
+    fit = quiet(ad.RICLPM(means="equal"), panel_of(drawn(80, 12, 11), seen))
+    assert not fit.converged
+    assert "do not tell two sets of lagged effects apart" in fit.diagnostics["failure"]
