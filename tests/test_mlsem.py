@@ -436,6 +436,7 @@ def test_variances_within_clients() -> None:
     data, spec = panel("balanced"), MLSEM(process_role="exogenous")
     fit, robust = spec.fit(data), spec.fit(data, errors="robust")
     process, outcome = fit.data.Y[:, :6, 0], fit.data.Y[:, :, 1]
+    process, outcome = process - process.mean(axis=0), outcome - outcome.mean(axis=0)
     squares = process.var(axis=1, ddof=1)
     assert fit.params["within_var[alliance]"] == pytest.approx(squares.mean(), rel=1e-6)
     expected = squares.std() / np.sqrt(len(squares))

@@ -315,7 +315,7 @@ def _estimates(
         except SpecificationError:
             failures += 1
             continue
-        spread = within_variances(drawn)
+        spread = within_variances(drawn, model.sets_course_apart)
         found.append(one | dict(zip(spread.names, spread.estimates.tolist(), strict=True)))
     if len(found) < FEWEST:
         raise SpecificationError(

@@ -20,7 +20,7 @@ _STRUCTURAL = "Structural form (scores in the order in which they are taken)"
 _SDS = {
     STATIONARY: "of the settled process",
     POOLED: "model-implied, pooled over sessions",
-    OBSERVED: "observed around the clients' own means",
+    OBSERVED: "observed around the clients' own means, the course that all share set apart",
 }
 
 
@@ -203,6 +203,8 @@ def _units(fit: Fit, smallest_effect: float, place: Place) -> list[str]:
     kind, group = fit.sd_within_basis(group=place.group), place.group
     sds = ", ".join(f"{name} {sd:.3f}" for name, sd in fit.sd_within(group=group).items())
     how = _SDS[kind]
+    if kind == OBSERVED and not getattr(fit.model, "sets_course_apart", True):
+        how = "observed around the clients' own means, the course that all share included"
     lines = [
         f"Within-client SDs ({how}): {sds} points. Practically zero: the interval lies inside "
         f"-{smallest_effect:g} to {smallest_effect:g}. Intervals cover {LEVEL:.0%}.",

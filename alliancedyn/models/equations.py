@@ -18,6 +18,7 @@ from alliancedyn.engine import names
 from alliancedyn.engine.delta import Freedom
 from alliancedyn.engine.maximise import outer_products
 from alliancedyn.engine.stacking import StackedFreedom, joint_covariance
+from alliancedyn.engine.trends import fit_session_effects
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.selection import Selection
 from alliancedyn.panel import SessionPanel
@@ -94,7 +95,7 @@ def joined(
     """Put the equations of one fit together; the first is that of the outcome."""
     data, main = selection.data, equations[0]
     clusters = main.units if clusters is None else clusters
-    spread = within_variances(data, clusters)
+    spread = within_variances(data, getattr(model, "sets_course_apart", True), clusters)
     params, cov = _stacked([*equations, spread], errors == "observed", clusters)
     targets = [roles[1], roles[0]]
     failures = [e.failure for e in equations if e.failure is not None]
@@ -174,28 +175,38 @@ def _stacked(
     )
 
 
-def within_variances(data: Observed, clusters: NDArray[np.int64] | None = None) -> Equation:
+def within_variances(
+    data: Observed, course: bool, clusters: NDArray[np.int64] | None = None
+) -> Equation:
     """Estimate both variances within clients: pooled squares around the clients' own means.
 
-    V = S / D with S = sum (y_it - mean_i)^2 and D = sum (T_i - 1) over clients; the share of a
-    client in the error of V is (S_i - V D_i) / D.
+    V = S / D with S = sum (y_it - mean_i - c_t)^2, D = sum (T_i - 1) - r over clients, c_t (r of
+    them free) the least-squares effects of sessions if the model has a course that all clients
+    share (``course``), else 0: what the model sets apart is no change within clients. The share
+    of a client in the error of V is (S_i - V D_i) / D, D_i = T_i - 1 - r T_i / sum T.
     """
     values, shares = [], []
     for j in range(len(data.variables)):
         scores = data.Y[:, :, j]
         seen = ~np.isnan(scores)
         n = seen.sum(axis=1)
-        mean = np.where(seen, scores, 0.0).sum(axis=1) / np.maximum(n, 1)
-        squares = np.where(seen, (scores - mean[:, None]) ** 2, 0.0).sum(axis=1)
-        freedom = np.maximum(n - 1, 0)
+        freedom = np.maximum(n - 1.0, 0.0)
         if not freedom.any():
             raise SpecificationError(
                 f"No client has two scores of {data.variables[j]!r}, so nothing is known of change "
                 "within clients. Add sessions, or widen sessions=(first, last)."
             )
-        value = squares.sum() / freedom.sum()
+        if course:
+            client, session = np.nonzero(seen)
+            codes = np.unique(client, return_inverse=True)[1]
+            effects = fit_session_effects(scores[seen], codes, session, seen.shape[1])
+            scores = scores - np.nan_to_num(effects.effect)
+            freedom = freedom - effects.rank * n / n.sum()
+        mean = np.where(seen, scores, 0.0).sum(axis=1) / np.maximum(n, 1)
+        squares = np.where(seen, (scores - mean[:, None]) ** 2, 0.0).sum(axis=1)
+        value = squares.sum() / max(freedom.sum(), 1.0)
         values.append(value)
-        shares.append((squares - value * freedom) / freedom.sum())
+        shares.append((squares - value * freedom) / max(freedom.sum(), 1.0))
     stacked = np.column_stack(shares)
     return Equation(
         names=tuple(names.label("within_var", v) for v in data.variables),

@@ -234,8 +234,8 @@ class Plan:
     def within(self, matrices: Matrices) -> Array:
         """Return the variances of series around clients' own means, (..., m), squared points.
 
-        What a client's T_v scores of a series vary around their mean, divisor T_v - 1, is
-        expected to be (tr(C Sigma_v) + mu_v' C mu_v) / (T_v - 1), C taking off the mean.
+        What a client's T_v scores of a series, less the session means, vary around their mean,
+        divisor T_v - 1, is expected to be tr(C Sigma_v) / (T_v - 1), C taking off the mean.
         """
         moments = self.equations.moments(matrices)
         found = []
@@ -244,9 +244,8 @@ class Plan:
                 [j for j, (name, t) in enumerate(self.columns) if name == v and t is not None]
             )
             around = (np.eye(len(at)) - 1.0 / len(at)) / (len(at) - 1)
-            mean, cov = moments.mean[..., at], moments.cov[..., at[:, None], at]
-            squares = cov + mean[..., :, None] * mean[..., None, :]
-            found.append((around * squares).sum(axis=(-2, -1)))
+            cov = moments.cov[..., at[:, None], at]
+            found.append((around * cov).sum(axis=(-2, -1)))
         return np.stack(found, axis=-1)
 
     def system(self, matrices: Matrices, variables: tuple[str, ...]) -> ColumnMoments:

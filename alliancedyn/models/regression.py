@@ -158,6 +158,11 @@ class Regression:
         return Needs()
 
     @property
+    def sets_course_apart(self) -> bool:
+        """Whether the course that all clients share is no change within them."""
+        return bool(getattr(self, "session_effects", True))
+
+    @property
     def biased_in_short_panels(self) -> bool:
         """Whether no number is to be read without its bias, and no direction ranked."""
         return False

@@ -145,6 +145,11 @@ class WithinBetween(Regression):
         }
 
     @property
+    def sets_course_apart(self) -> bool:
+        """Whether the course that all clients share is no change within them."""
+        return self.trend is not None
+
+    @property
     def biased_in_short_panels(self) -> bool:
         """Person means make it so."""
         return True
