@@ -263,6 +263,11 @@ def to_know(analysis: Analysis) -> list[str]:
     ]
     found = [f"{', '.join(labels)}: {sentence}" for labels, sentence in merged(said)]
     told = analysis.groups.notes if analysis.groups is not None else ()
-    issues = [one.message for one in analysis.panel.issues if one.severity != "info"]
+    told_before = {sentence for _, sentence in said}
+    issues = [
+        one.message
+        for one in analysis.panel.issues
+        if one.severity != "info" and one.message not in told_before
+    ]
     said_besides = (*analysis.decomposition.boundary, *analysis.notes, *told, *issues)
     return list(dict.fromkeys([*found, *said_besides]))

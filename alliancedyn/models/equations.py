@@ -22,6 +22,7 @@ from alliancedyn.engine.trends import fit_session_effects
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.selection import Selection
 from alliancedyn.panel import SessionPanel
+from alliancedyn.panel.issues import cautions
 from alliancedyn.results import Fit, Model, Observed, Sample
 
 Array = NDArray[np.float64]
@@ -104,7 +105,7 @@ def joined(
         "gradient": 0.0,
         "condition": float(np.linalg.cond(_scaled(main.cov))),
         "boundary": _said([e.boundary for e in equations], targets),
-        "notes": _said([e.notes for e in equations], targets),
+        "notes": [*_said([e.notes for e in equations], targets), *cautions(panel.issues)],
         "pairs": {t: int(e.used.sum()) for t, e in zip(targets, equations, strict=False)},
         **main.diagnostics,
     }

@@ -36,6 +36,7 @@ from alliancedyn.models.verdict import (
 )
 from alliancedyn.panel import SessionPanel
 from alliancedyn.panel.choices import pair
+from alliancedyn.panel.issues import cautions
 from alliancedyn.results import Fit, Model
 from alliancedyn.results.model import Params
 
@@ -98,6 +99,7 @@ def fit_likelihood(
             *centers,
             *(between_sessions(seen) if getattr(model, "time", None) == "session" else []),
             *notes(selection, found, clusters, fewer, starts),
+            *cautions(panel.issues),
         ],
         "evaluations": found.evaluations,
     }

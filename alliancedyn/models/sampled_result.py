@@ -17,6 +17,7 @@ from alliancedyn.models.selection import Selection
 from alliancedyn.models.verdict import tell
 from alliancedyn.panel import SessionPanel
 from alliancedyn.panel.choices import pair
+from alliancedyn.panel.issues import cautions
 from alliancedyn.results import Fit, Model
 from alliancedyn.results.sampling import Sampling
 
@@ -87,6 +88,7 @@ def sampled_fit(
         "notes": [
             *judged.notes,
             *notes,
+            *cautions(panel.issues),
             *dominated(shared, sessions),
             *contradicted(values, sampling.priors),
         ],

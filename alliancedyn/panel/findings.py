@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from alliancedyn.errors import listed
 from alliancedyn.panel.client_level import CLIENT_LEVEL, changing
 from alliancedyn.panel.issues import Issue, counted, info, joined, warning
+from alliancedyn.panel.prepared import find_prepared
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -49,6 +50,7 @@ def find_all(
         *_find_absent(scores, starts, clients),
         *_find_constant(scores, starts, variables),
         *_find_piles(scores, variables, ranges),
+        *find_prepared(frame["session"].to_numpy(), scores, codes, variables),
         *_find_apart(frame, roles),
         *_find_therapists(frame, codes),
         *_find_varying(frame, codes, clients, (*CLIENT_LEVEL, *covariates)),

@@ -74,6 +74,10 @@ CODES = {
 }
 
 
+# Findings that no lagged effect of the data may be read without.
+CAUTIONS = ("copied-scores", "joint-zeros", "long-pauses")
+
+
 @checked
 @dataclass(frozen=True)
 class Issue:
@@ -105,6 +109,11 @@ def info(code: str, message: str, count: int = 1) -> Issue:
 def warning(code: str, message: str, count: int = 1) -> Issue:
     """Note something that can move a result."""
     return Issue(code, "warning", message, int(count))
+
+
+def cautions(issues: Iterable[Issue]) -> list[str]:
+    """Return the messages that belong beside every lagged effect of these data."""
+    return [issue.message for issue in issues if issue.code in CAUTIONS]
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

@@ -304,6 +304,8 @@ def _check_roles(mapping: PanelMapping) -> None:
         raise DataError(f"process and outcome must differ, both are {mapping.process!r}.")
     if mapping.order == "date" and mapping.date is None:
         raise DataError('order="date" needs the column of the dates: pass date="...".')
+    if mapping.episode_gap is not None and mapping.date is None and mapping.day is None:
+        raise DataError('episode_gap needs dates or elapsed days: pass date="..." or day="...".')
     for option in ("ranges", "missing_codes"):
         keys = getattr(mapping, option)
         named = mapping.columns if option == "missing_codes" else mapping.variables

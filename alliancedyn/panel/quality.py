@@ -12,6 +12,9 @@ from alliancedyn.checking import checked, named
 from alliancedyn.errors import people
 from alliancedyn.panel.issues import SEVERITIES, counted
 from alliancedyn.panel.panel import SessionPanel
+from alliancedyn.panel.pauses import Spacing, intervals, spacing
+
+FACTS = {"variable-summary": "Variables", "session-spacing": "Time"}  # codes that are no issues
 
 
 @named
@@ -23,13 +26,15 @@ class QualityReport:
     ----------
     table : DataFrame
         Severity, code, message, count: one row per issue, the heaviest first, then one row per
-        variable with the code ``variable-summary``.
+        variable with the code ``variable-summary``, and one of the days between sessions.
     variables : DataFrame
         Index variable: ``scores``, ``missing_percent``, ``min``, ``max``, ``mean``, ``sd`` (score
         points), ``clients`` with a score, ``scores_per_client`` (median), ``fewest``, ``most``,
         and ``pairs``, the scores whose previous session has a score of that variable too.
     flow : DataFrame
         Rows and clients after each step of reading.
+    spacing : Spacing or None
+        Days between sessions, where dates or days are known; in ``table`` as ``session-spacing``.
     text : str
         All of it as plain text.
     """
@@ -37,10 +42,11 @@ class QualityReport:
     table: pd.DataFrame
     variables: pd.DataFrame
     flow: pd.DataFrame
+    spacing: Spacing | None
     text: str
 
     def __repr__(self) -> str:
-        weights = self.table["severity"][self.table["code"] != "variable-summary"].value_counts()
+        weights = self.table["severity"][~self.table["code"].isin(FACTS)].value_counts()
         nouns = zip(SEVERITIES, ("error", "warning", "note"), strict=True)
         counts = ", ".join(counted(int(weights.get(kind, 0)), noun) for kind, noun in nouns)
         return f"QualityReport({counts})"
@@ -68,10 +74,16 @@ def check(panel: SessionPanel) -> QualityReport:
     variables = _describe(panel)
     issues = sorted(panel.issues, key=lambda issue: SEVERITIES.index(issue.severity))
     rows = [(issue.severity, issue.code, issue.message, issue.count) for issue in issues]
-    rows += [("info", "variable-summary", _sentence(v, f), int(f["scores"])) for v, f in
+    noun = "client" if panel.n_persons == panel.n_clients else "episode"
+    rows += [("info", "variable-summary", _sentence(v, f, noun), int(f["scores"])) for v, f in
              variables.iterrows()]  # fmt: skip
+    frame = panel.frame
+    codes = pd.Index(panel.clients).get_indexer(frame["client"]).astype(np.int64)
+    apart = spacing(intervals(frame, codes)[0])
+    if apart is not None:
+        rows.append(("info", "session-spacing", apart.text, apart.intervals))
     table = pd.DataFrame(rows, columns=["severity", "code", "message", "count"])
-    return QualityReport(table, variables, panel.flow, _text(panel, table))
+    return QualityReport(table, variables, panel.flow, apart, _text(panel, table))
 
 
 def _describe(panel: SessionPanel) -> pd.DataFrame:
@@ -100,11 +112,11 @@ def _describe(panel: SessionPanel) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(("scores", "clients", "fewest", "most", "pairs"), "int64"))
 
 
-def _sentence(name: object, facts: pd.Series) -> str:
-    people = counted(int(facts["clients"]), "client")
+def _sentence(name: object, facts: pd.Series, noun: str) -> str:
+    who = counted(int(facts["clients"]), noun)
     return (
         f"{name}: {int(facts['scores']):,} scores from {facts['min']:g} to {facts['max']:g}, "
-        f"{facts['missing_percent']:.1f} % of rows missing; {people} with "
+        f"{facts['missing_percent']:.1f} % of rows missing; {who} with "
         f"{int(facts['fewest'])} to {int(facts['most'])} scores (median "
         f"{facts['scores_per_client']:g}); {int(facts['pairs']):,} pairs of adjacent sessions."
     )
@@ -117,9 +129,10 @@ def _text(panel: SessionPanel, table: pd.DataFrame) -> str:
         f"  {step:<{width}}  {counted(rows, 'row')}, {people(clients, *persons)}"
         for step, rows, clients, *persons in panel.flow.itertuples(index=False)
     ]
-    summary = table["code"] == "variable-summary"
-    lines += ["", "Variables", *(f"  {message}" for message in table["message"][summary])]
-    issues = table[~summary]
+    for code, title in FACTS.items():
+        said = table["message"][table["code"] == code]
+        lines += ["", title, *(f"  {message}" for message in said)] if len(said) else []
+    issues = table[~table["code"].isin(FACTS)]
     lines += ["", f"{counted(len(issues), 'issue')}"]
     lines += [
         f"  {severity:<8}{code}: {message}"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.errors import DataError, listed
+from alliancedyn.errors import DataError
 from alliancedyn.panel.choices import choose_higher, choose_roles, choose_timing
 from alliancedyn.panel.chronology import check_day_and_date, check_order, number_by_date
 from alliancedyn.panel.columns import (
@@ -24,19 +24,20 @@ from alliancedyn.panel.columns import (
 )
 from alliancedyn.panel.dates import DateRules
 from alliancedyn.panel.duplicates import join_by_day, resolve_duplicates
+from alliancedyn.panel.episodes import Series, by_column, by_pause
 from alliancedyn.panel.findings import find_all
 from alliancedyn.panel.identifiers import (
     Ids,
-    natural,
     read_ids,
     read_sessions_column,
     refuse_blank,
     unfilled,
 )
 from alliancedyn.panel.intake import set_apart
-from alliancedyn.panel.issues import Issue, counted, info, named_rows, warning
+from alliancedyn.panel.issues import Issue, counted, info, named_rows
 from alliancedyn.panel.layout import refuse_one_row_each, refuse_without_session
 from alliancedyn.panel.mapping import PanelMapping
+from alliancedyn.panel.pauses import find_pauses
 from alliancedyn.panel.sisters import find_items
 from alliancedyn.panel.table import Table, blank, distinct
 
@@ -127,9 +128,16 @@ def validate(table: Table, mapping: PanelMapping) -> Content:
         issues += found
         table = table.keep(~away)
         people = read_ids(distinct(table, str(mapping.client)), "client", _id_codes(mapping))
-    ids, persons = _read_episodes(table, mapping, people, issues)
-    frame.insert(0, "client", ids.texts())
-    frame, keys = _read_time(table, mapping, decimal, frame, ids, issues)
+    series = Series(people, people.names)
+    if mapping.episode is not None:
+        series = by_column(people, distinct(table, mapping.episode))
+    frame = _read_time(table, mapping, decimal, frame, issues)
+    frame.insert(0, "client", series.ids.texts())
+    if mapping.episode_gap is not None:
+        frame, series = by_pause(frame, series, mapping.episode_gap, table.rows)
+    issues += series.issues
+    ids, persons = series.ids, series.persons
+    keys = _keys(table, mapping, ids, frame)
     frame, kept, found = resolve_duplicates(
         frame, keys, table.rows, tuple(mapping.variables), mapping.duplicates
     )
@@ -176,6 +184,8 @@ def _assemble(
     variables, covariates = tuple(mapping.variables), tuple(mapping.covariates)
     ranges = variable_ranges(mapping)
     issues += [*found, *more, *directions, *find_items(mapping, table.header)]
+    if mapping.episode_gap is None:
+        issues += find_pauses(frame, codes, len(set(persons)))
     issues += find_all(frame, codes, ids.names, variables, (process, outcome), ranges, covariates)
     frame = frame[_canonical(mapping, frame)]
     flow = _flow(steps, frame, codes, list(variables), persons)
@@ -232,10 +242,9 @@ def _read_time(
     mapping: PanelMapping,
     decimal: str,
     frame: pd.DataFrame,
-    ids: Ids,
     issues: list[Issue],
-) -> tuple[pd.DataFrame, Codes]:
-    """Read session numbers, dates and elapsed days, and key the rows of one session."""
+) -> pd.DataFrame:
+    """Read session numbers, dates and elapsed days."""
     frame = frame.copy()
     if mapping.session is not None:
         codes = mapping.codes_for(mapping.session, score=False)
@@ -249,45 +258,16 @@ def _read_time(
         issues += found
     if mapping.day is not None:
         frame["day"] = read_numbers(table, mapping, mapping.day, decimal, issues, "elapsed days")
+    return frame
+
+
+def _keys(table: Table, mapping: PanelMapping, ids: Ids, frame: pd.DataFrame) -> Codes:
+    """Return one key per client and session, (n,)."""
     if mapping.session is None:
-        return frame, _keys_by_date(table, mapping, ids, frame)
+        return _keys_by_date(table, mapping, ids, frame)
     session = frame["session"].to_numpy()
     keys: Codes = ids.codes * 2**32 + (session - session.min())
-    return frame, keys
-
-
-def _read_episodes(
-    table: Table, mapping: PanelMapping, people: Ids, issues: list[Issue]
-) -> tuple[Ids, NDArray[np.object_]]:
-    """Return the series and the person behind each; each episode is a series of its own."""
-    if mapping.episode is None:
-        return people, people.names
-    column = distinct(table, mapping.episode)
-    episodes = read_ids(column, "episode")
-    issues += episodes.issues
-    refuse_blank(column, episodes, "episode")
-    pairs, codes = np.unique(
-        people.codes * len(episodes.names) + episodes.codes, return_inverse=True
-    )
-    who, which = np.divmod(pairs, len(episodes.names))
-    several = np.bincount(who)[who] > 1
-    names = people.names[who].copy()
-    names[several] = [f"{names[i]}/{episodes.names[which[i]]}" for i in np.flatnonzero(several)]
-    if len(set(names)) < len(names):
-        clash = listed([name for name in people.names if (names == name).sum() > 1])
-        raise DataError(
-            f"Client {clash} is called like another client's episode. Rename one of them."
-        )
-    if several.any():
-        count = len(set(who[several]))
-        returned = counted(count, "client has", "clients have")
-        said = f"{returned} more than one episode; each episode is a series of its own, "
-        said += f"such as {names[several][0]!r}, although the person is the same."
-        issues.append(warning("repeated-episodes", said, count))
-    order = np.array(sorted(range(len(names)), key=lambda i: natural(str(names[i]))))
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return Ids(names[order], place[codes.ravel()], ()), people.names[who][order]
+    return keys
 
 
 def _keys_by_date(table: Table, mapping: PanelMapping, ids: Ids, frame: pd.DataFrame) -> Codes:
