@@ -19,7 +19,7 @@ import alliancedyn as ad
 from alliancedyn import MLSEM, DynamicPanelGMM, FixedEffects, WithinBetween
 from alliancedyn.cli.commands import run
 from alliancedyn.engine import fit_gmm, fit_mixed
-from alliancedyn.errors import AllianceDynError, DataError, SpecificationError
+from alliancedyn.errors import AllianceDynError, DataError, InferenceWarning, SpecificationError
 
 FAMILIES = (WithinBetween, FixedEffects, DynamicPanelGMM, MLSEM)
 TRUTH = ad.Dynamics.time_ordered(
@@ -95,7 +95,7 @@ OPTIONS: list[tuple[type, dict[str, Any], str]] = [
     (WithinBetween, {"between": "therapist"}, "needs therapists as a level"),
     (WithinBetween, {"covariates": ("wai",)}, "no column 'wai' per client"),
     (WithinBetween, {"covariates": ("therapist",)}, "'T0', 'T1', 'T2' and 4 more, not numbers"),
-    (WithinBetween, {"moderators": ("alliance",)}, "no column 'alliance' per client"),
+    (WithinBetween, {"moderators": ("alliance",)}, "'alliance' cannot be a series of the equation"),
     (FixedEffects, {"session_effects": None}, "session_effects is None; choose True or False"),
     (FixedEffects, {"bias_correction": True}, "bias_correction is True; choose 'half-panel'"),
     (FixedEffects, {"exogenous": None}, "exogenous is None; give several, as a tuple"),
@@ -331,10 +331,13 @@ def test_a_therapist_with_one_client_and_clients_without_a_therapist_are_no_obst
     therapist = SCORES["therapist"].where(~SCORES["client"].isin(who[:5]))
     therapist = therapist.where(SCORES["client"] != who[6], "lone")
     fit = LEVELS.fit(panel(SCORES.assign(therapist=therapist)), strict=False)
-    assert fit.sample.clients == 55
-    assert fit.sample.rows_set_aside["no therapist"] == 25
-    with pytest.raises(SpecificationError, match="5 clients have no therapist"):
-        WithinBetween().fit(panel(SCORES.assign(therapist=therapist)), errors="cluster:therapist")
+    assert fit.sample.clients == 60  # those without a therapist stay, without an effect of one
+    assert "no therapist at that session" not in fit.sample.rows_set_aside
+    (note,) = (note for note in fit.diagnostics["notes"] if "no therapist" in note)
+    assert note.startswith("5 of 60 clients have no therapist: they stay, without a therapist eff")
+    data = panel(SCORES.assign(therapist=therapist))
+    with pytest.warns(InferenceWarning, match="5 clients have no therapist: .* a cluster alone"):
+        WithinBetween().fit(data, errors="cluster:therapist")
 
 
 @pytest.mark.parametrize("first", [0, 5])
@@ -541,7 +544,7 @@ def messy() -> pd.DataFrame:
     ("more", "code", "says"),
     [
         ([], 0, "Within-between"),
-        (["--errors", "cluster:therapist"], 4, "6 clients have no therapist"),
+        (["--errors", "cluster:therapist"], 0, "each is a cluster alone"),
         (["--sessions", "5-6"], 4, "No model could be fitted"),
     ],
     ids=["as it is", "clustered", "two sessions"],

@@ -267,7 +267,7 @@ def _some_clients(data: Observed, most: int, rng: np.random.Generator) -> Observ
     if len(data.Y) <= most:
         return data
     rows = np.sort(rng.choice(len(data.Y), most, replace=False))
-    by_client = ("clients", "Y", "days", "therapist", "covariates", "inputs", "group")
+    by_client = ("clients", "Y", "days", "therapist", "covariates", "inputs", "group", "person")
     return replace(data, **{name: getattr(data, name)[rows] for name in by_client})
 
 

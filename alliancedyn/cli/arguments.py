@@ -37,9 +37,12 @@ Families = Annotated[
     ),
 ]
 Errors = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--errors", help="Standard errors: observed, robust or cluster:therapist.", metavar="KIND"
+        "--errors",
+        help="Standard errors: observed, robust or cluster:therapist; by default as is usual for "
+        "the model, by person where persons have several episodes.",
+        metavar="KIND",
     ),
 ]
 Sessions = Annotated[
@@ -130,9 +133,9 @@ def program(said: str) -> Literal["lavaan", "mplus"]:
     raise UsageError(f"--to: there is no {said!r}. Use lavaan or mplus.")
 
 
-def errors(said: str) -> str:
-    """Return a kind of standard errors."""
-    if said in ("observed", "robust") or re.fullmatch(r"cluster:.+", said):
+def errors(said: str | None) -> str | None:
+    """Return a kind of standard errors; None for the usual one."""
+    if said is None or said in ("observed", "robust") or re.fullmatch(r"cluster:.+", said):
         return said
     raise UsageError(f"--errors: {said!r} is not known. Use observed, robust or cluster:therapist.")
 

@@ -24,6 +24,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from alliancedyn.engine.mixed_rows import NO_UNIT
 from alliancedyn.errors import DataError, SpecificationError
 
 Array = NDArray[np.float64]
@@ -144,7 +145,7 @@ def summarise_blocks(
     group : integer array (n,)
         Client of each row, any codes in any order; clients are kept in ascending order of them.
     outer : integer array (n,), optional
-        Unit of a level that clients nest in, any codes.
+        Unit of a level that clients nest in, any codes; NO_UNIT where there is none.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def summarise_blocks(
     SpecificationError
         If a client lies in several outer units.
     """
-    U = stack_columns(y, X, Z, np.ones(len(y)))
+    U = stack_columns(y, X, Z, belongs(outer, len(y)))
     if len(group) != len(U) or (outer is not None and len(outer) != len(U)):
         raise DataError("Group codes need one entry per score. Give arrays of one length.")
     labels, client = np.unique(group, return_inverse=True)
@@ -175,10 +176,22 @@ def stack_columns(y: Array, X: Array, Z: Array, w: Array) -> Array:
     return U
 
 
+def belongs(outer: Codes | None, rows: int) -> Array:
+    """Return w (n,): 1 in rows of an outer unit, 0 where there is none."""
+    return np.ones(rows) if outer is None else (np.asarray(outer) != NO_UNIT).astype(np.float64)
+
+
 def parents_of(group: Codes, outer: Codes, clients: int) -> Codes:
-    """Return the outer unit of each client, 0 .. J - 1, refusing clients that lie in several."""
+    """Return the outer unit of each client, 0 .. J - 1, refusing clients that lie in several.
+
+    Clients without one (NO_UNIT) follow as units of their own: independent of all others.
+    """
     parent = np.zeros(clients, dtype=np.int64)
-    unit = np.unique(outer, return_inverse=True)[1]
+    codes = np.asarray(outer)
+    labels, unit = np.unique(codes, return_inverse=True)
+    if labels[0] == NO_UNIT:
+        unit = np.where(codes == NO_UNIT, len(labels) + group, unit)
+        unit = np.unique(unit, return_inverse=True)[1]
     parent[group] = unit
     split = np.unique(group[parent[group] != unit]).size
     if split:

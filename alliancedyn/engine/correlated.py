@@ -33,6 +33,7 @@ from alliancedyn.engine.descent import Lowest
 from alliancedyn.engine.mixed_effects import variance_names
 from alliancedyn.engine.mixed_information import elements, inverse_within, mixed_information
 from alliancedyn.engine.mixed_result import Bound
+from alliancedyn.engine.mixed_rows import NO_UNIT
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def fit_mixed_ar(
     prepared = prepare(
         np.asarray(y, np.float64), design, random, np.asarray(group), np.asarray(time), above, reml
     )
-    outer_units = np.zeros(0, np.int64) if above is None else np.unique(above)
+    outer_units = np.zeros(0, np.int64) if above is None else np.unique(above[above != NO_UNIT])
     return _reported(prepared, search(prepared.problem), outer_units)
 
 
@@ -231,7 +232,7 @@ def _reported(prepared: Prepared, lowest: Lowest, outer_units: Codes) -> Correla
         variance_cov=cov,
         beta_cov_slopes=back @ slopes @ back.T,
         blups=effects[:, :q] @ unturn.T,
-        outer_blups=_of_units(problem.outer, effects[:, q]),
+        outer_blups=_of_units(problem.outer, effects[:, q])[: len(outer_units)],
         influence=parts @ back.T,
         iterations=lowest.steps,
         n=len(problem.rows),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alliancedyn.engine.block_likelihood import Height, Slope, profile
-from alliancedyn.engine.blocks import Array, Blocks, Codes, parents_of, stack_columns
+from alliancedyn.engine.blocks import Array, Blocks, Codes, belongs, parents_of, stack_columns
 from alliancedyn.engine.descent import Lowest, minimise, settle_roots
 from alliancedyn.engine.whitening import whiten
 from alliancedyn.errors import DataError, SpecificationError
@@ -126,7 +126,8 @@ def prepare(
         If no client has repeated rows, the columns of X are dependent, or a client lies in
         several outer units.
     """
-    stack_columns(y, X, Z, np.ones(len(y)))
+    w = belongs(outer, len(y))
+    stack_columns(y, X, Z, w)
     if len(group) != len(y) or len(time) != len(y) or not np.isfinite(time).all():
         raise DataError("Client codes and times need one finite entry per score.")
     labels, codes = np.unique(group, return_inverse=True)
@@ -139,11 +140,12 @@ def prepare(
     parent = None
     if outer is not None:
         parent = parents_of(codes, np.asarray(outer)[order], len(labels))
-    _refuse_single_units(len(labels), parent)
+    inside = np.unique(codes[w[order] > 0.0])
+    _refuse_single_units(len(labels), None if parent is None else parent[inside])
     signed = bool(np.all(moments == np.round(moments)))
     unit_time = 1.0 if signed else float(np.median(gap[gap > 0.0]))
     problem = SerialProblem(
-        rows=stack_columns(y[order] - X[order] @ start, basis, random, np.ones(len(y))),
+        rows=stack_columns(y[order] - X[order] @ start, basis, random, w[order]),
         group=codes,
         gap=gap / unit_time,
         effects=Z.shape[1],
@@ -166,12 +168,13 @@ def _orthogonal(columns: Array, name: str) -> tuple[Array, Array]:
 
 
 def _refuse_single_units(clients: int, parent: Codes | None) -> None:
-    if clients < 2 or (parent is not None and int(parent.max()) == 0):
+    units = 2 if parent is None else len(np.unique(parent))
+    if clients < 2 or units < 2:
         name = "client" if clients < 2 else "outer unit"
         raise SpecificationError(
             f"There is a single {name}, so there is no variance between them. Leave it out."
         )
-    if parent is not None and int(parent.max()) + 1 == clients:
+    if parent is not None and units == len(parent):
         raise SpecificationError(
             "Every outer unit has a single client, so the two levels cannot be told apart. Leave "
             "one of them out."

@@ -31,6 +31,7 @@ from alliancedyn.engine.descent import minimise, settle_roots
 from alliancedyn.engine.mixed import summarise_clusters
 from alliancedyn.engine.mixed_information import inverse_within
 from alliancedyn.engine.mixed_result import Bound
+from alliancedyn.engine.mixed_rows import NO_UNIT
 from alliancedyn.engine.nested import maximise_components
 from alliancedyn.errors import DataError, SpecificationError
 
@@ -112,8 +113,9 @@ class _Table:
     cells: csr_array  # C, (N, J): rows by client and outer unit
     crossing: csr_array  # those rows of C that have more than one outer unit
     crosses: Codes  # which clients they are
-    of_one: Codes  # outer unit of the other clients, by client; -1 for those that cross
+    of_one: Codes  # outer unit of clients with one, by client; -1 for the others
     clients: Array  # n_i
+    known: Array  # rows of the client with an outer unit
     outers: Array  # n_o
     means: Array  # of D by client, (N, c)
     sums: Array  # of D by outer unit, (J, c)
@@ -150,7 +152,7 @@ def fit_crossed(y: Array, X: Array, group: Codes, outer: Codes, *, reml: bool = 
     group : integer array (n,)
         Client of each row, any codes.
     outer : integer array (n,)
-        Outer unit of each row, any codes; at most 2,000 units.
+        Outer unit of each row, any codes, NO_UNIT for none; at most 2,000 units.
     reml : bool
         Restricted or full maximum likelihood.
 
@@ -186,7 +188,8 @@ def fit_crossed(y: Array, X: Array, group: Codes, outer: Codes, *, reml: bool = 
             "repeats the outcome."
         )
     fit = _fitted(table, D, client, unit, start, np.asarray(np.linalg.inv(triangle)))
-    return replace(fit, clients=np.unique(group), outer_units=np.unique(outer))
+    units = np.unique(outer)
+    return replace(fit, clients=np.unique(group), outer_units=units[units != NO_UNIT])
 
 
 def _fitted(
@@ -202,7 +205,7 @@ def _fitted(
     sigma2 = at.sigma2
     direction = np.append(-at.beta, 1.0)
     u, v = rho * at.of_clients @ direction, kappa * at.of_outers @ direction
-    left = D @ direction - u[client] - v[unit]
+    left = D @ direction - u[client] - np.where(unit < 0, 0.0, v[unit])
     parts = sum_over(client, D[:, :-1] * left[:, None], len(u)) @ at.cov
     variances = sigma2 * np.array([rho, kappa, 1.0])
     volume = -float(np.linalg.slogdet(back)[1]) if table.reml else 0.0
@@ -238,7 +241,8 @@ def _fitted(
 
 def _start(D: Array, table: _Table, client: Codes) -> Array:
     """Return the roots of the variance ratios with every client in its most frequent outer unit."""
-    parent = np.unique(np.asarray(table.cells.argmax(axis=1)).ravel(), return_inverse=True)[1]
+    likely = np.asarray(table.cells.argmax(axis=1)).ravel()
+    parent = np.unique(likely, return_inverse=True)[1]
     if not 1 < int(parent.max()) + 1 < len(parent):
         return np.array([1.0, 0.3])
     stats = summarise_clusters(D, client, (parent.astype(np.int64),))
@@ -254,6 +258,8 @@ def _checked(y: Array, X: Array, group: Codes, outer: Codes) -> tuple[Codes, Cod
     if any(codes.dtype.kind not in "iu" for codes in (group, outer)):
         raise DataError("Group codes must be integers. Use numpy.unique(..., return_inverse=True).")
     client, unit = (np.unique(codes, return_inverse=True)[1] for codes in (group, outer))
+    if (outer == NO_UNIT).any():
+        unit = unit - 1  # the lowest of codes: -1 from here on
     clients, outers = int(client.max()) + 1, int(unit.max()) + 1
     if outers < 2:
         raise SpecificationError(
@@ -280,12 +286,15 @@ def _checked(y: Array, X: Array, group: Codes, outer: Codes) -> tuple[Codes, Cod
 def _tabulate(D: Array, client: Codes, unit: Codes, reml: bool) -> _Table:
     """Reduce the rows to counts and sums by client and by outer unit."""
     n, clients, outers = len(D), int(client.max()) + 1, int(unit.max()) + 1
-    cells = csr_array((np.ones(n), (client, unit)), shape=(clients, outers))
+    inside = unit >= 0
+    known = np.bincount(client[inside], minlength=clients).astype(np.float64)
+    pairs = (client[inside], unit[inside])
+    cells = csr_array((np.ones(len(pairs[0])), pairs), shape=(clients, outers))
     cells.sum_duplicates()
-    several = np.diff(cells.indptr) > 1
-    crosses = np.flatnonzero(several)
+    count_of = np.diff(cells.indptr)
+    crosses, single = np.flatnonzero(count_of > 1), count_of == 1
     of_one = np.full(clients, -1, dtype=np.int64)
-    of_one[~several] = cells.indices[cells.indptr[:-1][~several]]
+    of_one[single] = cells.indices[cells.indptr[:-1][single]]
     count = np.bincount(client, minlength=clients).astype(np.float64)
     means = sum_over(client, D, clients) / count[:, None]
     deviation = D - means[client]
@@ -295,9 +304,10 @@ def _tabulate(D: Array, client: Codes, unit: Codes, reml: bool) -> _Table:
         crosses=crosses,
         of_one=of_one,
         clients=count,
-        outers=np.bincount(unit, minlength=outers).astype(np.float64),
+        known=known,
+        outers=np.bincount(unit[inside], minlength=outers).astype(np.float64),
         means=means,
-        sums=np.asarray(sum_over(unit, D, outers)),
+        sums=np.asarray(sum_over(unit[inside], D[inside], outers)),
         scatter=deviation.T @ deviation,
         rows=n,
         reml=reml,
@@ -307,9 +317,7 @@ def _tabulate(D: Array, client: Codes, unit: Codes, reml: bool) -> _Table:
 def _weighted_cells(table: _Table, weight: Array) -> Array:
     """Return C'diag(weight) C (J, J): a diagonal, and what clients that cross add to it."""
     alone = table.of_one >= 0
-    diagonal = np.bincount(
-        table.of_one[alone], (weight * table.clients**2)[alone], len(table.outers)
-    )
+    diagonal = np.bincount(table.of_one[alone], (weight * table.known**2)[alone], len(table.outers))
     total = np.diag(diagonal.astype(np.float64))
     if len(table.crosses):
         scaled = table.crossing * np.sqrt(weight[table.crosses])[:, None]

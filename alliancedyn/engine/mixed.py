@@ -62,7 +62,7 @@ def fit_mixed(
         Client of each row, any codes in any order.
     outer : integer array (n,), optional
         Unit of the level above (therapist, site) of each row, for a random intercept there; each
-        client must lie in one.
+        client must lie in one, or in none (NO_UNIT), without such an intercept.
     reml : bool
         Restricted (True) or full maximum likelihood.
 

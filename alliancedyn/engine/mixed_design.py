@@ -73,7 +73,8 @@ def standardize(y: Array, X: Array, Z: Array, grouping: Grouping) -> StandardDes
         If columns of X or of Z are dependent, or no spread is left within clients.
     """
     fixed, random, largest = _shifted(X), _shifted(Z), float(np.abs(y).max())
-    if random.one is not None and len(grouping.labels) == len(grouping.outer_labels):
+    nested = len(grouping.labels) - int(grouping.blocks[0]) if len(grouping.blocks) else 0
+    if random.one is not None and nested and nested == len(grouping.outer_labels):
         raise SpecificationError(
             "Every outer unit has a single client, so the two levels cannot be told apart. Leave "
             "one of them out."

@@ -58,6 +58,9 @@ def random_effects(design: StandardDesign, value: Value, grouping: Grouping) -> 
     sums, weights, pulses = sum_effects(
         stats.root, stats.projected, stats.one, stats.blocks, point_of(value, True)
     )
+    if free := stats.free:
+        alone = (stats.root[:free], stats.projected[:free], stats.one, stats.blocks[:0])
+        sums[:free], weights[:free], _ = sum_effects(*alone, point_of(value, True))
     omega = value.omega[:q, :q]
     scale = design.size**2 * value.squares / value.freedom
     carry = design.turn @ omega

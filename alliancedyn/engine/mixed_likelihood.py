@@ -65,6 +65,10 @@ class Slopes:
 def evaluate(stats: ClientStatistics, omega: Array, rho: float, reml: bool) -> Value:
     """Evaluate the profiled deviance at relative covariances ``omega`` (m, m) and ``rho``."""
     log_det, left = total_products(stats.root, stats.projected, stats.one, stats.blocks, omega, rho)
+    if free := stats.free:
+        alone = (stats.root[:free], stats.projected[:free], stats.one, stats.blocks[:0])
+        more, beside = total_products(*alone, omega, 0.0)
+        log_det, left = log_det + more, left + beside
     total = left + stats.scatter
     p = len(total) - 1
     factor = np.linalg.cholesky(total[:p, :p])
@@ -94,6 +98,9 @@ def differentiate(stats: ClientStatistics, value: Value, reml: bool) -> Slopes:
     )
     at = point_of(value, reml)
     sum_derivatives(stats.root, stats.projected, stats.one, stats.blocks, at, sums)
+    if free := stats.free:
+        alone = (stats.root[:free], stats.projected[:free], stats.one, stats.blocks[:0])
+        sum_derivatives(*alone, at, sums)
     return _assemble(sums, value, at.scale, reml)
 
 

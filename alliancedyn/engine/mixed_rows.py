@@ -30,6 +30,8 @@ compiled = njit(cache=True, fastmath=FAST, error_model="numpy", nogil=True)
 
 # A column of Z that a client's other columns explain to this fraction of its length adds nothing.
 DEPENDENT = 1e-10
+# Code of the outer unit of clients who have none; any other integer is the code of one.
+NO_UNIT = int(np.iinfo(np.int64).min)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Grouping:
     Clients are numbered by their place in ``labels``; the rows of client c are
     ``order[starts[c]:starts[c + 1]]``, or simply those positions where ``order`` is empty because
     the rows already stand client by client. ``sequence`` lists the clients in the order in which
-    they are worked off, outer unit by outer unit; ``blocks`` says where each outer unit begins
-    there, and is empty without an outer level.
+    they are worked off, clients without an outer unit first, then outer unit by outer unit;
+    ``blocks`` says where each outer unit begins there, and is empty without an outer level.
     """
 
     order: Codes
@@ -73,7 +75,7 @@ class ClientStatistics:
     one : array (m,)
         Weights with which the columns of Z make the column of ones.
     blocks : integer array (G + 1,) or (0,)
-        Where each outer unit begins.
+        Where each outer unit begins; clients before the first have none.
     rows : int
         Number of rows n.
     """
@@ -84,6 +86,11 @@ class ClientStatistics:
     one: Array
     blocks: Codes
     rows: int
+
+    @property
+    def free(self) -> int:
+        """How many clients, the first, have no outer unit though others have."""
+        return int(self.blocks[0]) if len(self.blocks) else 0
 
 
 def group_rows(group: Codes, outer: Codes | None) -> Grouping:
@@ -107,6 +114,8 @@ def group_rows(group: Codes, outer: Codes | None) -> Grouping:
         )
     sequence, blocks, outer_labels = _sorted_blocks(np.ascontiguousarray(parent[:, 0]))
     sequence = sequence if len(sequence) else np.arange(len(labels))
+    if outer_labels[0] == NO_UNIT:  # the lowest of codes
+        blocks, outer_labels = blocks[1:], outer_labels[1:]
     return Grouping(order, starts, labels, sequence, blocks, outer_labels)
 
 

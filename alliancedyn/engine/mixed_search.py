@@ -170,9 +170,9 @@ def _sample(stats: ClientStatistics) -> ClientStatistics | None:
     chosen, blocks = np.arange(0, len(stats.root), stride), stats.blocks
     sizes = np.diff(blocks)
     if len(sizes) >= 30 * stride:  # whole units, still many of them
-        units = np.arange(0, len(sizes), stride)
-        chosen = np.concatenate([np.arange(blocks[u], blocks[u + 1]) for u in units])
-        blocks = np.append(0, np.cumsum(sizes[units]))
+        units, alone = np.arange(0, len(sizes), stride), np.arange(0, stats.free, stride)
+        chosen = np.concatenate([alone, *(np.arange(blocks[u], blocks[u + 1]) for u in units)])
+        blocks = len(alone) + np.append(0, np.cumsum(sizes[units]))
     elif len(sizes):  # some clients of each unit
         blocks = np.unique(np.searchsorted(chosen, blocks))
     share = len(chosen) / len(stats.root)

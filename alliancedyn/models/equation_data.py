@@ -112,6 +112,7 @@ def used(selection: Selection, plan: Plan) -> Selection:
             inputs=data.inputs[kept],
             group=data.group[kept],
             seen=seen,
+            person=data.person[kept],
         ),
         replace(
             sample,

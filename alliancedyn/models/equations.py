@@ -54,7 +54,7 @@ class Equation:
     variance_cov : (r, r), optional
         Their covariance; NaN without one.
     units : (n,) int, optional
-        Codes of the clients who are not independent in the model itself.
+        Codes of the clients who are not independent, in the model or under the errors asked.
     freedom : Freedom, optional
         Degrees of freedom of contrasts of the effects; infinite without it.
     loglik : float, optional
@@ -95,7 +95,7 @@ def joined(
 ) -> Fit:
     """Put the equations of one fit together; the first is that of the outcome."""
     data, main = selection.data, equations[0]
-    clusters = main.units if clusters is None else clusters
+    clusters = clusters if main.units is None else main.units
     spread = within_variances(data, getattr(model, "sets_course_apart", True), clusters)
     params, cov = _stacked([*equations, spread], errors == "observed", clusters)
     targets = [roles[1], roles[0]]

@@ -23,6 +23,7 @@ from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.guards import traceless_error
 from alliancedyn.models.known_lags import between_sessions
 from alliancedyn.models.options import savings
+from alliancedyn.models.persons import cluster_notes, usual_errors
 from alliancedyn.models.search import search
 from alliancedyn.models.selection import Selection, cluster_codes
 from alliancedyn.models.verdict import (
@@ -59,7 +60,7 @@ def fit_likelihood(
     selection: Selection,
     variables: tuple[str, ...],
     likelihood: Likelihood,
-    errors: str,
+    errors: str | None,
     seed: int | None,
     strict: bool,
     starts: int = 1,
@@ -74,6 +75,7 @@ def fit_likelihood(
         If ``strict`` and the search did not converge; it holds the fit.
     """
     began = time.perf_counter()
+    errors = usual_errors(selection.data, "observed") if errors is None else errors
     clusters = _clusters(panel, selection, errors)
     columns, known = selection.data.variables, getattr(model, "covariates", ())
     seen = ~np.isnan(selection.data.Y[:, :, [v not in known for v in columns]])
@@ -100,6 +102,7 @@ def fit_likelihood(
             *(between_sessions(seen) if getattr(model, "time", None) == "session" else []),
             *notes(selection, found, clusters, fewer, starts),
             *cautions(panel.issues),
+            *cluster_notes(panel, selection.data, errors, clusters),
         ],
         "evaluations": found.evaluations,
     }
@@ -187,7 +190,7 @@ def _singular_scores(likelihood: Likelihood, found: Maximum) -> bool:
 def _clusters(panel: SessionPanel, selection: Selection, errors: str) -> NDArray[np.int64] | None:
     if errors in ("observed", "robust"):
         return None
-    kind, _, by = errors.partition(":")
+    kind, _, by = str(errors).partition(":")
     if kind != "cluster" or not by:
         known = ["observed", "robust", "cluster:therapist"]
         raise SpecificationError(f"errors is {errors!r}; choose {listed(known)}.")

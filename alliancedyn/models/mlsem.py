@@ -162,7 +162,7 @@ class MLSEM:
         self,
         panel: SessionPanel,
         *,
-        errors: str = "observed",
+        errors: str | None = None,
         seed: int | None = None,
         strict: bool = True,
     ) -> Fit:
@@ -171,10 +171,11 @@ class MLSEM:
         Parameters
         ----------
         panel : SessionPanel
-        errors : {"observed", "robust", "cluster:therapist", ...}
+        errors : {"observed", "robust", "cluster:therapist", "cluster:person", ...}, optional
             Standard errors: from the observed information; robust to non-normal scores
             (sandwich, with a scaled chi-square); or robust to clients of one therapist (or site,
-            group, ...) not being independent.
+            group, ...) not being independent. By default observed, or clustered by person where
+            persons have several episodes.
         seed : int, optional
             For additional starting values.
         strict : bool
@@ -187,7 +188,8 @@ class MLSEM:
         ConvergenceError
             If ``strict`` and no maximum was found; the error holds the fit.
         """
-        errors = checked_errors(errors, Regression.known_errors)
+        if errors is not None:
+            errors = checked_errors(errors, Regression.known_errors)
         known = self._resolved(panel)
         selection = known._select(panel)
         data = selection.data

@@ -18,8 +18,10 @@ from alliancedyn.engine.delta import Freedom
 from alliancedyn.engine.mixed import fit_mixed
 from alliancedyn.engine.mixed_inference import Freedom as ModelFreedom
 from alliancedyn.engine.mixed_result import Bound, MixedFit
+from alliancedyn.engine.mixed_rows import NO_UNIT
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.equations import Equation
+from alliancedyn.models.persons import BY_PERSON
 from alliancedyn.models.rows import Terms, refuse_dependent
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Rows:
     client: Codes  # 0 .. J - 1 over the clients with a row
     who: Codes  # the client of the data that each of them is
     time: Array
-    outer: Codes | None
+    outer: Codes | None  # therapist of each row, -1 = none
     of_client: Codes | None  # the (first) outer unit of each client
 
     @property
@@ -68,9 +70,18 @@ class Rows:
         """How many clients changed therapists."""
         if self.outer is None:
             return 0
-        pairs = np.unique(self.client * (int(self.outer.max()) + 1) + self.outer)
-        of_pair = pairs // (int(self.outer.max()) + 1)
-        return int((np.bincount(of_pair) > 1).sum())
+        pairs = np.unique(np.column_stack([self.client, self.outer]), axis=0)
+        return int((np.bincount(pairs[:, 0]) > 1).sum())
+
+    @property
+    def codes(self) -> Codes | None:
+        """The outer units as the engine takes them."""
+        return None if self.outer is None else np.where(self.outer < 0, NO_UNIT, self.outer)
+
+    @property
+    def free(self) -> int:
+        """How many clients have no therapist though others have."""
+        return 0 if self.of_client is None else int((self.of_client < 0).sum())
 
 
 def mixed_equation(
@@ -90,7 +101,11 @@ def mixed_equation(
     except SpecificationError:
         refuse_dependent(rows.X, tuple(terms.columns), question.target)
         raise
-    cov, shares, freedom = _errors(question, rows, fit, len(question.data.Y))
+    n = len(question.data.Y)
+    units = _units(question, rows, n)
+    plain = question.errors == "observed"
+    robust = _robust(question, fit, None if units is None else units[rows.who])
+    cov, shares, freedom = _errors(robust, units, rows, fit, n)
     return Equation(
         names=tuple(terms.columns),
         estimates=np.asarray(fit.beta),
@@ -100,12 +115,13 @@ def mixed_equation(
         rows_set_aside=terms.set_aside(),
         variances=_variances(model, question, fit),
         variance_cov=fit.variance_cov,
-        units=_units(rows, len(question.data.Y)),
+        units=units if plain or robust else question.clusters,
         freedom=freedom,
         loglik=fit.loglik,
         failure=None if fit.converged else "the search for the variances did not converge.",
         boundary=_boundary(model, fit),
-        notes=(*_notes(model, question, fit), *terms.notes),
+        notes=(*_notes(model, question, fit), *_free(rows), *terms.notes),
+        diagnostics={} if plain or robust else {"errors": "observed"},
     )
 
 
@@ -120,12 +136,13 @@ def _refuse_therapists(rows: Rows) -> None:
     if rows.outer is None or rows.of_client is None:
         return
     therapists, remedy = int(rows.outer.max()) + 1, 'Use levels=("client",).'
-    if therapists == 1:
+    if therapists < 2:
+        some = "have the same therapist" if therapists else "have no therapist"
         raise SpecificationError(
-            "All clients with a usable session have the same therapist, so nothing is known of "
-            f"how therapists differ. {remedy}"
+            f"All clients with a usable session {some}, so nothing is known of how therapists "
+            f"differ. {remedy}"
         )
-    if therapists == len(rows.who) == len(np.unique(rows.of_client)) and not rows.switches:
+    if therapists == len(rows.who) - rows.free and not rows.switches:
         raise SpecificationError(
             f"Each of the {therapists} therapists has a single client, so the two levels cannot "
             f"be told apart. {remedy}"
@@ -149,13 +166,14 @@ def fitted(model: WithinBetween, rows: Rows) -> Fitted:
             "client to have one. Give each client one therapist, or leave "
             f"{what} out."
         )
-    if crossed and rows.outer is not None:
-        return fit_crossed(rows.y, rows.X, rows.client, rows.outer, reml=reml)
+    outer = rows.codes
+    if crossed and outer is not None:
+        return fit_crossed(rows.y, rows.X, rows.client, outer, reml=reml)
     if model.residuals == "ar1":
         return fit_mixed_ar(
-            rows.y, rows.X, rows.client, rows.time, Z=rows.Z, outer=rows.outer, reml=reml
+            rows.y, rows.X, rows.client, rows.time, Z=rows.Z, outer=outer, reml=reml
         )
-    return fit_mixed(rows.y, rows.X, rows.Z, rows.client, outer=rows.outer, reml=reml)
+    return fit_mixed(rows.y, rows.X, rows.Z, rows.client, outer=outer, reml=reml)
 
 
 def client_rows(
@@ -182,7 +200,11 @@ def client_rows(
 
 
 def _compact(codes: Codes) -> Codes:
-    return np.asarray(np.unique(codes, return_inverse=True)[1], np.int64)
+    """Renumber codes from 0; -1, for none, stays."""
+    places = np.unique(codes[codes >= 0], return_inverse=True)[1]
+    out = np.full(len(codes), -1, np.int64)
+    out[codes >= 0] = places
+    return out
 
 
 def _column(slope: str, question: Question, terms: Terms) -> int:
@@ -203,8 +225,28 @@ def _column(slope: str, question: Question, terms: Terms) -> int:
     return columns.index(known[slope])
 
 
+def _robust(question: Question, fit: Fitted, units: Codes | None) -> bool:
+    """Say whether errors are robust; refuse where they were asked for and cannot be."""
+    if question.errors == "observed":
+        return False
+    if isinstance(fit, CrossedFit):
+        why = f"{fit.switchers} clients changed therapists. Use errors='observed'."
+    elif units is not None and len(np.unique(units)) < 2:
+        why = (
+            "persons with several episodes connect all therapists. Use errors='observed', or "
+            'levels=("client",).'
+        )
+    else:
+        return True
+    if not question.asked:
+        return False
+    raise SpecificationError(
+        f"errors={question.errors!r} needs groups of clients that have nothing in common, and {why}"
+    )
+
+
 def _errors(
-    question: Question, rows: Rows, fit: Fitted, n: int
+    robust: bool, units: Codes | None, rows: Rows, fit: Fitted, n: int
 ) -> tuple[Array, Array, Freedom | None]:
     """Return covariance, shares by client (n, p) and degrees of freedom, under the errors asked.
 
@@ -212,35 +254,58 @@ def _errors(
     one client's share in a cluster is not needed: the cluster's stands in the row of its first.
     """
     shares = np.zeros((n, rows.X.shape[1]))
-    if question.errors == "observed":
+    if not robust or isinstance(fit, CrossedFit):
         shares[rows.who] = fit.influence
         return fit.beta_cov, shares, ModelFreedom(fit.beta_cov_slopes, fit.variance_cov)
-    if isinstance(fit, CrossedFit):
-        raise SpecificationError(
-            f"errors={question.errors!r} needs groups of clients that have nothing in common, and "
-            f"{fit.switchers} clients changed therapists. Use errors='observed'."
-        )
-    cluster = None if question.clusters is None else _compact(question.clusters[rows.who])
+    cluster = None if units is None else _compact(units[rows.who])
     if isinstance(fit, CorrelatedFit):
         blocks, components = fit.blocks, fit.components
     else:
-        blocks = summarise_blocks(rows.y, rows.X, rows.Z, rows.client, rows.outer)
+        blocks = summarise_blocks(rows.y, rows.X, rows.Z, rows.client, rows.codes)
         components = Components(fit.random_cov, fit.residual_var, fit.outer_var)
     found = clustered_cov(blocks, components, cluster, correction="CR2")
-    codes = cluster if cluster is not None else rows.of_client
-    if codes is None:
-        codes = np.arange(len(rows.who))
+    codes = np.arange(len(rows.who)) if cluster is None else cluster
     shares[rows.who[np.unique(codes, return_index=True)[1]]] = found.scores
     return found.cov, shares, RobustFreedom(found) if found.clusters < MANY else None
 
 
-def _units(rows: Rows, n: int) -> Codes | None:
-    """Return codes (n,) of the therapists within which clients are not independent."""
+def _units(question: Question, rows: Rows, n: int) -> Codes | None:
+    """Return codes (n,) of the clusters asked for, or else of the therapists; None without any.
+
+    Persons may have episodes with several therapists, whose clients are dependent too: who is
+    connected by one or the other is one cluster.
+    """
+    clusters = question.clusters
     if rows.of_client is None or rows.switches:
-        return None
-    codes = np.arange(n) + int(rows.of_client.max()) + 1  # who has no row stays alone
-    codes[rows.who] = rows.of_client
-    return codes
+        return clusters
+    therapist = np.arange(n) + int(rows.of_client.max()) + 1  # who has none stays alone
+    known = rows.of_client >= 0
+    therapist[rows.who[known]] = rows.of_client[known]
+    if clusters is None:
+        return therapist
+    return _connected(clusters, therapist) if question.errors == BY_PERSON else clusters
+
+
+def _connected(one: Codes, other: Codes) -> Codes:
+    """Return codes (n,) that are equal where a chain of equal codes of either kind leads."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first, second = (np.unique(codes, return_inverse=True)[1] for codes in (one, other))
+    size = int(first.max()) + int(second.max()) + 2
+    edges = (np.ones(len(first)), (first, int(first.max()) + 1 + second))
+    found = connected_components(coo_array(edges, shape=(size, size)), directed=False)[1]
+    return np.asarray(found[first], np.int64)
+
+
+def _free(rows: Rows) -> tuple[str, ...]:
+    """Say which clients have no therapist effect."""
+    if not rows.free:
+        return ()
+    return (
+        f"{rows.free} of {len(rows.who)} clients have no therapist: they stay, without a therapist "
+        "effect, as a control arm does. If theirs is only unknown, leave them out (panel.subset).",
+    )
 
 
 _INDEX = re.compile(r"\[(\d+),(\d+)\]")

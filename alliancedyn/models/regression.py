@@ -19,6 +19,7 @@ from alliancedyn.checking import checked
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed, nearest
 from alliancedyn.models.equations import Equation, joined
+from alliancedyn.models.persons import cluster_notes, usual_errors
 from alliancedyn.models.selection import Needs, Selection, cluster_codes, select
 from alliancedyn.models.verdict import tell
 from alliancedyn.panel import SessionPanel
@@ -49,6 +50,8 @@ class Question:
         Codes of the clusters of ``errors``.
     alone : bool
         Whether this is the only equation of the fit.
+    asked : bool
+        Whether these errors were asked for, or are those that are usual.
     """
 
     source: str
@@ -58,6 +61,7 @@ class Question:
     panel: SessionPanel | None = None
     clusters: NDArray[np.int64] | None = None
     alone: bool = True
+    asked: bool = True
 
     @property
     def x(self) -> Array:
@@ -190,7 +194,7 @@ class Regression:
         errors : {"observed", "robust", "cluster:therapist", ...}
             Standard errors: as the model says; robust, by client; or robust to clients of one
             therapist (or site, group, ...) not being independent. By default those that are usual
-            for the family.
+            for the family, or clustered by person where persons have several episodes.
         seed : int, optional
             Not used: nothing here is drawn.
         strict : bool
@@ -204,20 +208,31 @@ class Regression:
             If ``strict`` and an equation has no solution; the error holds the fit.
         """
         began = time.perf_counter()
-        errors = checked_errors(self.usual_errors if errors is None else errors, self.known_errors)
+        if errors is not None:
+            errors = checked_errors(errors, self.known_errors)
         process, outcome = self.roles(panel)
         needs = replace(self.needs(), variables=(process, outcome))
         selection = select(panel, needs, self.sessions)
         refuse_unchanging(selection.data)
+        asked = errors is not None
+        errors = usual_errors(selection.data, self.usual_errors) if errors is None else errors
         clusters = _clusters(panel, selection, errors, self.known_errors)
         pairs = [(process, outcome), (outcome, process)][: 1 + (self.direction == "both")]
         equations = [
             self.equation(
-                Question(source, target, selection.data, errors, panel, clusters, len(pairs) == 1)
+                Question(
+                    source, target, selection.data, errors, panel, clusters, len(pairs) == 1, asked
+                )
             )
             for source, target in pairs
         ]
         fit = joined(self, panel, selection, (process, outcome), equations, errors, clusters)
+        if lost := selection.sample.clients_set_aside.get("no therapist"):
+            fit.diagnostics["notes"].append(f"{lost} clients have no therapist and are set aside.")
+        said = str(fit.diagnostics["errors"])
+        fit.diagnostics["notes"] += cluster_notes(
+            panel, selection.data, said, clusters if said.startswith("cluster:") else None
+        )
         fit.diagnostics["seconds"] = time.perf_counter() - began
         tell(fit, strict, depth=2)
         return fit

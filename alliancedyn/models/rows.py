@@ -54,9 +54,13 @@ def centered(scores: Array) -> bool:
     """Say whether client means were taken out of scores (n, T) before, but for rounding.
 
     Means of T_i independent scores vary by the variance within clients over T_i even where clients
-    do not differ. Means that vary by next to nothing of that were set to be the same.
+    do not differ. Means that vary by next to nothing of that were set to be the same. Scores that
+    are the same for all clients at every session are not centered, but no scores of clients.
     """
     seen = ~np.isnan(scores)
+    high, low = (np.where(seen, sign * scores, -np.inf).max(axis=0) for sign in (1.0, -1.0))
+    if not (high + low > 0.0).any():
+        return False
     count, mean = seen.sum(axis=1), client_means(scores)
     some = count > 0
     within = np.where(seen, scores - mean[:, None], 0.0) ** 2

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from alliancedyn.engine.density import overlap
 from alliancedyn.engine.dsem_prior import Term
 from alliancedyn.models.drawing_on import Judged
+from alliancedyn.models.persons import person_notes
 from alliancedyn.models.selection import Selection
 from alliancedyn.models.verdict import tell
 from alliancedyn.panel import SessionPanel
@@ -91,6 +92,7 @@ def sampled_fit(
             *cautions(panel.issues),
             *dominated(shared, sessions),
             *contradicted(values, sampling.priors),
+            *person_notes(selection.data, "posterior"),
         ],
         **({"scale": list(scale)} if scale else {}),
         "sampler": sampler,

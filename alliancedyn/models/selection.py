@@ -13,6 +13,7 @@ from alliancedyn.models.columns import by_client, by_session, by_session_or_clie
 from alliancedyn.panel import SessionPanel
 from alliancedyn.panel.identifiers import natural
 from alliancedyn.results import Observed, Sample
+from alliancedyn.results.scores import clusters
 
 Array = NDArray[np.float64]
 
@@ -37,6 +38,8 @@ class Needs:
         Numbers of clients or of their sessions, which follow the inputs.
     group : str, optional
         Client-level column.
+    therapist : bool
+        Whether every client must have a therapist.
     days : bool
         Whether the day of every session must be known.
     fewest : int
@@ -49,6 +52,7 @@ class Needs:
     time_varying: tuple[str, ...] = ()
     moderators: tuple[str, ...] = ()
     group: str | None = None
+    therapist: bool = False
     days: bool = False
     fewest: int = 2
 
@@ -118,6 +122,8 @@ def select(
     aside |= {f"no {name}": np.isnan(covariates[:, c]) for c, name in enumerate(needs.covariates)}
     for c, name in enumerate(needs.moderators):
         aside[f"no {name}"] = np.isnan(moderators[:, :, c]).all(axis=1)
+    if needs.therapist:
+        aside["no therapist"] = arrays.therapist < 0
     if needs.group is not None:
         aside[f"no {needs.group}"] = codes < 0
     kept: NDArray[np.bool_] = ~np.any(np.array(list(aside.values())), axis=0)
@@ -135,6 +141,7 @@ def select(
         group=np.maximum(codes[kept], 0),
         groups=groups,
         seen=kept,
+        person=np.unique(panel.persons[kept].astype(str), return_inverse=True)[1].astype(np.int64),
     )
     if not few:
         _refuse_constant(data)
@@ -381,23 +388,21 @@ def _longest_run(numbers: list[int]) -> list[int]:
 def cluster_codes(panel: SessionPanel, selection: Selection, by: str) -> NDArray[np.int64]:
     """Return the cluster code of every client of the selection.
 
+    Clients whose cluster is not known, as those without a therapist, are clusters alone.
+
     Raises
     ------
     SpecificationError
-        If the panel does not know the clusters, a client has none, or there is only one.
+        If no cluster is known, or there is only one.
     """
-    if by == "therapist":
-        values = np.asarray(selection.data.therapist)
-        unknown = values < 0
-    else:
-        values = np.asarray(panel.client_values(by), object)[selection.data.seen]
-        unknown = np.array([v is None or v != v for v in values])
-    if unknown.any():
+    codes, why = clusters(f"cluster:{by}", panel, selection.data)
+    if codes is None:
+        raise SpecificationError(str(why))
+    if by == "therapist" and (selection.data.therapist < 0).all():
         raise SpecificationError(
-            f"{int(unknown.sum())} clients have no {by}, so their errors cannot be clustered. "
-            f'Give every client a {by}, or use errors="robust".'
+            f"All {len(codes)} clients have no therapist, so their errors cannot be clustered. "
+            'Name the column when reading, or use errors="robust".'
         )
-    codes = np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)
     if codes.max() < 1:
         raise SpecificationError(
             f"All clients have the same {by}; clustered errors need two or more. "

@@ -93,7 +93,7 @@ class Specification(Options):
         self,
         panel: SessionPanel,
         *,
-        errors: str = "observed",
+        errors: str | None = None,
         seed: int | None = None,
         strict: bool = True,
     ) -> Fit:
@@ -102,10 +102,11 @@ class Specification(Options):
         Parameters
         ----------
         panel : SessionPanel
-        errors : {"observed", "robust", "cluster:therapist", ...}
+        errors : {"observed", "robust", "cluster:therapist", "cluster:person", ...}, optional
             Standard errors: from the observed information; robust to non-normal scores
             (sandwich, with a scaled chi-square); or robust to clients of one therapist (or site,
-            group, ...) not being independent.
+            group, ...) not being independent. By default observed, or clustered by person where
+            persons have several episodes.
         seed : int, optional
             For additional starting values.
         strict : bool

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.int64]
 
-NO_THERAPIST = "no therapist"
+NO_THERAPIST = "no therapist at that session"
 BETWEEN = "between"  # as a moderator: the client's own mean
 _CENTERED = (
     "{term} is left out: clients' means of {name!r} differ by rounding at most, so it was centered "
@@ -63,7 +63,8 @@ class WithinBetween(Regression):
         A straight line over sessions, an effect of every session, or neither.
     levels : ("client",) or ("therapist", "client")
         Whether therapists have random intercepts of their own. Clients who changed therapists
-        belong to each of them for the sessions they had there.
+        belong to each of them for the sessions they had there; clients without any (a control arm)
+        have no such intercept.
     between : {"client", "therapist"}
         The effect of the client's mean, or of the therapist's mean (over clients) and of the
         client's difference from it.
@@ -157,7 +158,11 @@ class WithinBetween(Regression):
     def needs(self) -> Needs:
         """Return what the model needs of a panel beside the two series."""
         numbers = tuple(name for name in self.moderators if name != BETWEEN)
-        return Needs(covariates=self.covariates, moderators=numbers)
+        return Needs(
+            covariates=self.covariates,
+            moderators=numbers,
+            therapist=self.between == "therapist",
+        )
 
     def for_simulation(self) -> WithinBetween:
         """Return the model without therapists, whom simulated scores do not have."""
@@ -186,8 +191,9 @@ class WithinBetween(Regression):
         if self.lagged_outcome == "within":
             columns[names.label("phi", target, target)] = before_y
             reasons[_missing(target, nearest)] = np.isnan(before_y)
-        if therapist is not None:
-            reasons[NO_THERAPIST] = therapist < 0
+        if therapist is not None:  # clients without any have no effect of one
+            some = (therapist >= 0).any(axis=1, keepdims=True) | (self.between == "therapist")
+            reasons[NO_THERAPIST] = (therapist < 0) & some
         notes: list[str] = []
         columns |= self._means(question, mean_x, therapist, notes)
         moderating = self._moderating(question, reasons, notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,8 @@ class Observed:
         Such as ``("arm=0", "arm=1")``; empty without groups.
     seen : (N,) bool
         Which clients of the panel these are.
+    person : (n,) int
+        Code of the person behind each client (series); by default each is a person's only one.
     """
 
     clients: NDArray[Any]
@@ -58,6 +60,16 @@ class Observed:
     group: NDArray[np.int64]
     groups: tuple[str, ...]
     seen: NDArray[np.bool_]
+    person: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if not len(self.person):
+            object.__setattr__(self, "person", np.arange(len(self.Y)))
+
+    @property
+    def returning(self) -> int:
+        """How many persons have several series."""
+        return int((np.unique(self.person, return_counts=True)[1] > 1).sum())
 
     @classmethod
     def of_scores(
@@ -153,19 +165,24 @@ def clusters(
 ) -> tuple[NDArray[np.int64] | None, str | None]:
     """Return the codes (n,) by which errors were clustered, or why they are not to be had.
 
-    A fit keeps therapists with its scores; of any other cluster it needs the panel.
+    A fit keeps therapists and persons with its scores; of any other cluster it needs the panel.
+    A person whose cluster is not known, as without a therapist, is a cluster alone.
     """
     kind, _, by = (errors or "").partition(":")
     if kind != "cluster":
         return None, None
+    if by == "person":
+        return np.unique(used.person, return_inverse=True)[1].astype(np.int64), None
     if by == "therapist":
-        values = used.therapist
+        values = np.array([None if code < 0 else code for code in used.therapist], object)
     elif panel is not None:
         values = np.asarray(panel.client_values(by), object)[used.seen]
     else:
         return None, f"The fit does not keep the {by} of its clients: pass panel=."
-    codes = np.unique(values.astype(str), return_inverse=True)[1]
-    return codes.astype(np.int64), None
+    unknown = np.array([v is None or v != v for v in values], bool)
+    codes = np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)
+    codes[unknown] = len(codes) + used.person[unknown]
+    return np.unique(codes, return_inverse=True)[1].astype(np.int64), None
 
 
 def fingerprint(Y: Array) -> str:

@@ -127,7 +127,7 @@ def analyze(
     panel: SessionPanel,
     *,
     families: Sequence[str] = DEFAULT,
-    errors: str = "observed",
+    errors: str | None = None,
     sessions: Window | None = None,
     covariates: Sequence[str] = (),
     group: str | None = None,
@@ -142,8 +142,9 @@ def analyze(
         Its process and outcome are modeled; further variables are described only.
     families : sequence of str
         Keys of `FAMILIES`, "ri-clpm-step@5" for lagged effects that change at session 5, or "all".
-    errors : "observed", "robust" or "cluster:therapist" (or another client-level column)
-        How standard errors are computed.
+    errors : "observed", "robust" or "cluster:therapist" (or another client-level column), optional
+        How standard errors are computed; by default as is usual for each model, clustered by
+        person where persons have several episodes.
     sessions : (int, int), optional
         First and last session to model. By default the longest run of sessions in which at least
         five clients have each score, because fewer cannot carry a mean of their own; a note says
@@ -209,7 +210,7 @@ def analyze(
         notes=(*notes, *_remarks(panel, climbed), *unsaid),
         headline=headline,
         reason=reason,
-        errors=errors,
+        errors=errors or str(climbed.fits[headline].diagnostics["errors"]),
         seed=seed,
         rungs=_rungs(ladder, families),
         steps=between,
@@ -224,7 +225,7 @@ class _Asked:
 
     sessions: Window | None
     covariates: tuple[str, ...]
-    errors: str
+    errors: str | None
     seed: int | None
 
 
@@ -362,8 +363,7 @@ def _climb(
 def _fitted(spec: Model, panel: SessionPanel, asked: _Asked) -> Fit:
     """Fit, and let a fit that did not converge be an error like any other."""
     if isinstance(spec, Regression):
-        errors = None if asked.errors == "observed" else asked.errors  # those of the family
-        fit = spec.fit(panel, errors=errors, strict=False)
+        fit = spec.fit(panel, errors=asked.errors, strict=False)
     elif isinstance(spec, DSEM):
         fit = spec.fit(panel, seed=0 if asked.seed is None else asked.seed, strict=False)
     else:

@@ -18,6 +18,7 @@ from alliancedyn.checking import checked
 from alliancedyn.engine.ascent import Point, climb
 from alliancedyn.engine.resample import Resampler
 from alliancedyn.errors import ConvergenceError, DataError, SpecificationError
+from alliancedyn.models.persons import EPISODES, person_notes
 from alliancedyn.models.verdict import boundary_sentences
 from alliancedyn.panel import SessionPanel
 from alliancedyn.replicate import Failure, Progress, Seed, replicate
@@ -52,7 +53,7 @@ class Bootstrap:
     resamples : int
         How many were drawn.
     units : str
-        What was drawn: "client" or, whole, "therapist" or another cluster.
+        What was drawn: "client" or, whole, "person", "therapist" or another cluster.
     seed : int
         Root of all random numbers.
     failures : dict
@@ -193,8 +194,9 @@ def bootstrap(
     jobs : int
         Processes; -1 = one per processor.
     cluster : str, optional
-        Draw whole therapists (``"therapist"``), or whole units of another client-level column;
-        by default those by which the errors of the fit are clustered, else clients.
+        Draw whole therapists (``"therapist"``), persons with all of their episodes
+        (``"person"``), or whole units of another client-level column; by default those by which
+        the errors of the fit are clustered, else persons. Who has no therapist is drawn alone.
     panel : SessionPanel, optional
         The one that was fitted: after `without_data`, or for clusters other than therapists.
     progress : callable, optional
@@ -319,16 +321,17 @@ def _units(
 ) -> tuple[str, Index]:
     """Return what is drawn, and the code of each client's unit."""
     kind, _, by = str(fit.diagnostics.get("errors")).partition(":")
-    chosen = cluster or (by if kind == "cluster" else "client")
+    usual = "person" if data.returning else "client"
+    chosen = cluster or (by if kind == "cluster" else usual)
     if chosen == "client":
         return chosen, np.arange(len(data.Y))
     codes, why = scores.clusters(f"cluster:{chosen}", panel, data)
     if codes is None:
         raise SpecificationError(str(why))
-    if chosen == "therapist" and (unknown := int((data.therapist < 0).sum())):
+    if chosen == "therapist" and (data.therapist < 0).all():
         raise SpecificationError(
-            f"{unknown} clients have no therapist, so whole therapists cannot be drawn. Give every "
-            'client a therapist, or use cluster="client".'
+            f"All {len(codes)} clients have no therapist, so whole therapists cannot be drawn. Use "
+            'cluster="client".'
         )
     if codes.max() < 1:
         raise SpecificationError(
@@ -375,9 +378,12 @@ def _with_spread(fit: Fit, draws: pd.DataFrame, resamples: int, units: str, fail
         **fit.diagnostics,
         "errors": f"bootstrap ({resamples:,} resamples of {units}s)",
     }
+    notes = [note for note in fit.diagnostics.get("notes", ()) if EPISODES not in note]
+    if fit.data is not None:
+        notes += person_notes(fit.data, f"bootstrap:{units}")
     if failed:
-        note = f"{failed} of {resamples:,} resamples have no estimates and are left out."
-        diagnostics["notes"] = [*fit.diagnostics.get("notes", ()), note]
+        notes.append(f"{failed} of {resamples:,} resamples have no estimates and are left out.")
+    diagnostics["notes"] = notes
     return replace(fit, cov=draws.cov(), diagnostics=diagnostics)
 
 

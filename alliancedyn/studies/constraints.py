@@ -71,7 +71,7 @@ def constraint_search(
     *,
     criterion: Literal["lr", "bic"] = "lr",
     level: float = 0.05,
-    errors: str = "observed",
+    errors: str | None = None,
     seed: int | None = None,
 ) -> ConstraintSearch:
     """Search for what can be held equal over sessions: lags, then innovations, then means.
@@ -94,7 +94,7 @@ def constraint_search(
         What rejects: p < ``level``, or a higher BIC. The other is reported all the same.
     level : float
         Of each test.
-    errors : str
+    errors : str, optional
         As in ``fit``; robust errors make the tests scaled ones.
     seed : int, optional
         For additional starting values.
@@ -174,7 +174,7 @@ def _path(spec: Specification, criterion: str, level: float) -> list[tuple[str, 
 
 
 def _fitted(
-    spec: Specification, panel: SessionPanel, errors: str, seed: int | None
+    spec: Specification, panel: SessionPanel, errors: str | None, seed: int | None
 ) -> tuple[Fit | None, str]:
     """Return the fit, or why there is none."""
     try:

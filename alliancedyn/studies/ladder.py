@@ -43,7 +43,7 @@ def ladder(
     means: Literal["free", "equal"] = "free",
     covariates: Sequence[str] = (),
     sessions: tuple[int, int] | None = None,
-    errors: str = "observed",
+    errors: str | None = None,
     seed: int | None = None,
 ) -> pd.DataFrame:
     """Fit CLPM, RI-CLPM and LCM-SR to process and outcome, and say which to read.
@@ -61,7 +61,7 @@ def ladder(
     sessions : (int, int), optional
         First and last session; by default the longest run in which five or more clients have
         each score.
-    errors : str
+    errors : str, optional
         As in ``fit``.
     seed : int, optional
         For additional starting values.
@@ -125,7 +125,7 @@ def _rungs(base: CLPM) -> list[Specification]:
 
 
 def _climb(
-    panel: SessionPanel, rungs: list[Specification], errors: str, seed: int | None
+    panel: SessionPanel, rungs: list[Specification], errors: str | None, seed: int | None
 ) -> tuple[dict[str, Fit], dict[str, str]]:
     """Return the fits that have a maximum, and for every model why it has none, or nothing."""
     fits: dict[str, Fit] = {}
