@@ -134,15 +134,6 @@ def quoted(text: object) -> str:
     return repr(text if len(text) <= LONGEST else text[:LONGEST] + "...")
 
 
-def shown(value: object) -> str:
-    """Write any value as a message can bear it."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no whole numbers of more than 4,300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 2 * LONGEST else text[: 2 * LONGEST] + "..."
-
-
 def named_values(values: Sequence[str], counts: Sequence[int] | None = None, shown: int = 3) -> str:
     """Name values, the most frequent first: ``'NA' (12 times), '.' (once)``."""
     if counts is None:

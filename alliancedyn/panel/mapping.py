@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alliancedyn.allowed import shown
 from alliancedyn.errors import DataError
-from alliancedyn.panel.issues import joined, quoted, shown
+from alliancedyn.panel.issues import joined, quoted
 from alliancedyn.panel.layout import instrument_column, wide_columns
 from alliancedyn.panel.sisters import check_items
 from alliancedyn.panel.source import LARGEST_TOML, parse_toml, read_bytes
@@ -181,15 +182,14 @@ def build_mapping(values: Mapping[str, Any]) -> PanelMapping:
 def _named_columns(said: Any, what: str) -> dict[str, str]:
     if isinstance(said, str):
         raise DataError(f"{what} must be a table or a list of columns, not the text {shown(said)}.")
-    if isinstance(said, Mapping):
-        named = {str(name): column for name, column in said.items()}
-    elif isinstance(said, Sequence):
-        named = {str(column): column for column in said}
-    else:
+    if not isinstance(said, Mapping | Sequence):
         raise DataError(f"{what} must be a table name = column, not {shown(said)}.")
-    for name, column in named.items():
-        if not isinstance(column, str) or not column or not name:
-            raise DataError(f"{what}: {name!r} must name one column, not {shown(column)}.")
+    pairs = said.items() if isinstance(said, Mapping) else zip(said, said, strict=True)
+    named: dict[str, str] = {}
+    for name, column in pairs:
+        if not isinstance(column, str) or not column or not isinstance(name, str) or not name:
+            raise DataError(f"{what}: {shown(name)} must name one column, not {shown(column)}.")
+        named[name] = column
     return named
 
 

@@ -33,7 +33,7 @@ from alliancedyn.panel.table import Table, plain
 Chooser = Callable[[Sequence[str]], Sequence[str]]
 Row = tuple[Any, ...]
 MOST_ROWS = 2**20  # of a sheet, as every spreadsheet has them
-LARGEST_WORKBOOK, LARGEST_CONTENT = 400 * 2**20, 4096 * 2**20  # bytes unpacked
+LARGEST_WORKBOOK, LARGEST_CONTENT = 256 * 2**20, 4096 * 2**20  # bytes unpacked
 OFFICE_MARK = b"\xd0\xcf\x11\xe0"
 # What a damaged archive or a workbook with impossible contents raises while it is read.
 DAMAGED = (
