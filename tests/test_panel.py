@@ -347,7 +347,7 @@ def test_the_report_shows_flow_issues_and_facts() -> None:
     assert facts.loc["alliance", "missing_percent"] == pytest.approx(100 / 9)
     assert facts.loc["symptoms", "sd"] == pytest.approx(np.std(range(1, 10), ddof=1))
     pd.testing.assert_frame_equal(report.flow, panel.flow)
-    for words in ("9 rows, 3 clients", "default-timing", "median 3", repr(panel)):
+    for words in ("9 rows, 3 clients", "default-timing", "median 3", panel.summary):
         assert words in report.text
     assert str(report) == report.text
     assert repr(report) == "QualityReport(0 errors, 3 warnings, 3 notes)"

@@ -429,21 +429,21 @@ single_items, decimal, day_first, date_format
         )
         return SessionPanel(content, self._provenance, self._truth)
 
-    def __repr__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Clients, sessions, rows, scores with their timing, and roles, in one line."""
         rows, sessions = counted(len(self._content.frame), "row"), self.sessions
-        names = ", ".join(
-            f"{name} ({self._content.timing.get(name, 'timing unknown')})"
-            for name in self.variables
-        )
-        return (
-            f"SessionPanel({self.people}, sessions {sessions[0]}-"
-            f"{sessions[-1]}, {rows}; {names}; process={self.process!r}, outcome={self.outcome!r})"
-        )
+        timing = self._content.timing
+        names = ", ".join(f"{v} ({timing.get(v, 'timing unknown')})" for v in self.variables)
+        roles = f"process {self.process!r}, outcome {self.outcome!r}"
+        return f"{self.people}, sessions {sessions[0]}-{sessions[-1]}, {rows}; {names}; {roles}"
+
+    def __repr__(self) -> str:
+        return f"SessionPanel({self.summary})"
 
     def _repr_html_(self) -> str:
         head = self._content.frame.head(5).to_html(index=False)
-        count = counted(len(self._content.issues), "issue")
-        return f"<p><b>{escape(repr(self))}</b></p><p>{count}, see panel.issues</p>{head}"
+        return f"<p><b>{escape(repr(self))}</b></p><p>See panel.issues.</p>{head}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without the cached arrays, which are quickly made again."""

@@ -123,7 +123,7 @@ def _sentence(name: object, facts: pd.Series, noun: str) -> str:
 
 
 def _text(panel: SessionPanel, table: pd.DataFrame) -> str:
-    lines = [repr(panel), "", "Rows and clients"]
+    lines = [panel.summary, "", "Rows and clients"]
     width = max(len(step) for step in panel.flow["step"])
     lines += [
         f"  {step:<{width}}  {counted(rows, 'row')}, {people(clients, *persons)}"
