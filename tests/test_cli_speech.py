@@ -76,6 +76,7 @@ def test_options_are_said_as_they_are_given(command: str, python: str, said: str
         "Client 'order=date' and Hansen's test of clients' scores 'group=1' stand.",
         "The effect is a = b.",
         "No option at all.",
+        "SessionPanel(9 clients, sessions 1-2; alliance (after); process='alliance')",
     ],
 )
 def test_names_paths_and_numbers_are_left_alone(text: str) -> None:

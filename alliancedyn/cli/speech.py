@@ -73,6 +73,8 @@ def _said(found: re.Match[str], reading: bool, told: set[str]) -> str:
     if found["quoted"]:
         return found[0]
     if found["call"]:
+        if found["call"].startswith("SessionPanel("):  # what a panel is, not what to do
+            return found[0]
         return found[0] + _once("in Python", told)
     name, value = found[1] or found[3], found[2] or ""
     if not _is_option(name, value):
