@@ -201,3 +201,18 @@ def test_no_machine_is_named() -> None:
         text = path.read_text(encoding="utf-8", errors="replace")
         found += [f"{label(path)}: {place.group()}" for place in MACHINE_PATH.finditer(text)]
     assert not found
+
+
+def test_every_fragment_is_in_the_changelog() -> None:
+    """A kind that ``make changelog`` does not print is a change that nobody is told of."""
+    (kinds,) = re.findall(r"for kind in ([a-z ]+);", (ROOT / "Makefile").read_text("utf-8"))
+    fragments = [p for p in (ROOT / "changelog.d").iterdir() if p.name != "README.md"]
+    assert len(fragments) > 50
+    lost = [
+        p.name for p in fragments if p.name.split(".")[1:] not in [[k, "md"] for k in kinds.split()]
+    ]
+    assert not lost
+    page = (ROOT / "changelog.d" / "README.md").read_text("utf-8")
+    assert all(f"`{kind}`" in page for kind in kinds.split())
+    empty = [p.name for p in fragments if not p.read_text("utf-8").strip()]
+    assert not empty

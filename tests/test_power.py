@@ -426,3 +426,31 @@ def test_the_time_left_is_that_of_the_pace_so_far() -> None:
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("effect", "value"),
+    [
+        ("between[symptoms.trend,x]", -0.3),
+        ("between[alliance.trend,x]", 0.0),
+        ("between[symptoms,x]", 0.5),
+        ("between_cov[symptoms.trend,symptoms.trend]", 0.02),
+    ],
+)
+def test_what_the_world_states_is_what_is_looked_for(effect: str, value: float) -> None:
+    """The true value of any parameter that the world has, by the model's name for it."""
+    world = ad.Dynamics(
+        phi=[[0.3, -0.1], [-0.1, 0.4]],
+        innovation_cov=[[1.0, -0.2], [-0.2, 1.0]],
+        between_cov=[[1.0, -0.3], [-0.3, 1.0]],
+        mean=(3.5, 16.0),
+        trend=ad.GrowthCurve(slope=(0.1, -0.5), slope_cov=[[0.01, 0.0], [0.0, 0.02]]),
+        covariates=[
+            ad.Covariate("x", "binary", 0.5, on_level=(0.0, 0.5), on_trend=(0.0, -0.3)),
+        ],
+    )
+    surface = ad.power(
+        ad.LCMSR(covariates=("x",)), world, 80, 5, effect=effect, replications=2, jobs=1
+    )
+    assert surface.true == pytest.approx(value)
+    assert f"in truth {value:g}" in str(surface) and "nan" not in str(surface).split("\n")[0]

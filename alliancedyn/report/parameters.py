@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from alliancedyn.engine import names
+from alliancedyn.errors import SpecificationError
 from alliancedyn.plot.numerals import interval, number, places_for
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ Words = Callable[[tuple[str, ...]], str]
 _NEVER_ZERO = (
     *("measurement_var", "residual_var", "within_var", "mean", "intercept", "item_intercept"),
     *("unit_loading", "loading", "phi_sd", "log_innovation_sd"),
+    *("threshold", "degrees"),
 )
 MOST_SESSIONS = 16  # rows of a table by session: of more, so many evenly spread
 
@@ -43,11 +45,12 @@ class Part:
 
 @dataclass(frozen=True)
 class BySession:
-    """Parameters with a value for every session, a row each."""
+    """Parameters with a value for every session, a row each; ``hidden`` values are not shown."""
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    hidden: int
 
 
 @dataclass(frozen=True)
@@ -57,41 +60,79 @@ class Parameters:
     head: tuple[str, ...]
     parts: tuple[Part, ...]
     by_session: tuple[BySession, ...]
-    left_out: int
+    means_left_out: int
+
+    @property
+    def left_out(self) -> int:
+        """Return how many parameters are not shown."""
+        return self.means_left_out + sum(table.hidden for table in self.by_session)
+
+    @property
+    def omission(self) -> str:
+        """Say what is not shown; nothing if all is."""
+        hidden = self.left_out - self.means_left_out
+        said = [
+            f"{self.means_left_out} means of single sessions" if self.means_left_out else "",
+            f"{hidden} values of sessions between those shown" if hidden else "",
+        ]
+        named = " and ".join(one for one in said if one)
+        return f"Left out here: {named}; fit.table() has them." if named else ""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Families of parameters that are shown together."""
+
+    title: str
+    families: tuple[str, ...]
+    words: Words
 
 
 def describe_parameters(fit: Fit) -> Parameters:
     """Sort the parameters of a fit by what they are about; means of single sessions are left out.
 
-    ``left_out`` counts those means.
+    Families that no list names, a user's own among them, come last under a title of their own.
     """
     frame = fit.table()
-    parsed = {str(name): names.parse(str(name)) for name in frame.index}
+    parsed = {str(name): _parse(str(name)) for name in frame.index}
     single = [name for name, (_, _, session) in parsed.items() if session is not None]
-    many = {parsed[name][0] for name in single if len(_sessions(single, parsed, name)) > 2}
+    sessions: dict[str, set[int | None]] = {}
+    for name in single:
+        sessions.setdefault(parsed[name][0], set()).add(parsed[name][2])
+    many = {family for family, own in sessions.items() if len(own) > 2}
     shown = [name for name in parsed if not (name in single and parsed[name][0] in many)]
-    parts = []
-    for title, families, words in _KINDS:
-        mine = [name for name in shown if parsed[name][0] in families]
+    kinds = _kinds(family for family, _, _ in parsed.values())
+    parts, by_session = [], []
+    for kind in kinds:
+        mine = [name for name in shown if parsed[name][0] in kind.families]
         if mine:
-            lines = tuple(_line(fit, name, frame.loc[name], words) for name in mine)
-            parts.append(Part(_unit(title, fit), lines))
-    by_session = tuple(
-        _by_session(frame, family, single, parsed) for family in _order(many) if family != "mean"
-    )
+            lines = tuple(_line(fit, name, frame.loc[name], kind.words) for name in mine)
+            parts.append(Part(_unit(kind.title, fit), lines))
+        by_session += [
+            _by_session(frame, family, kind, [n for n in single if parsed[n][0] == family])
+            for family in kind.families
+            if family in many and family != "mean"
+        ]
     left_out = sum(parsed[name][0] == "mean" for name in single if "mean" in many)
     last = "p" if "p_value" in frame.columns else "P(> 0)"
-    return Parameters(("Estimate", "SE", "95% interval", last), tuple(parts), by_session, left_out)
+    head = ("Estimate", "SE", "95% interval", last)
+    return Parameters(head, tuple(parts), tuple(by_session), left_out)
 
 
-def _sessions(single: list[str], parsed: dict[str, Any], name: str) -> set[int]:
-    """Return the sessions for which a family has values of its own."""
-    return {parsed[one][2] for one in single if parsed[one][0] == parsed[name][0]}
+def _parse(name: str) -> tuple[str, tuple[str, ...], int | None]:
+    """Take a name apart; one that is not canonical is a family of its own."""
+    try:
+        return names.parse(name)
+    except SpecificationError:
+        return name, (), None
 
 
-def _order(families: set[str]) -> list[str]:
-    known = [family for _, some, _ in _KINDS for family in some]
-    return [family for family in known if family in families]
+def _kinds(families: Iterable[str]) -> list[_Kind]:
+    """Return what to show in which order, what no list knows last."""
+    known = [_Kind(*one) for one in _KINDS]
+    listed = {family for kind in known for family in kind.families}
+    others = tuple(dict.fromkeys(family for family in families if family not in listed))
+    return [*known, _Kind("Other parameters", others, _other)]
 
 
 def _unit(title: str, fit: Fit) -> str:
@@ -101,13 +142,26 @@ def _unit(title: str, fit: Fit) -> str:
 
 
 def _line(fit: Fit, name: str, row: pd.Series, words: Words) -> Line:
-    _, indices, session = names.parse(name)
-    text = words(indices)
+    family, indices, session = _parse(name)
+    text = _said(words, family, indices)
     if session is not None:
         text += f", session {session}"
-    if (group := names.group_of(name)) is not None:
+    if (group := _group_of(name)) is not None:
         text += f", {group}"
     return Line(text, name, _cells(name, row))
+
+
+def _group_of(name: str) -> str | None:
+    return names.group_of(name) if "|" in name and _parse(name)[0] != name else None
+
+
+def _said(words: Words, family: str, indices: tuple[str, ...]) -> str:
+    """Say what a parameter is about; a user's own may have other indices than the list expects."""
+    try:
+        text = words(indices)
+    except (ValueError, IndexError):
+        text = _other(indices)
+    return text or family
 
 
 def _cells(name: str, row: pd.Series) -> tuple[str, ...]:
@@ -134,7 +188,7 @@ def _places(se: float) -> int:
 
 def _last(name: str, column: str, value: float) -> str:
     """Write a p-value or a posterior probability where zero is a question at all."""
-    family, indices, _ = names.parse(name)
+    family, indices, _ = _parse(name)
     variance = family.endswith("_cov") and family != "initial_between_cov" and len(set(indices)) < 2
     if variance or family in _NEVER_ZERO:
         return "–"
@@ -148,26 +202,25 @@ def probability(value: float) -> str:
     return "< .001" if value < 0.001 else f"{value:.3f}".replace("0.", ".", 1)
 
 
-def _by_session(
-    frame: pd.DataFrame, family: str, single: list[str], parsed: dict[str, Any]
-) -> BySession:
+def _by_session(frame: pd.DataFrame, family: str, kind: _Kind, mine: list[str]) -> BySession:
     """Lay out what has a value for every session."""
-    title, words = next((title, words) for title, some, words in _KINDS if family in some)
-    mine = [name for name in single if parsed[name][0] == family]
     columns: dict[tuple[tuple[str, ...], str | None], dict[int, str]] = {}
     for name in mine:
-        _, indices, session = parsed[name]
-        columns.setdefault((indices, names.group_of(name)), {})[session] = name
+        _, indices, session = names.parse(name)
+        columns.setdefault((indices, names.group_of(name)), {})[session or 0] = name
     sessions = sorted({session for column in columns.values() for session in column})
     kept = np.linspace(0, len(sessions) - 1, min(len(sessions), MOST_SESSIONS)).round().astype(int)
-    rows = []
+    rows, shown = [], 0
     for session in (sessions[i] for i in sorted(set(kept.tolist()))):
-        cells = [str(session)]
-        for column in columns.values():
-            cells.append(_estimate(frame, column.get(session)))
-        rows.append(tuple(cells))
-    head = [words(indices) + ("" if group is None else f", {group}") for indices, group in columns]
-    return BySession(f"{title.format(unit='session')}, by session", ("Session", *head), tuple(rows))
+        own = [column.get(session) for column in columns.values()]
+        shown += sum(name is not None for name in own)
+        rows.append((str(session), *(_estimate(frame, name) for name in own)))
+    head = [
+        _said(kind.words, family, indices) + ("" if group is None else f", {group}")
+        for indices, group in columns
+    ]
+    title = family if kind.words is _other else kind.title.format(unit="session")
+    return BySession(f"{title}, by session", ("Session", *head), tuple(rows), len(mine) - shown)
 
 
 def _estimate(frame: pd.DataFrame, name: str | None) -> str:
@@ -229,6 +282,25 @@ def _feedback(indices: tuple[str, ...]) -> str:
     return f"{indices[1]} → change of {indices[0]}"
 
 
+def _same(indices: tuple[str, ...]) -> str:
+    target, source = indices
+    return f"{source} → {target}, same session"
+
+
+def _threshold(indices: tuple[str, ...]) -> str:
+    name, number = indices
+    return f"{name}, threshold {number}"
+
+
+def _whole(indices: tuple[str, ...]) -> str:
+    return "" if indices else "degrees of freedom"
+
+
+def _other(indices: tuple[str, ...]) -> str:
+    return ", ".join(_series(index) for index in indices)
+
+
+_MOMENTS = ("predictor_cov", "predictor_between_cov")
 # What a regression has instead of factors.
 _OF_EQUATIONS = {
     "Growth factors: intercept, mean": "Intercepts",
@@ -237,6 +309,7 @@ _OF_EQUATIONS = {
 _KINDS: tuple[tuple[str, tuple[str, ...], Words], ...] = (
     ("Lagged effects, one {unit} to the next", ("phi",), _path),
     ("Lagged effects from two sessions back", ("phi2",), _path),
+    ("Effects within a session", ("same",), _same),
     ("What the change adds to the cross-lagged effects", ("step",), _path),
     ("How lagged effects differ between clients", ("moderation",), _moderated),
     ("How lagged effects differ between clients: SD", ("phi_sd",), _path),
@@ -263,6 +336,8 @@ _KINDS: tuple[tuple[str, tuple[str, ...], Words], ...] = (
     ("How residuals one session apart are alike", ("residual_ar",), _alone),
     ("Within clients: observed variance", ("within_var",), _alone),
     ("What inputs do at their session", ("input",), _onto),
+    ("Where answers in categories change: thresholds", ("threshold",), _threshold),
+    ("Tails of what is new: Student-t", ("degrees",), _whole),
     ("Measurement: loadings", ("loading",), _alone),
     ("Measurement: intercepts", ("item_intercept",), _alone),
     ("Measurement error: variances", ("measurement_var",), _alone),
@@ -270,5 +345,6 @@ _KINDS: tuple[tuple[str, tuple[str, ...], Words], ...] = (
     ("What is new per {unit} (diffusion)", ("diffusion_cov",), _covariance),
     ("The first session, within clients", ("initial_cov",), _covariance),
     ("The first session, mean deviation", ("initial_mean",), _alone),
+    ("Predictors and feedback, left free", (*_MOMENTS, "feedback_cov"), _covariance),
     ("Means", ("mean",), _alone),
 )

@@ -25,6 +25,7 @@ from alliancedyn.studies.recovery import (
     study_of,
 )
 from alliancedyn.studies.remaining import told_with_time_left
+from alliancedyn.studies.targets import compared_with
 from alliancedyn.studies.trial import Fittable, Trial, fit_verdicts
 from alliancedyn.studies.verdicts import OPEN, true_verdicts
 from alliancedyn.studies.world import World, seen_from
@@ -146,6 +147,7 @@ class PowerSurface:
 
     def __str__(self) -> str:
         said = f"{self.true:g}" if isinstance(self.true, float) else repr(self.true)
+        said = "something that the world does not state" if said == "nan" else said
         head = f"Power of the {self.spec.name} for {self.effect}, in truth {said}"
         wide = self.table.pivot_table("power", CONDITIONS, "clients", sort=False, dropna=False)
         enough = self.smallest()["clients"].rename("clients for .80")
@@ -359,7 +361,7 @@ def _refuse_unknown(design: _Design, effect: str, basis: str) -> float | str:
                 f"The {trial.spec.name} has no parameter {effect!r}. It has "
                 f"{listed(fit.params.index, 8)}; or look for 'direction'."
             )
-        return float(trial.truth.params(trial.sessions).get(effect, np.nan))
+        return compared_with(trial, {})(effect)
     bases = list(fit_verdicts(fit, trial.smallest_effect))
     if basis not in bases:
         raise SpecificationError(

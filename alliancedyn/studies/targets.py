@@ -223,9 +223,10 @@ def _known_effects(trial: Trial) -> dict[str, float]:
             levels = np.zeros(len(series)) if one.on_level is None else one.on_level
             for s, x in zip(series, levels, strict=True):
                 values[names.label(family, s, one.name)] = float(x)
-            if slope and one.on_trend is not None:
-                for s, x in zip(series, one.on_trend, strict=True):
-                    values[names.label(family, f"{s}{slope}", one.name)] = x
+            if slope:
+                trends = np.zeros(len(series)) if one.on_trend is None else one.on_trend
+                for s, x in zip(series, trends, strict=True):
+                    values[names.label(family, f"{s}{slope}", one.name)] = float(x)
         changes = {(target, source): size for target, source, size in one.on_phi}
         for target in series:
             for source in series:
