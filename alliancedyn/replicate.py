@@ -91,7 +91,8 @@ def replicate(
     seed : int
         Root of all seeds.
     jobs : int
-        Processes; -1 = one per processor. Not used with a cluster.
+        Processes; -1 = one per processor. Never more than two per processor, or than replications.
+        Not used with a cluster.
     progress : callable, optional
         Called as ``progress(done, total, doing)``, in the caller's process.
     doing : str
@@ -172,12 +173,13 @@ def _run(
 
 
 def _workers(jobs: int, replications: int) -> int:
-    """Count the processes that can be of use."""
-    if jobs == -1:
-        from joblib import cpu_count
+    """Count the processes that can be of use: more than two per processor only take memory."""
+    if jobs == 1:
+        return 1
+    from joblib import cpu_count
 
-        jobs = int(cpu_count())
-    return min(jobs, replications)
+    processors = int(cpu_count())
+    return min(processors if jobs == -1 else jobs, 2 * processors, replications)
 
 
 def _batches(left: Numbered, most: int, workers: int) -> list[Numbered]:

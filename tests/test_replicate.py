@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 
@@ -97,3 +100,33 @@ def test_impossible_counts_are_refused(wrong: dict[str, object], fragment: str) 
     asked: dict[str, object] = {"replications": 3, "seed": 0, "jobs": 1} | wrong
     with pytest.raises(SpecificationError, match=fragment):
         replicate(draw, **asked)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "replications", "workers"),
+    [(10**9, 10**6, 6), (10**9, 5, 5), (-1, 100, 3), (2, 100, 2), (1, 100, 1), (-1, 1, 1)],
+)
+def test_never_more_processes_than_two_per_processor_or_than_tasks(
+    monkeypatch: pytest.MonkeyPatch, jobs: int, replications: int, workers: int
+) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: 3)
+    used: list[int] = []
+
+    class Counted:
+        def __init__(self, **_: object) -> None:
+            used.append(joblib.parallel.get_active_backend()[1])
+
+        def __call__(self, tasks: Iterable[tuple[Any, Any, Any]]) -> Iterator[Any]:
+            return (function(*args) for function, args, _ in tasks)
+
+    monkeypatch.setattr("joblib.Parallel", Counted)
+    found = replicate(lambda seed: 1, replications if replications < 1000 else 50, 1, jobs)
+    assert set(found) == {1}
+    assert used in ([], [min(workers, 50)])
+    assert (used == []) == (workers == 1)
+
+
+@pytest.mark.parametrize("jobs", [0, -2, -(10**9), 1.5, True, "2", None])
+def test_impossible_numbers_of_processes_are_refused_by_name(jobs: object) -> None:
+    with pytest.raises(SpecificationError, match="jobs must be a number of processes, or -1"):
+        replicate(draw, 2, seed=1, jobs=jobs)  # type: ignore[arg-type]
