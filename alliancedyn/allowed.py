@@ -36,6 +36,8 @@ WHOLE = {
 SHARES = ("level", "power")  # floats strictly between 0 and 1, where that is their default
 NOT_NEGATIVE = ("smallest_effect",)
 WORDS = {"errors": "'observed', 'robust' or 'cluster:therapist'"}
+PROSE = ("message", "text", "headline", "reason", "notes", "note", "title")
+LONGEST_NAME = 1_000  # characters of a name or a path
 OR_ONE = "or one of them, not in a list"  # Annotated[Sequence[Event], OR_ONE]
 LONGEST = 60  # characters of a value that a message shows
 
@@ -54,11 +56,20 @@ class Rule:
         The same for a reader.
     choices : tuple of str
         Texts that can be chosen, for a suggestion.
+    container : {tuple, dict}, optional
+        What a column, an array or a set of values is turned into: it compares and hashes badly.
     """
 
     allows: Test
     words: str
     choices: tuple[str, ...] = ()
+    container: type | None = None
+
+    def taken(self, value: Any) -> Any:
+        """Return a value that is allowed as what is called can bear it."""
+        if self.container is tuple and not isinstance(value, list | tuple) and _is_several(value):
+            return tuple(value)
+        return dict(value) if self.container is dict and _series(value) else value
 
     def refusal(self, name: str, value: Any) -> str:
         """Say what is wrong and what to do."""
@@ -86,9 +97,18 @@ def rule_of(name: str, hint: Any, default: Any, *, chooses: bool = True) -> Rule
         if isinstance(value, str)
     ]
     words = WORDS.get(name, words)
-    if len(tests) == 1:
-        return Rule(tests[0], words, tuple(chosen))
-    return Rule(lambda value: any(test(value) for test in tests), words, tuple(chosen))
+    origins = [typing.get_origin(one) for one in _alternatives(hint)]
+    container = next((kind for kind in map(_container, origins) if kind is not None), None)
+    one_test = tests[0] if len(tests) == 1 else lambda value: any(test(value) for test in tests)
+    return Rule(one_test, words, tuple(chosen), container)
+
+
+def _container(origin: Any) -> type | None:
+    if not isinstance(origin, type) or not issubclass(origin, Collection):
+        return None
+    if issubclass(origin, Mapping):
+        return dict
+    return None if issubclass(origin, np.ndarray | set) else tuple
 
 
 def _alternatives(hint: Any) -> list[Any]:
@@ -110,9 +130,10 @@ def _part(name: str, hint: Any, default: Any) -> tuple[Test, str]:
     if hint is float:
         return _number(name, default)
     if hint is str:
+        most = 10**6 if name in PROSE else LONGEST_NAME
         if default == "":
-            return (lambda value: isinstance(value, str)), "a text"
-        return _text, "a text"
+            return (lambda value: isinstance(value, str) and len(value) <= most), "a text"
+        return (lambda value: _text(value) and len(value) <= most), "a text"
     if hint is bool:
         return (lambda value: isinstance(value, bool | np.bool_)), "True or False"
     if origin is Literal:
@@ -138,7 +159,9 @@ def _part(name: str, hint: Any, default: Any) -> tuple[Test, str]:
 
 
 def _word(value: Any) -> bool:
-    return isinstance(value, str | Integral) and not isinstance(value, bool | np.bool_)
+    if isinstance(value, str):
+        return _text(value) and len(value) <= LONGEST_NAME
+    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
 
 
 def _text(value: Any) -> bool:
@@ -189,15 +212,15 @@ def _chosen(value: Any, among: tuple[Any, ...]) -> bool:
     return isinstance(value, str | Integral) and any(value == one for one in among)
 
 
-def numeric(value: Any) -> bool:
-    """Tell whether a value is numbers, alone or arranged in lists, arrays or frames."""
+def numeric(value: Any, *, flags: bool = False) -> bool:
+    """Tell whether a value is numbers, alone or in lists, arrays or frames; also ``flags``."""
     if value is None or isinstance(value, str | bytes | Mapping | set | bool):
         return False
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):
         return False
-    return array.dtype.kind in "iuf"
+    return array.dtype.kind in ("biuf" if flags else "iuf")
 
 
 def _fixed(name: str, inside: tuple[Any, ...]) -> tuple[Test, str]:

@@ -11,12 +11,15 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from types import FunctionType
 from typing import Any, TypeVar
 
 from alliancedyn.allowed import Rule, frame_like, rule_of, shown
 from alliancedyn.errors import SpecificationError, nearest
 
 Subject = TypeVar("Subject", bound=Callable[..., Any])
+Kind = TypeVar("Kind", bound=type)
 
 
 def checked(subject: Subject) -> Subject:
@@ -25,6 +28,18 @@ def checked(subject: Subject) -> Subject:
         subject.__init__ = _guarded(subject.__init__, subject)  # type: ignore[misc]
         return subject
     return _guarded(subject, None)
+
+
+def methods_checked(kind: Kind) -> Kind:
+    """Check whatever is passed to the public methods of a class, with `checked`."""
+    for name, method in list(vars(kind).items()):
+        if name.startswith("_"):
+            continue
+        if isinstance(method, FunctionType):
+            setattr(kind, name, checked(method))
+        elif isinstance(method, classmethod):
+            setattr(kind, name, classmethod(checked(method.__func__)))
+    return kind
 
 
 def named(subject: Subject) -> Subject:
@@ -45,7 +60,11 @@ def _guarded(call: Any, owner: type | None, *, values: bool = True) -> Any:
     def guarded(*args: Any, **options: Any) -> Any:
         if not read:
             read.append(_Call(call, owner, values))
-        read[0].refuse(args, options)
+        changed = read[0].refuse(args, options)
+        if changed:
+            names = read[0].positional
+            args = tuple(changed.pop(n, one) for n, one in zip(names, args, strict=False))
+            options = {**options, **changed}
         return call(*args, **options)
 
     return guarded
@@ -77,8 +96,11 @@ class _Call:
                 if name in hints
             }
 
-    def refuse(self, args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
-        """Raise SpecificationError unless these arguments can be passed."""
+    def refuse(self, args: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, Any]:
+        """Raise SpecificationError unless these arguments can be passed; return those to replace.
+
+        Columns and arrays where several names or a table are asked for become tuples and dicts.
+        """
         given = dict(zip(self.positional, args, strict=False))
         place = self._place(args)
         if len(args) > len(self.positional):
@@ -99,12 +121,16 @@ class _Call:
             given[name] = value
         if absent := [name for name in self.required if name not in given]:
             raise SpecificationError(f"{place} needs {_some(absent)}.")
+        changed = {}
         for name, rule in self.rules.items():
             if name in given and given[name] is not self.defaults[name]:
                 value = given[name]
                 if not rule.allows(value):
                     self._refuse_first(place, (value,))
                     raise SpecificationError(f"{place}: {rule.refusal(name, value)}")
+                if (taken := rule.taken(value)) is not value:
+                    changed[name] = taken
+        return changed
 
     def _place(self, args: tuple[Any, ...]) -> str:
         """Return what the reader called; a method of a specification by the name of its class."""
@@ -128,7 +154,7 @@ def _some(names: list[str]) -> str:
 
 def _hints(call: Any, owner: type | None) -> dict[str, Any]:
     """Return annotations as types, read where they were written."""
-    if owner is None:
+    if owner is None or not is_dataclass(owner):
         return _evaluated(call.__annotations__, call.__globals__)
     found: dict[str, Any] = {}
     for base in reversed(owner.__mro__):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.checking import checked
 from alliancedyn.engine import continuous, names
-from alliancedyn.errors import DataError, InferenceWarning, SpecificationError, listed
+from alliancedyn.errors import DataError, InferenceWarning, SpecificationError, listed, nearest
 from alliancedyn.models import ContinuousTime
 from alliancedyn.models.clock import observed_gaps
 from alliancedyn.panel import SessionPanel
@@ -286,6 +286,7 @@ def _place(fit: Fit, variable: str) -> int:
     if variable not in fit.variables:
         raise SpecificationError(
             f"{variable!r} is not a variable of this fit. Use one of {listed(fit.variables)}."
+            f"{nearest(variable, fit.variables)}"
         )
     return fit.variables.index(variable)
 

@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from alliancedyn.allowed import numeric
 from alliancedyn.errors import DataError, SpecificationError, listed
 
 Array = NDArray[np.float64]
@@ -116,10 +117,9 @@ class Grid:
 
 
 def _numbers(values: ArrayLike, name: str) -> Array:
-    try:
-        given = np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name} must hold numbers. Turn text into numbers first.") from error
+    if not numeric(values, flags=True):
+        raise DataError(f"{name} must hold numbers. Turn text into numbers first.")
+    given = np.atleast_1d(np.asarray(values, np.float64))
     if bad := int(np.isinf(given).sum()):
         raise DataError(f"{name} holds {bad} infinite values. Set them missing (NaN) or mend them.")
     return given

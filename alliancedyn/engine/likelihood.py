@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.assembly import derivatives
 from alliancedyn.engine.kalman import (
     Blocks,
@@ -132,9 +133,11 @@ class Likelihood:
         """Number of clients."""
         return sum(len(share.rows) for share in self.shares)
 
+    @checked
     def value_and_score(self, theta: Array) -> tuple[float, Array]:
         """Return the log-likelihood and its derivatives; -inf where there is no such process."""
-        matrices = self.layout.matrices(np.asarray(theta, float))
+        theta = self.layout.point(theta)
+        matrices = self.layout.matrices(theta)
         total = 0.0
         gradients = {key: np.zeros_like(value) for key, value in matrices.items()}
         for share in self.shares:
@@ -149,8 +152,10 @@ class Likelihood:
                 gradients[self._key(key, share.group)] += slope
         return total, self.layout.pull(theta, gradients)
 
+    @checked
     def scores(self, theta: Array) -> Array:
         """Return every client's derivatives, (N, n)."""
+        theta = self.layout.point(theta)
         matrices = self.layout.matrices(theta)
         out = np.zeros((self.n_clients, len(theta)))
         for share in self.shares:
@@ -175,9 +180,10 @@ class Likelihood:
             total += float(loglik_by_client(system, share.blocks, THREADS).sum())
         return total if np.isfinite(total) else -np.inf
 
+    @checked
     def to_params(self, theta: Array) -> dict[str, float]:
         """Return all reported parameters by canonical name, implied ones last."""
-        theta = np.asarray(theta, float)
+        theta = self.layout.point(theta)
         params = dict(zip(self.layout.names, self.layout.natural(theta).tolist(), strict=True))
         values = self._implied(self.layout.matrices(theta)).ravel().tolist()
         params.update(zip(self._implied_names, values, strict=True))

@@ -35,6 +35,11 @@ REFUSED = 1e12  # value given to the optimizer where the likelihood does not exi
 class Objective(Protocol):
     """A log-likelihood that can be maximized; sums over clients, so it can be distributed."""
 
+    def __init__(self, *_: object, **__: object) -> None:
+        raise SpecificationError(
+            "Objective says what a log-likelihood must have. To get one: model.objective(panel)."
+        )
+
     @property
     def names(self) -> tuple[str, ...]:
         """Canonical names of the free parameters."""

@@ -21,6 +21,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from alliancedyn.allowed import numeric
 from alliancedyn.checking import checked
 from alliancedyn.engine.mixed_design import standardize
 from alliancedyn.engine.mixed_result import MixedFit, assemble
@@ -97,11 +98,12 @@ def fit_mixed(
 def _checked_rows(
     y: ArrayLike, X: ArrayLike, Z: ArrayLike, group: ArrayLike, outer: ArrayLike | None
 ) -> tuple[tuple[Array, Array, Array], Codes, Codes | None]:
-    try:
-        scores, fixed, random = (np.asarray(part, dtype=np.float64) for part in (y, X, Z))
-    except (TypeError, ValueError) as error:
-        raise DataError("y, X and Z must hold numbers. Turn text into numbers first.") from error
-    codes = [np.asarray(code) for code in (group, outer) if code is not None]
+    if not all(numeric(part, flags=True) for part in (y, X, Z)):
+        raise DataError("y, X and Z must hold numbers. Turn text into numbers first.")
+    scores, fixed, random = (np.asarray(part, dtype=np.float64) for part in (y, X, Z))
+    if not all(numeric(code) for code in (group, outer) if code is not None):
+        raise DataError("Group codes must be integers. Use numpy.unique(..., return_inverse=True).")
+    codes = [np.atleast_1d(np.asarray(code)) for code in (group, outer) if code is not None]
     if scores.ndim != 1 or fixed.ndim != 2 or random.ndim != 2:
         raise DataError("y must have one dimension, X and Z two. Use Z[:, None] for one column.")
     if any(len(part) != len(scores) for part in (fixed, random, *codes)):

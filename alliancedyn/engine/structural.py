@@ -21,6 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.checking import checked
 from alliancedyn.engine.covariance import Sufficient, slopes_by_client, value_and_slopes
 from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.engine.system import Matrices
@@ -225,9 +226,10 @@ class EquationLikelihood(Likelihood):
     def _sufficient(self) -> Sufficient:
         return Sufficient.of(self.wide)
 
+    @checked
     def value_and_score(self, theta: Array) -> tuple[float, Array]:
         """Return the log-likelihood and its derivatives; -inf where the covariance is singular."""
-        theta = np.asarray(theta, float)
+        theta = self.layout.point(theta)
         matrices = self.layout.matrices(theta)
         moments = self.equations.moments(matrices)
         value, by_mean, by_cov = value_and_slopes(self._sufficient, moments.mean, moments.cov)
@@ -236,8 +238,10 @@ class EquationLikelihood(Likelihood):
         gradients = self.equations.pull(matrices, moments, by_mean, by_cov)
         return value, self.layout.pull(theta, gradients)
 
+    @checked
     def scores(self, theta: Array) -> Array:
         """Return every client's derivatives, (N, n)."""
+        theta = self.layout.point(theta)
         matrices = self.layout.matrices(theta)
         moments = self.equations.moments(matrices)
         p = len(moments.mean)

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.allowed import numeric, shown
 from alliancedyn.engine import names
+from alliancedyn.errors import SpecificationError
 
 Array = NDArray[np.float64]
 Matrices = dict[str, Array]
@@ -191,6 +193,21 @@ class Layout:
         """Return each block, its slice and its scale, as an array."""
         scales = [np.array(block.scale) for block in self.blocks]
         return list(zip(self.blocks, self.slices.values(), scales, strict=True))
+
+    def point(self, theta: Any) -> Array:
+        """Return theta as floats (n_free,).
+
+        Raises
+        ------
+        SpecificationError
+            If it is not as many finite numbers.
+        """
+        at = np.asarray(theta, float) if numeric(theta) else np.empty(0)
+        if at.shape != (self.n_free,) or not np.isfinite(at).all():
+            raise SpecificationError(
+                f"theta is {shown(theta)}; give {self.n_free} finite numbers, such as start."
+            )
+        return at
 
     def matrices(self, theta: Array) -> Matrices:
         """Return every family's array, slots first, in natural units."""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError, listed, nearest
 from alliancedyn.panel import SessionPanel
 
 Array = NDArray[np.float64]
@@ -45,6 +45,7 @@ def by_session(panel: SessionPanel, name: str, sessions: tuple[int, ...]) -> Arr
     if name not in (*panel.variables, *panel.covariates):
         raise SpecificationError(
             f"The panel has no column {name!r}. Name it when reading, in variables= or covariates=."
+            f"{nearest(name, (*panel.variables, *panel.covariates))}"
         )
     out = np.full((panel.n_clients, len(sessions)), np.nan)
     inside = frame["session"].isin(sessions).to_numpy()

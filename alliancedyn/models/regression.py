@@ -252,6 +252,7 @@ class Regression:
             raise SpecificationError(
                 f"The panel has no variable {listed(unknown)}; it has "
                 f"{listed(panel.variables, 8)}. Name two with process= and outcome=."
+                f"{nearest(unknown[0], panel.variables)}"
             )
         if process == outcome:
             raise SpecificationError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError, listed, nearest
 from alliancedyn.models.columns import by_client, by_session, by_session_or_client
 from alliancedyn.panel import SessionPanel
 from alliancedyn.panel.identifiers import natural
@@ -159,6 +159,7 @@ def _chosen(known: tuple[str, ...], needs: Needs) -> tuple[str, ...]:
     if unknown:
         raise SpecificationError(
             f"The panel has no variable {listed(unknown)}; it has {listed(known, 8)}."
+            f"{nearest(unknown[0], known)}"
         )
     single = [name for name in known if name in wanted]  # in panel order
     if len(set(wanted)) < needs.fewest or len(set(wanted)) < len(wanted):

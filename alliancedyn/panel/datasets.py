@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from alliancedyn.checking import checked
-from alliancedyn.errors import DataError
+from alliancedyn.errors import DataError, listed, nearest
 
 if TYPE_CHECKING:
     from alliancedyn.panel import SessionPanel
@@ -97,6 +97,6 @@ def truth(name: str) -> pd.Series:
 
 def _file(name: str, ending: str) -> Path:
     if name not in _NAMES:
-        known = ", ".join(repr(known) for known in _NAMES)
-        raise DataError(f"There is no bundled data set {name!r}. There are {known}.")
+        known = f"{listed(_NAMES)}.{nearest(name, _NAMES)}"
+        raise DataError(f"There is no bundled data set {name!r}. There are {known}")
     return _DATA / f"{name}{ending}"

@@ -152,7 +152,7 @@ def build_mapping(values: Mapping[str, Any]) -> PanelMapping:
         if key in said and not isinstance(said[key], str):
             raise DataError(f"{key} must be a text, not {shown(said[key])}.")
     for key, choices in CHOICES.items():
-        if key in said and said[key] not in choices:
+        if key in said and not (isinstance(said[key], str) and said[key] in choices):
             listing = joined([repr(choice) for choice in choices], len(choices))
             raise DataError(f"{key} must be one of {listing}, not {shown(said[key])}.")
     variables = _named_columns(said.get("variables", {}), "variables")

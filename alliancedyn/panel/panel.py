@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn import __version__
-from alliancedyn.checking import checked, named
-from alliancedyn.errors import DataError, listed, people
+from alliancedyn.checking import checked, methods_checked, named
+from alliancedyn.errors import DataError, listed, nearest, people
 from alliancedyn.panel.chronology import elapsed, since_first
 from alliancedyn.panel.client_level import changing, one_value_each
 from alliancedyn.panel.identifiers import natural
@@ -56,6 +56,7 @@ class Arrays:
     variables: tuple[str, ...]
 
 
+@methods_checked
 @checked
 class SessionPanel:
     """One row per client and session, with what is known about it.
@@ -319,7 +320,6 @@ single_items, decimal, day_first, date_format
         primary[who[top]] = which[top]
         return primary, tuple(str(names[i]) for i in order)
 
-    @checked
     def client_values(self, name: str) -> NDArray[Any]:
         """Return one value per client of a client-level column.
 
@@ -344,10 +344,10 @@ single_items, decimal, day_first, date_format
         frame = self._content.frame
         known = [n for n in ("therapist", "group", "site", "arm", "episode") if n in frame]
         if name not in (*known, *self.covariates):
-            have = f"It has {listed(['person', *known, *self.covariates], 8)}. "
+            have = ["person", *known, *self.covariates]
             raise DataError(
-                f"The panel has no column {name!r} per client. {have}Name it when reading, as a "
-                "role or in covariates=."
+                f"The panel has no column {name!r} per client. It has {listed(have, 8)}. Name it "
+                f"when reading, as a role or in covariates=.{nearest(name, have)}"
             )
         if name == "therapist":
             arrays = self.arrays()
@@ -357,9 +357,10 @@ single_items, decimal, day_first, date_format
 
     def changing(self, name: str) -> bool:
         """Say whether a column has more than one known value in some client."""
+        if name not in self._content.frame:
+            raise DataError(f"The panel has no column {name!r}.{nearest(name, self.frame)}")
         return bool(len(changing(self._content.frame[name], self._content.codes)))
 
-    @checked
     def with_scores(self, scores: pd.DataFrame, note: Issue) -> SessionPanel:
         """Return the same rows with other scores, such as detrended ones.
 
@@ -394,7 +395,6 @@ single_items, decimal, day_first, date_format
         content = replace(self._content, frame=frame, issues=issues, ranges={})
         return SessionPanel(content, self._provenance, self._truth)
 
-    @checked
     def subset(self, clients: Collection[str]) -> SessionPanel:
         """Return the panel of some clients, in panel order; issues and flow stay those of reading.
 

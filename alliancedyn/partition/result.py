@@ -8,7 +8,7 @@ from html import escape
 
 import pandas as pd
 
-from alliancedyn.checking import checked, named
+from alliancedyn.checking import methods_checked, named
 from alliancedyn.errors import SpecificationError
 from alliancedyn.panel import Issue
 from alliancedyn.partition.select import Trend
@@ -16,6 +16,7 @@ from alliancedyn.partition.wording import identities, paragraphs, verdict
 from alliancedyn.results.estimate import Estimate
 
 
+@methods_checked
 @named
 @dataclass(frozen=True, repr=False, eq=False)
 class TherapistPartition:
@@ -93,7 +94,6 @@ class TherapistPartition:
     def _repr_html_(self) -> str:
         return f"<pre>{escape(self.text)}</pre>"
 
-    @checked
     def slope(self, level: str, version: str = "latent") -> Estimate:
         """Return one slope, or the total or difference, with its interval.
 

@@ -26,7 +26,8 @@ from alliancedyn.plot.style import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from alliancedyn.results import Fit
+    from alliancedyn.results.effects import position
+from alliancedyn.results import Fit
 
 Array = NDArray[np.float64]
 
@@ -62,6 +63,8 @@ def impulse_response(
     """
     source = fit.process if shock is None else shock
     frame = fit.impulse_response(shock=source, sessions=sessions, kind=kind)
+    if response is not None:
+        position(fit.lagged, response)  # refuses what is no variable
     names = fit.variables if response is None else (response,)
     with drawing(ax, (5.2, 3.2)) as axes:
         axes.axhline(0.0, color=SOFT_INK, linewidth=0.8)

@@ -197,6 +197,8 @@ def _draw_column(
 def _rows_of_frame(
     frame: pd.DataFrame, process: str | None, outcome: str | None, standardized: bool
 ) -> list[_Row]:
+    if not {"model", "source", "target", "estimate", "lower", "upper"} <= set(frame.columns):
+        return []
     cross = frame[frame["source"] != frame["target"]]
     if cross.empty:
         return []

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from alliancedyn.checking import checked
+from alliancedyn.errors import SpecificationError
 from alliancedyn.plot.style import FAINT, INK, drawing, label, look, write_labels
 from alliancedyn.studies.calibration import Calibration, band, evaluation_points
 
@@ -40,6 +41,8 @@ def calibration(
         of the calibration with the fewest rounds.
     """
     each = {"": found} if isinstance(found, Calibration) else dict(found)
+    if not each:
+        raise SpecificationError("There is no calibration to draw. Give calibrate(...) or several.")
     widest = min(each.values(), key=lambda one: len(one.ranks))
     with drawing(ax, (5.2, 3.8)) as axes:
         joint = 1.0 - (1.0 - widest.level) / len(widest.table)

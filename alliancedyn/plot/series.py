@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from alliancedyn.checking import checked
-from alliancedyn.errors import SpecificationError
+from alliancedyn.errors import SpecificationError, nearest
 from alliancedyn.plot.numerals import number, short
 from alliancedyn.plot.style import (
     FORWARD,
@@ -144,8 +144,8 @@ def between_within(
 
 def _scores(panel: SessionPanel, name: str) -> Array:
     if name not in panel.variables:
-        known = ", ".join(panel.variables)
-        raise SpecificationError(f"The panel has no variable {name!r}. Choose among: {known}.")
+        known = f"{', '.join(panel.variables)}.{nearest(name, panel.variables)}"
+        raise SpecificationError(f"The panel has no variable {name!r}. Choose among: {known}")
     scores: Array = panel.arrays().Y[:, :, panel.variables.index(name)]
     return scores
 
@@ -211,6 +211,7 @@ def _pair(decomposition: Decomposition, x: str | None, y: str | None) -> tuple[s
         if name not in known:
             raise SpecificationError(
                 f"The decomposition has no variable {name!r}. Choose among: {', '.join(known)}."
+                f"{nearest(name, known)}"
             )
     return first, second
 

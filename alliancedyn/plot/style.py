@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from alliancedyn.allowed import shown
 from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 
@@ -30,6 +31,7 @@ FAINT = "#eef1f4"
 
 SMALL_CELL = 5
 """Fewest clients behind a drawn mean: a mean of fewer could be read back to a person."""
+LARGEST = 100.0  # inches
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def write_labels(ax: Axes, *, x: str = "", y: str = "", title: str = "") -> None
 @checked
 def panels(columns: int, size: tuple[float, float], *, share_y: bool = False) -> np.ndarray:
     """Return ``columns`` axes side by side on one new figure of ``size`` inches."""
+    if not all(0.0 < length <= LARGEST for length in size):
+        raise SpecificationError(f"size is {size!r}; give inches above 0 and up to {LARGEST:g}.")
     with rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
@@ -142,7 +146,8 @@ def alt_text(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
     SpecificationError
         If the axes were not drawn by this module, and so have no text.
     """
-    texts = [str(one.get_label()) for one in np.ravel(np.asarray(ax, dtype=object))]
+    drawn = np.ravel(np.asarray(ax, dtype=object))
+    texts = [str(one.get_label()) for one in drawn if isinstance(one, Axes)]
     if not any(texts):
         raise SpecificationError(
             "These axes carry no alternative text. Pass the axes that a function of "
@@ -151,13 +156,21 @@ def alt_text(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
     return " ".join(dict.fromkeys(text for text in texts if text))
 
 
+def _figure(ax: Axes | Sequence[Axes] | np.ndarray) -> Any:
+    """Return the figure of axes, or of the first of several."""
+    for one in np.ravel(np.asarray(ax, dtype=object)):
+        if isinstance(one, Axes):
+            return one.figure
+    raise SpecificationError(f"ax is {shown(ax)}; give what a function of plot returned.")
+
+
 @checked
 def svg(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
     """Return the figure behind ``ax`` as SVG text, the same bytes for the same figure.
 
     Letters stay letters (searchable, small) and are set in the reader's own sans-serif.
     """
-    figure = np.ravel(np.asarray(ax, dtype=object))[0].figure
+    figure = _figure(ax)
     buffer = BytesIO()
     with rc_context({**STYLE, "svg.hashsalt": "alliancedyn"}):
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -172,7 +185,7 @@ def save(ax: Axes | Sequence[Axes] | np.ndarray, path: str | Path) -> Path:
     if target.suffix.lower() == ".svg":
         target.write_text(svg(ax), encoding="utf-8")
         return target
-    figure = np.ravel(np.asarray(ax, dtype=object))[0].figure
+    figure = _figure(ax)
     with rc_context(STYLE):
         figure.savefig(target)
     return target

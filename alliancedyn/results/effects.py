@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from alliancedyn.engine import var
 from alliancedyn.engine.delta import Derived
 from alliancedyn.engine.lagged import LaggedForm
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError, listed, nearest
 from alliancedyn.results.estimate import checked_level
 from alliancedyn.results.model import Params
 
@@ -25,6 +25,7 @@ def position(form: LaggedForm, variable: str) -> int:
     if variable not in form.variables:
         raise SpecificationError(
             f"{variable!r} is not a variable of this fit. Use one of {listed(form.variables)}."
+            f"{nearest(variable, form.variables)}"
         )
     return form.variables.index(variable)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.checking import checked, named
+from alliancedyn.checking import methods_checked, named
 from alliancedyn.errors import DataError, SpecificationError
 from alliancedyn.results import display, effects, saturation, scores
 from alliancedyn.results.estimate import LEVEL, Sample
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
+@methods_checked
 @named
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Fit(Parameters):
@@ -73,7 +74,6 @@ class Fit(Parameters):
             return float("nan")
         return self.n_params * log(self.sample.clients) - 2 * self.loglik
 
-    @checked
     def profile(
         self,
         quantity: str | Callable[[Params], float],
@@ -112,7 +112,6 @@ class Fit(Parameters):
 
         return profile_estimate(self, quantity, level, self._scores(panel))
 
-    @checked
     def standardized(self, level: float = LEVEL) -> pd.DataFrame:
         """Return effects, covariances and variances in units without a unit.
 
@@ -138,7 +137,6 @@ class Fit(Parameters):
 
         return standardized(self, level)
 
-    @checked
     def fit_indices(self, panel: Panel | None = None) -> dict[str, float | str]:
         """Return chi-square, CFI, TLI, RMSEA (90 % interval), SRMR, AIC, BIC against saturation.
 
@@ -167,7 +165,6 @@ class Fit(Parameters):
         )
         return found if why is None else {**found, "reason_scaled": why}
 
-    @checked
     def predict(
         self, horizon: int = 1, panel: Panel | None = None, *, level: float | None = None
     ) -> pd.DataFrame:
@@ -204,7 +201,6 @@ class Fit(Parameters):
         frame = scores.in_rows(used.clients, self.sessions, keys, mean, sd)
         return forecasts.with_interval(frame, level)
 
-    @checked
     def calibration(self, horizon: int = 1, panel: Panel | None = None) -> Calibration:
         """Check whether forecasts are as sure as they should be, against the scores that came.
 
@@ -237,7 +233,6 @@ class Fit(Parameters):
         found = forecasts.predicted_of(self, used, steps)
         return calibrated(found, used, steps, panel is None)
 
-    @checked
     def states(self, panel: Panel | None = None, *, level: float | None = None) -> pd.DataFrame:
         """Return each client's stable and momentary parts, given all of the client's scores.
 
@@ -268,7 +263,6 @@ class Fit(Parameters):
         frame = scores.in_rows(used.clients, self.sessions, keys, mean, sd)
         return forecasts.with_interval(frame, level)
 
-    @checked
     def draw_scores(
         self,
         draws: int = 20,
@@ -334,7 +328,6 @@ class Fit(Parameters):
 
         return inference_data(self)
 
-    @checked
     def client_effects(self, level: float = LEVEL) -> pd.DataFrame:
         """Return every client's own effects in a sampled fit, shrunken to the average client.
 

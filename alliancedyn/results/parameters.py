@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.checking import checked
+from alliancedyn.checking import methods_checked
 from alliancedyn.engine.delta import Derived, Freedom, propagate
 from alliancedyn.engine.lagged import OBSERVED, LaggedForm
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import AllianceDynError, SpecificationError, listed
 from alliancedyn.results import effects, paths
 from alliancedyn.results.drawn import DrawnForm, collected
 from alliancedyn.results.estimate import LEVEL, Estimate, estimates, tabulate
@@ -29,6 +29,7 @@ from alliancedyn.results.model import Model, Params
 Array = NDArray[np.float64]
 
 
+@methods_checked
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Parameters:
     """Estimates under canonical names, with their uncertainty.
@@ -84,7 +85,6 @@ class Parameters:
         derived = Derived(self.params.to_numpy(dtype=float), self.cov.to_numpy(dtype=float))
         return pd.Series(derived.se, index=self.params.index, name="se")
 
-    @checked
     def derive(self, function: Callable[[Params], float], level: float = LEVEL) -> Estimate:
         """Estimate any function of the parameters, with its uncertainty.
 
@@ -119,7 +119,6 @@ class Parameters:
 
         return estimates(self.derive_many(one), level)[0]
 
-    @checked
     def derive_many(self, function: Callable[[Params], Array]) -> Derived:
         """Estimate several functions of the parameters with their joint covariance.
 
@@ -133,6 +132,13 @@ class Parameters:
                 return collected(function, self.draws, columns)
             at = self.params.to_numpy(dtype=float)
             return propagate(function, known, at, self.cov.to_numpy(dtype=float), self.freedom)
+        except (TypeError, ValueError) as failed:
+            if isinstance(failed, AllianceDynError):
+                raise
+            raise SpecificationError(
+                f"The function cannot be computed from the parameters: {failed}. Give a function "
+                "of a mapping from name to value that returns numbers."
+            ) from failed
         except KeyError as missing:
             name = str(missing.args[0]) if missing.args else ""
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
@@ -140,7 +146,6 @@ class Parameters:
                 f"{name!r} is not a parameter of this fit. Use for example {listed(near)}."
             ) from missing
 
-    @checked
     def table(self, level: float = LEVEL) -> pd.DataFrame:
         """Return every parameter: estimate, se, lower, upper, p_value (prob_positive if sampled).
 
@@ -161,7 +166,6 @@ class Parameters:
         form = LaggedForm.of(map(str, self.params.index), self.variables, self.sessions)
         return form if self.draws is None else DrawnForm.of_draws(form, self.draws)
 
-    @checked
     def sd_within_basis(self, *, group: str | None = None) -> str:
         """Say which within SD standardizes effects.
 
@@ -178,7 +182,6 @@ class Parameters:
         effects.need_within(form, at, self.model.name)
         return form.basis(form.settling(at))
 
-    @checked
     def sd_within(self, *, group: str | None = None) -> pd.Series:
         """Return the within-client SDs that standardize effects, score points by variable.
 
@@ -188,7 +191,6 @@ class Parameters:
         derived = self.derive_many(lambda p: form.within_sd(p, basis))
         return pd.Series(derived.values, index=list(self.variables), name="sd_within")
 
-    @checked
     def effect(
         self,
         source: str,
@@ -238,7 +240,6 @@ class Parameters:
         function = effects.lagged_effect(form, source, target, session, basis, lag)
         return estimates(self.derive_many(function), level)[0]
 
-    @checked
     def structural(
         self, level: float = LEVEL, *, session: int | None = None, group: str | None = None
     ) -> pd.DataFrame:
@@ -273,7 +274,6 @@ class Parameters:
         derived = self.derive_many(lambda p: form.time_ordered(p, *order, session))
         return tabulate(derived, pd.Index(solved, name="path"), level).loc[rows]
 
-    @checked
     def impulse_response(
         self,
         shock: str,
@@ -309,7 +309,6 @@ class Parameters:
         derived = self.derive_many(effects.response(form, shock, steps, order, session))
         return effects.response_frame(derived, self.variables, level)
 
-    @checked
     def long_run(
         self,
         source: str,

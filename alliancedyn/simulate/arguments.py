@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.allowed import numeric
 from alliancedyn.engine import var
 from alliancedyn.errors import SpecificationError
 
@@ -25,12 +26,11 @@ def as_array(value: Any, shape: tuple[int, ...], name: str) -> Array:
     SpecificationError
         If the value is not numeric, holds NaN or infinity, or has another shape.
     """
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    if not numeric(value):
         raise SpecificationError(
             f"{name} must be numbers arranged as {shape}. Pass nested lists or an array."
-        ) from None
+        )
+    array = np.array(value, dtype=np.float64)
     if array.shape != shape:
         raise SpecificationError(
             f"{name} has shape {array.shape}, expected {shape}. "
@@ -97,10 +97,9 @@ def as_choice(value: Any, choices: Sequence[str], name: str) -> str:
 
 def as_rows(value: Any, name: str) -> tuple[tuple[float, ...], ...]:
     """Return a two-dimensional array-like as nested tuples, which compare and hash by value."""
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise SpecificationError(f"{name} must be a table of numbers.") from None
+    if not numeric(value):
+        raise SpecificationError(f"{name} must be a table of numbers.")
+    array = np.array(value, dtype=np.float64)
     if array.ndim != 2 or array.size == 0 or not np.isfinite(array).all():
         raise SpecificationError(
             f"{name} must be a table of finite numbers, one column per series."
@@ -170,7 +169,7 @@ def factor(cov: Array) -> Array:
 
 def as_vector(value: Any, name: str) -> tuple[float, ...]:
     """Return one number per series as a tuple, which compares and hashes by value."""
-    return tuple(as_array(value, (np.size(value),), name).tolist())
+    return tuple(as_array(value, (max(np.size(value), 1),), name).tolist())
 
 
 def as_paths(value: Any, name: str) -> tuple[tuple[str, str, float], ...]:

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.allowed import OR_ONE
-from alliancedyn.checking import checked
+from alliancedyn.checking import checked, methods_checked
 from alliancedyn.engine import var
 from alliancedyn.errors import SpecificationError, listed, nearest
 from alliancedyn.simulate import parameters, random_effects, system
@@ -40,6 +40,7 @@ from alliancedyn.simulate.series import roles, series_names, session_timing
 Array = NDArray[np.float64]
 
 
+@methods_checked
 @checked
 @dataclass(frozen=True, eq=False, repr=False)
 class Dynamics:
@@ -151,7 +152,6 @@ class Dynamics:
         random_effects.refuse_impossible(self)
 
     @classmethod
-    @checked
     def time_ordered(
         cls,
         phi_alliance: float,
@@ -209,7 +209,6 @@ class Dynamics:
         )
 
     @classmethod
-    @checked
     def continuous(
         cls, drift: Any, diffusion_cov: Any, *, between_cov: Any = None, mean: Any = None
     ) -> Dynamics:
@@ -297,7 +296,6 @@ class Dynamics:
         parameters.refuse_mixture(self)
         return self.session_means(sessions).ravel(), parameters.score_cov(self, sessions)
 
-    @checked
     def effect(self, source: str, target: str, standardized: parameters.Within = None) -> float:
         """Return the lagged effect of ``source`` on ``target`` one session later.
 
@@ -340,7 +338,6 @@ class Dynamics:
         scale = self._sd_ratio(before, after), self._sd_ratio(after, before)
         return parameters.time_ordered(self, after, before, *scale)
 
-    @checked
     def impulse_response(
         self, shock: str, sessions: int = 8, kind: Literal["reduced", "structural"] = "reduced"
     ) -> pd.DataFrame:
@@ -371,7 +368,6 @@ class Dynamics:
         index = pd.RangeIndex(sessions + 1, name="session")
         return pd.DataFrame(response, index=index, columns=list(self.variables))
 
-    @checked
     def long_run(self, source: str, target: str, kind: parameters.Ends = "sustained") -> float:
         """Return where the effect of ``source`` on ``target`` ends.
 

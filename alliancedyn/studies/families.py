@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from alliancedyn.decompose import decompose
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError, listed, nearest
 from alliancedyn.models import (
     ALT,
     CLPM,
@@ -181,7 +181,8 @@ def chosen(families: str | Sequence[str]) -> list[Family]:
     unknown = [key for key in keys if key not in known]
     if unknown or not keys:
         said = f"No family is called {listed(unknown)}." if unknown else "No family is named."
-        raise SpecificationError(f"{said} Choose from {', '.join(choices())}.")
+        near = nearest(unknown[0], choices()) if unknown else ""
+        raise SpecificationError(f"{said}{near} Choose from {', '.join(choices())}.")
     asked = [*keys, *(key for key in FAMILIES if EVERY in keys and key not in BAYES)]
     found = [family for key, family in FAMILIES.items() if key in asked]
     return [*found, *steps.values()]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from alliancedyn.checking import checked, named
+from alliancedyn.checking import checked, methods_checked, named
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.replicate import Cluster, Progress
@@ -35,6 +35,7 @@ CONDITIONS = ["sessions", "dropout", "reliability", "therapists"]
 POINTS = 60  # numbers of clients at which a fitted curve is given
 
 
+@methods_checked
 @named
 @dataclass(frozen=True, eq=False, repr=False)
 class PowerSurface:
@@ -71,7 +72,6 @@ class PowerSurface:
     seed: int
     seconds: float
 
-    @checked
     def smallest(self, power: float = 0.8, level: float = 0.95) -> pd.DataFrame:
         """Return the smallest number of clients for a power, by what else makes a design.
 
@@ -103,7 +103,6 @@ class PowerSurface:
         columns = ["clients", "lower", "upper", "note"]
         return pd.DataFrame([row[1:] for row in rows], index=index, columns=columns)
 
-    @checked
     def curves(self) -> pd.DataFrame:
         """Return what a figure of power against clients needs.
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from alliancedyn.checking import checked
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError, listed, nearest
 from alliancedyn.worlds.read import World, read
 
 _PRESETS = Path(__file__).resolve().parent / "presets"
@@ -43,7 +43,7 @@ def path(name: str) -> Path:
     if name not in names():
         raise SpecificationError(
             f"There is no world {name!r}. Use one of {listed(names(), len(names()))}, or read your "
-            "own file with worlds.read(path)."
+            f"own file with worlds.read(path).{nearest(name, names())}"
         )
     return _PRESETS / f"{name}.toml"
 
