@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from alliancedyn.allowed import Rule, frame_like, rule_of, shown
 from alliancedyn.errors import SpecificationError, nearest
 
+_PACKAGE = __name__.partition(".")[0]
 Subject = TypeVar("Subject", bound=Callable[..., Any])
 Kind = TypeVar("Kind", bound=type)
 
@@ -35,9 +36,10 @@ def methods_checked(kind: Kind) -> Kind:
     for name, method in list(vars(kind).items()):
         if name.startswith("_"):
             continue
-        if isinstance(method, FunctionType):
+        done = hasattr(getattr(method, "__func__", method), "__wrapped__")
+        if isinstance(method, FunctionType) and not done:
             setattr(kind, name, checked(method))
-        elif isinstance(method, classmethod):
+        elif isinstance(method, classmethod) and not done:
             setattr(kind, name, classmethod(checked(method.__func__)))
     return kind
 
@@ -201,7 +203,8 @@ class _Names(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         if name == "ArrayLike":  # says everything that can become an array
             return Any
-        for place in self._places:
+        loaded = (vars(one) for key, one in [*sys.modules.items()] if key.startswith(_PACKAGE))
+        for place in (*self._places, *loaded):
             if name in place:
                 return place[name]
         return _Unloaded(name, (), {})

@@ -22,11 +22,11 @@ from alliancedyn.plot.style import (
     look,
     write_labels,
 )
+from alliancedyn.results.effects import position
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from alliancedyn.results.effects import position
 from alliancedyn.results import Fit
 
 Array = NDArray[np.float64]
