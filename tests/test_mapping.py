@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_files import cases_dir
 
 import alliancedyn as ad
 from alliancedyn.errors import DataError
@@ -299,9 +301,9 @@ def test_dates_stand_in_for_missing_session_numbers(tmp_path: Path) -> None:
     header = ["client", "date", "wai", "phq9"]
     write_export(tmp_path / "export.csv", header)
     guess = ad.guess_mapping(tmp_path / "export.csv")
-    assert guess.unresolved == ("session",)
-    toml = guess.to_toml().replace('# order = "date"', 'order = "date"')
-    (tmp_path / "map.toml").write_text(toml, "utf-8")
+    assert guess.unresolved == ()
+    assert 'order = "date"  # no column of session numbers' in guess.to_toml()
+    (tmp_path / "map.toml").write_text(guess.to_toml(), "utf-8")
     panel = ad.read_sessions(tmp_path / "export.csv", mapping=tmp_path / "map.toml")
     assert panel.sessions.tolist() == [1, 2, 3]
 
@@ -314,6 +316,176 @@ def test_clients_are_found_by_content_where_names_say_nothing(tmp_path: Path) ->
     guess = ad.guess_mapping(tmp_path / "export.csv")
     assert guess.mapping.client == "y"
     assert "unique" in guess.reasons["client"]
+
+
+def export_of(path: Path, header: str, *columns: list[Any]) -> Path:
+    """Write columns of cells under a header, three people with four sessions."""
+    rows = [";".join(str(cell) for cell in row) for row in zip(*columns, strict=True)]
+    path.write_text("\n".join([header, *rows]) + "\n", "utf-8")
+    return path
+
+
+PEOPLE = [who for who in ("A1", "B2", "C3") for _ in range(4)]
+NUMBERS = [1, 2, 3, 4] * 3
+DATES = [f"{day:02d}.03.2024" for day in (4, 11, 18, 25)] * 3
+SCORES = [f"{3 + 0.1 * i:.1f}".replace(".", ",") for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Patientennummer;Sitzungsnummer;Sitzungsdatum;Behandler",
+        "Klient-ID;Sitzung Nr.;Termin;Therapeut/in",
+        "Chiffre;Termin;Datum der Sitzung;Therapeut*in",
+        "Cliëntnummer;Zittingsnummer;Afspraakdatum;Behandelaar",
+        "cliënt;sessie;datum;hulpverlener",
+        "Paciente;N.º sesión;Fecha de la sesión;Terapeuta",
+        "Numéro patient;Séance n°;Date de la séance;Thérapeute",
+        "Patient;N° séance;Date séance;Psychologue",
+        "person;SessionID;date;provider",
+        "person;month;timestamp;clinician",
+        "subj_id;beep;datetime;staff_id",
+        "participant;timepoint;session date;therapist code",
+    ],
+)
+def test_names_of_routine_exports_are_known(header: str, tmp_path: Path) -> None:
+    staff = ["T1", "T1", "T2", "T2"] * 3
+    path = export_of(
+        tmp_path / "e.csv", f"{header};WAI;PCL-5", PEOPLE, NUMBERS, DATES, staff, SCORES, SCORES
+    )
+    names = header.split(";")
+    expected = dict(zip(("client", "session", "date", "therapist"), names, strict=True))
+    assert ad.guess_mapping(path).mapping.roles == expected
+
+
+def test_identifiers_of_sessions_are_no_numbers_of_sessions(tmp_path: Path) -> None:
+    people = [f"P{i // 5}" for i in range(600)]
+    scores = [f"{3 + 0.1 * (i % 17):.1f}" for i in range(600)]
+    numbers = [1 + i % 5 for i in range(600)]
+    header = "person;SessionID;visit;wai;phq9"
+    path = export_of(tmp_path / "e.csv", header, people, list(range(600)), numbers, scores, scores)
+    assert ad.guess_mapping(path).mapping.session == "visit"
+
+
+def test_a_session_column_tells_the_rows_of_a_client_apart(tmp_path: Path) -> None:
+    months = [1, 1, 2, 2] * 3
+    path = export_of(
+        tmp_path / "e.csv", "id;week;beep;wai;phq9", PEOPLE, months, NUMBERS, SCORES, SCORES
+    )
+    assert ad.guess_mapping(path).mapping.session == "beep"
+
+
+def test_a_score_is_no_client(tmp_path: Path) -> None:
+    mood = ["2,5", "3,5", "4,5", "1,5"] * 3
+    path = export_of(
+        tmp_path / "e.csv", "mood;who;session;wai;phq9", mood[::-1], PEOPLE, NUMBERS, SCORES, SCORES
+    )
+    assert ad.guess_mapping(path).mapping.client == "who"
+
+
+def test_totals_are_proposed_and_items_never(tmp_path: Path) -> None:
+    def guess(names: str) -> GuessedMapping:
+        count = names.count(";") + 1
+        path = export_of(
+            tmp_path / "e.csv", f"id;session;{names}", PEOPLE, NUMBERS, *[SCORES] * count
+        )
+        return ad.guess_mapping(path)
+
+    items = ";".join(f"waisr_{i:02d}" for i in range(1, 13))
+    bare = guess(f"{items};phq9")
+    assert bare.mapping.variables == {"symptoms": "phq9"}
+    assert bare.unresolved == ("variables.alliance",)
+    assert "'waisr_01', 'waisr_02', 'waisr_03' and 9 more look like the items of one scale" in (
+        bare.text
+    )
+    assert '# alliance = ""  # fill in' in bare.to_toml()
+    assert guess(f"{items};WAI-SR Gesamtwert;phq9").mapping.variables["alliance"] == (
+        "WAI-SR Gesamtwert"
+    )
+    every = ";".join(f"phq{i}" for i in range(1, 10))
+    assert "symptoms" not in guess(f"wai;{every}").mapping.variables
+    assert guess(f"wai;{every};phq_sum").mapping.variables["symptoms"] == "phq_sum"
+    assert "symptoms" not in guess("wai;phq9_3").mapping.variables
+    pair = guess("wai_1;wai_2;phq9")
+    assert "alliance" not in pair.mapping.variables
+    assert "two raters, two items or two sessions?" in pair.text
+    assert guess("wai_c;wai_t;phq2;phq9").mapping.variables == {
+        "alliance": "wai_c",
+        "symptoms": "phq2",
+    }
+    for name in ("PCL-5", "CCAPS-34", "HSCL-25", "WHO-5", "K10", "Total ORS", "DASS21 Summe"):
+        assert guess(f"SRS;{name}").mapping.variables == {"alliance": "SRS", "symptoms": name}
+
+
+def test_the_good_end_is_written_where_the_name_says_it(tmp_path: Path) -> None:
+    path = export_of(
+        tmp_path / "e.csv", "id;session;SRS;ORS", PEOPLE, NUMBERS, SCORES, SCORES[::-1]
+    )
+    guess = ad.guess_mapping(path)
+    assert guess.mapping.higher == {"alliance": "better", "symptoms": "better"}
+    (tmp_path / "map.toml").write_text(guess.to_toml(), "utf-8")
+    panel = ad.read_sessions(path, tmp_path / "map.toml")
+    assert panel.higher == guess.mapping.higher
+    unknown = export_of(
+        tmp_path / "e.csv", "id;session;SRS;outcome", PEOPLE, NUMBERS, SCORES, SCORES[::-1]
+    )
+    assert '# symptoms = ""  # fill in: "better" or "worse"' in ad.guess_mapping(unknown).to_toml()
+
+
+def test_found_missing_codes_wait_to_be_uncommented(tmp_path: Path) -> None:
+    wai, phq = [*SCORES[:10], "k.A.", "abgebr."], [*range(8, 18), -99, 999]
+    path = export_of(tmp_path / "e.csv", "Patient;Sitzung;WAI;PHQ-9", PEOPLE, NUMBERS, wai, phq)
+    guess = ad.guess_mapping(path)
+    assert set(guess.missing_codes) == {"k.A.", "abgebr.", -99.0, 999.0}
+    written = guess.to_toml()
+    (found,) = [one for one in written.splitlines() if one.startswith("# missing_codes = ")]
+    (tmp_path / "map.toml").write_text(written, "utf-8")
+    with pytest.raises(DataError, match="missing_codes="):
+        ad.read_sessions(path, tmp_path / "map.toml")
+    (tmp_path / "map.toml").write_text(written.replace(found, found[2:]), "utf-8")
+    panel = ad.read_sessions(path, tmp_path / "map.toml")
+    assert panel.frame[["alliance", "symptoms"]].isna().sum().tolist() == [2, 2]
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("1_german_rom.csv", "1b_german_rom_preamble.csv", "3_redcap.csv", "3_redcap_noin.csv"),
+        *("4_qualtrics_numeric.csv", "5_long_by_questionnaire.csv", "6_items.csv"),
+        *("7_two_episodes.csv", "7c_two_episodes_dates_only.csv", "8_openfit_pcoms.csv"),
+    ],
+)
+def test_a_proposal_reads_or_names_the_next_line(file: str, tmp_path: Path) -> None:
+    guess = ad.guess_mapping(cases_dir() / file)
+    (tmp_path / "map.toml").write_text(guess.to_toml(), "utf-8")
+    try:
+        panel = ad.read_sessions(cases_dir() / file, tmp_path / "map.toml")
+    except DataError as refusal:
+        assert re.search(r"(missing_codes|client|variables)=", str(refusal))
+    else:
+        assert panel.n_persons == 70
+        assert "unknown-direction" not in {issue.code for issue in panel.issues}
+
+
+@pytest.mark.reference
+def test_every_column_of_the_german_export_is_known_by_name(tmp_path: Path) -> None:
+    guess = ad.guess_mapping(cases_dir() / "1_german_rom.csv")
+    assert guess.mapping.roles == {
+        "client": "Patientennummer",
+        "therapist": "Therapeut/in",
+        "date": "Sitzungsdatum",
+    }
+    assert guess.mapping.variables == {
+        "alliance": "WAI-SR Gesamtwert",
+        "symptoms": "PHQ-9 Summenwert",
+    }
+    assert (guess.mapping.order, guess.unresolved) == ("date", ())
+    assert guess.missing_codes == ("k.A.", -99.0)
+    written = guess.to_toml().replace("# missing_codes", "missing_codes")
+    (tmp_path / "map.toml").write_text(written, "utf-8")
+    panel = ad.read_sessions(cases_dir() / "1_german_rom.csv", tmp_path / "map.toml")
+    assert panel.n_clients == 70
 
 
 def test_wide_exports_are_refused_not_guessed(tmp_path: Path) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from alliancedyn.checking import named
+from alliancedyn.errors import DataError
 from alliancedyn.panel.choices import USUAL_TIMING
 from alliancedyn.panel.dates import FORMATS
-from alliancedyn.panel.identifiers import SESSION
+from alliancedyn.panel.identifiers import MOST_SESSIONS, SESSION
+from alliancedyn.panel.instruments import folded, good_end, measured, says_total
 from alliancedyn.panel.issues import joined
 from alliancedyn.panel.layout import (
     contact_columns,
@@ -22,47 +24,22 @@ from alliancedyn.panel.layout import (
     wide_columns,
 )
 from alliancedyn.panel.mapping import PanelMapping
-from alliancedyn.panel.numbers import COMMA, POINT, SUSPECT_NUMBERS, SUSPECT_TEXTS
+from alliancedyn.panel.names import ROLE_NAMES
+from alliancedyn.panel.numbers import (
+    COMMA,
+    POINT,
+    SUSPECT_TEXTS,
+    decide_decimal,
+    parse,
+    suspect_numbers,
+)
 from alliancedyn.panel.read import load_bytes, read_table
+from alliancedyn.panel.sisters import families
 from alliancedyn.panel.table import Distinct, Table, distinct
 
-# Names that exports give to each role, folded (lower case, no separators), the surest first.
-NAMES = {
-    "client": (
-        *("client", "clientid", "clientno", "clientnumber", "patient", "patientid", "pat", "patid"),
-        *("recordid", "personid", "subject", "subjectid", "participant", "participantid", "caseid"),
-        *("localpatientid", "serviceallocatedpatientid", "code", "id", "pid", "case", "caseno"),
-    ),
-    "session": (
-        *("session", "sessionno", "sessionnumber", "sessionnr", "sess", "sitzung", "sitzungnr"),
-        *("redcaprepeatinstance", "zitting", "seance", "visit", "visitno", "wave", "occasion"),
-        *("contactno", "contactnumber", "appointmentno", "sessionindex", "time", "week", "t"),
-    ),
-    "therapist": (
-        *("therapist", "therapistid", "therapeut", "clinician", "clinicianid", "counselor"),
-        *("counsellor", "counselorid", "counsellorid", "practitioner", "practitionerid"),
-        *("provider", "providerid", "employeeid", "careprofessional", "careprofessionalid"),
-    ),
-    "date": (
-        *("sessiondate", "date", "appointmentdate", "admindate", "datum", "eventdate", "qdate"),
-        *("assessmentdate", "visitdate", "carecontactdate"),
-    ),
-    "day": ("day", "days", "elapseddays", "dayssincestart", "dayssincefirst", "dtdays"),
-    "group": ("group", "groupid", "therapygroup", "gruppe"),
-    "site": ("site", "siteid", "clinic", "clinicid", "redcapdataaccessgroup", "service", "centre"),
-    "episode": (
-        *("episode", "episodeid", "episodeno", "referralid", "referral", "treatmentepisode"),
-        *("periodofcontactid", "pathwayid"),
-    ),
-    "arm": ("arm", "treatment", "condition", "studyarm", "trialarm"),
-}
-# Questionnaires by the start of a column name: the variable they measure, and when it is rated.
-ALLIANCE = ("wai", "srs", "haq", "sai", "calpas", "alliance", "stass", "sess_rating")
-SYMPTOMS = (
-    *("phq", "gad", "ors", "oq45", "oq", "core10", "coreom", "core", "bdi", "bsi", "bai", "dass"),
-    *("who5", "wsas", "scl", "ces", "symptom", "outcome", "distress", "bsl", "k10", "hads"),
-)
-TOTALS = ("total", "sum", "score", "mean", "tot", "gesamt", "summe", "skala")
+# Ends of column names that are no score of a questionnaire.
+NO_SCORES = ("skip", "cutoff", "post", "complete", "version", "valid", "missing", "seconds", "date")
+MOSTLY, WORDS = 0.8, 5  # share of numbers in a score column; different texts that may mean none
 SAMPLE_ROWS = 20_000
 MARKERS = {"redcap_event_name": "REDCap", "ors_skip": "OpenFIT", "total_srs": "OpenFIT"}
 
@@ -80,7 +57,9 @@ class GuessedMapping:
     unresolved : tuple of str
         Roles that must be filled in by hand before the export can be read.
     notes : tuple of str
-        What else should be looked at, such as values that look like missing codes.
+        What else should be looked at, such as items that are no scale.
+    missing_codes : tuple of str or number
+        Values of the score columns that look as if they meant no score.
     file : str
         Name of the export.
     """
@@ -90,6 +69,7 @@ class GuessedMapping:
     unresolved: tuple[str, ...]
     notes: tuple[str, ...]
     file: str
+    missing_codes: tuple[str | float, ...] = ()
 
     @property
     def text(self) -> str:
@@ -120,9 +100,17 @@ class GuessedMapping:
         for role, column in self.mapping.roles.items():
             lines.append(f"{role} = {_quoted(column)}  # {_comment(self.reasons[role])}")
         lines += [f'# {role} = ""  # fill in' for role in self.unresolved if "." not in role]
-        if "session" in self.unresolved and self.mapping.date is not None:
-            lines.append('# order = "date"  # instead of a session column: number by date')
-        lines.append("# missing_codes = [-9, 999]  # what stands for no score, if anything does")
+        if self.mapping.order == "date":
+            lines.append('order = "date"  # no column of session numbers: number them by date')
+        if self.mapping.date is not None or self.mapping.day is not None:
+            lines.append("# episode_gap = 90  # days without a session that begin a new episode")
+        if self.missing_codes:
+            codes = ", ".join(_code(code) for code in self.missing_codes)
+            lines.append(f"# missing_codes = [{codes}]  # uncomment if they mean no score")
+        else:
+            lines.append(
+                "# missing_codes = [-9, 999]  # what stands for no score, if anything does"
+            )
         lines += ["", "[variables]"]
         for name, column in self.mapping.variables.items():
             reason = _comment(self.reasons[f"variables.{name}"])
@@ -134,6 +122,13 @@ class GuessedMapping:
         ]
         lines += ["", "[timing]  # rated before or after the session? Confirm."]
         lines += [f"{name} = {_quoted(when)}" for name, when in self.mapping.timing.items()]
+        lines += ["", "[higher]  # is a higher score better or worse for the client? Confirm."]
+        for name, column in self.mapping.variables.items():
+            word, why = self.mapping.higher.get(name), good_end(column)
+            if word is not None:
+                lines.append(f"{name} = {_quoted(word)}  # {_comment(why[1]) if why else ''}")
+            else:
+                lines.append(f'# {name} = ""  # fill in: "better" or "worse"')
         lines += ["", "# [ranges]  # lowest and highest possible score"]
         lines += [f"# {name} = [0, 100]" for name in self.mapping.variables]
         return "\n".join(lines) + "\n"
@@ -146,6 +141,10 @@ def _quoted(text: str) -> str:
 
 def _comment(text: str) -> str:
     return " ".join(text.split())
+
+
+def _code(code: str | float) -> str:
+    return _quoted(code) if isinstance(code, str) else f"{code:g}"
 
 
 @named
@@ -173,22 +172,39 @@ def guess_mapping(path: str | Path) -> GuessedMapping:
     found: dict[str, str] = {}
     reasons: dict[str, str] = {}
     for role, test in TESTS.items():
-        column = _by_name(NAMES[role], columns, set(found.values()), test)
-        if column is not None:
-            found[role], reasons[role] = column, f"its name, and {CONTENT[role]}"
+        candidates = _by_name(ROLE_NAMES[role], columns, set(found.values()), test)
+        if role == "session":
+            candidates = sorted(candidates, key=lambda name: not _tells_rows(name, columns, found))
+        if candidates:
+            found[role], reasons[role] = candidates[0], f"its name, and {CONTENT[role]}"
     if "client" not in found:
         _client_by_content(columns, found, reasons)
-    variables = _guess_variables(columns, set(found.values()), reasons)
-    people = columns[found["client"]].counts if "client" in found else np.ones(1)
-    repeated = people.max() > 1 or "StartDate" in table.header  # Qualtrics: a row per response
-    if not {"session", "date"} & set(found) and not repeated and wide_columns(table.header):
-        refuse_without_session(table.header, repeats=False)
-    timing = {name: when for name, when in USUAL_TIMING.items() if name in variables}
+    _refuse_wide(columns, found, table)
+    variables = _guess_variables(columns, set(found.values()), reasons, table.header)
     needed = [role for role in ("client", "session") if role not in found]
+    if "date" in found and "session" not in found:
+        needed.remove("session")
+        found["order"] = "date"
     unresolved = [*needed, *(f"variables.{n}" for n in USUAL_TIMING if n not in variables)]
-    mapping = PanelMapping(**found, variables=variables, timing=timing)  # type: ignore[arg-type]
-    notes = _notes(table, columns, mapping)
-    return GuessedMapping(mapping, reasons, tuple(unresolved), tuple(notes), name)
+    mapping = PanelMapping(
+        **found,  # type: ignore[arg-type]
+        variables=variables,
+        timing={name: when for name, when in USUAL_TIMING.items() if name in variables},
+        higher={name: end[0] for name, column in variables.items() if (end := good_end(column))},
+    )
+    codes, said = _missing_codes(columns, variables, table.facts.get("delimiter"))
+    notes = [*_notes(table), *_item_notes(columns, table.header), *said]
+    return GuessedMapping(mapping, reasons, tuple(unresolved), tuple(notes), name, codes)
+
+
+def _refuse_wide(columns: dict[str, Distinct], found: dict[str, str], table: Table) -> None:
+    """Refuse one row per client with sessions side by side."""
+    repeated = "client" in found and columns[found["client"]].counts.max() > 1
+    if repeated or "StartDate" in table.header:  # Qualtrics: a row per response
+        return
+    alone = any(folded(name) in ROLE_NAMES["client"] for name in columns)
+    if (alone or not {"session", "date"} & set(found)) and wide_columns(table.header):
+        refuse_without_session(table.header, repeats=False)
 
 
 def _without_repeats(header: object) -> list[str]:
@@ -198,19 +214,27 @@ def _without_repeats(header: object) -> list[str]:
     return [name for name in names if names.count(name) == 1 and name not in contact]
 
 
-def _folded(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "", name.casefold())
-
-
 def _by_name(
     names: tuple[str, ...],
     columns: dict[str, Distinct],
     taken: set[str],
     test: Callable[[Distinct], bool],
-) -> str | None:
-    """Return the column with the surest name whose content fits."""
-    folded = {_folded(column): column for column in columns if column not in taken}
-    return next((folded[n] for n in names if n in folded and test(columns[folded[n]])), None)
+) -> list[str]:
+    """Return the columns whose name is known for a role and whose content fits, surest first."""
+    by_name = {folded(column): column for column in columns if column not in taken}
+    return [by_name[n] for n in names if n in by_name and test(columns[by_name[n]])]
+
+
+def _tells_rows(name: str, columns: dict[str, Distinct], found: dict[str, str]) -> bool:
+    """Tell whether a column makes rows unique together with the client, and the episode if any."""
+    keys = [
+        columns[name],
+        *(columns[found[role]] for role in ("client", "episode") if role in found),
+    ]
+    codes = np.zeros(len(keys[0].codes), np.int64)
+    for column in keys:
+        codes = codes * len(column.texts) + column.codes
+    return len(np.unique(codes)) == len(codes)
 
 
 def _filled(column: Distinct) -> list[str]:
@@ -224,7 +248,7 @@ def _repeats(column: Distinct) -> bool:
 
 def _whole(column: Distinct) -> bool:
     texts = _filled(column)
-    return bool(texts) and all(SESSION.fullmatch(text) for text in texts)
+    return 0 < len(texts) <= MOST_SESSIONS and all(SESSION.fullmatch(text) for text in texts)
 
 
 def _dated(column: Distinct) -> bool:
@@ -235,9 +259,13 @@ def _dated(column: Distinct) -> bool:
 
 
 def _numeric(column: Distinct) -> bool:
-    """Return whether the column holds numbers, apart from words that mean none."""
-    texts = [text for text in _filled(column) if text.casefold() not in SUSPECT_TEXTS]
-    return bool(texts) and all(POINT.fullmatch(t) or COMMA.fullmatch(t) for t in texts)
+    """Return whether the column holds numbers, apart from a few words that may mean none."""
+    texts, counts = column.stripped(), column.counts
+    numbers = np.array([bool(POINT.fullmatch(t) or COMMA.fullmatch(t)) for t in texts], bool)
+    words = (texts != "") & ~numbers
+    known = all(str(text).casefold() in SUSPECT_TEXTS for text in texts[words])
+    few = words.sum() <= WORDS and counts[numbers].sum() >= MOSTLY * counts[texts != ""].sum()
+    return bool(numbers.any()) and (known or bool(few))
 
 
 def _named(column: Distinct) -> bool:
@@ -246,13 +274,13 @@ def _named(column: Distinct) -> bool:
 
 TESTS: dict[str, Callable[[Distinct], bool]] = {
     "client": _repeats,
+    "episode": _repeats,
     "session": _whole,
     "therapist": _named,
     "date": _dated,
     "day": _numeric,
     "group": _named,
     "site": _named,
-    "episode": _repeats,
     "arm": _repeats,
 }
 CONTENT = {
@@ -268,60 +296,107 @@ CONTENT = {
 }
 
 
+def _fractional(column: Distinct) -> bool:
+    """Tell whether a column holds measurements: numbers with a fraction."""
+    texts = _filled(column)
+    return any(re.fullmatch(r"-?[0-9]*[.,][0-9]*[1-9]", text) for text in texts)
+
+
 def _client_by_content(
     columns: dict[str, Distinct], found: dict[str, str], reasons: dict[str, str]
 ) -> None:
     """Take the first column that makes rows unique together with the session number."""
     if "session" not in found:
         return
-    session = columns[found["session"]]
     for name, column in columns.items():
-        if name in found.values() or not _repeats(column):
+        if name in found.values() or not _repeats(column) or _fractional(column):
             continue
-        pairs = column.codes * len(session.texts) + session.codes
-        if len(np.unique(pairs)) == len(pairs):
+        if measured(name) is None and _tells_rows(name, columns, {"client": found["session"]}):
             found["client"] = name
             reasons["client"] = "together with the session it makes every row unique"
             return
 
 
 def _guess_variables(
-    columns: dict[str, Distinct], taken: set[str], reasons: dict[str, str]
+    columns: dict[str, Distinct], taken: set[str], reasons: dict[str, str], header: Sequence[str]
 ) -> dict[str, str]:
-    """Propose the totals of an alliance and a symptom questionnaire."""
+    """Propose the totals of an alliance and a symptom questionnaire, never one of its items."""
+    sisters = {name for family in families(header, 2) for name in family.columns}
     variables = {}
-    for name, stems in (("alliance", ALLIANCE), ("symptoms", SYMPTOMS)):
-        scored = [
-            (_rank(column, stems), column)
-            for column, cells in columns.items()
-            if column not in taken and _numeric(cells) and _rank(column, stems) is not None
-        ]
-        if scored:
-            column = min(scored, key=lambda pair: pair[0] or (9, 9, 9))[1]
-            variables[name] = column
+    for kind in USUAL_TIMING:
+        ranks = {
+            name: rank
+            for name, cells in columns.items()
+            if name not in taken | sisters and (rank := _rank(name, kind)) and _numeric(cells)
+        }
+        if ranks:
+            variables[kind] = column = min(ranks, key=lambda name: ranks[name])
             taken = taken | {column}
-            reasons[f"variables.{name}"] = "its name starts like a questionnaire of that kind"
+            said = (measured(column) or ("", 0, "", ""))[3]
+            reasons[f"variables.{kind}"] = f"its name holds {said}"
     return variables
 
 
-def _rank(column: str, stems: tuple[str, ...]) -> tuple[int, int, int] | None:
-    """Rank a column as a questionnaire's total: bare name, then a total, then anything numbered."""
-    folded = _folded(column)
-    bare = folded
-    for total in TOTALS:
-        bare = bare.removesuffix(total).removeprefix(total)
-    places = [i for i, stem in enumerate(stems) if bare.startswith(_folded(stem))]
-    if not places:
+def _rank(column: str, kind: str) -> tuple[int, bool, int] | None:
+    """Rank a column as a total of that kind, the surest lowest; None if it is none."""
+    found = measured(column)
+    if found is None or found[0] != kind or folded(column).endswith(NO_SCORES):
         return None
-    stem = max((_folded(stems[i]) for i in places), key=len)
-    rest = bare[len(stem) :]
-    item = bool(re.search(r"(?:item|q|i|^)[0-9]+$", rest)) and rest not in {"9", "7", "10", "45"}
-    skip = "skip" in rest or "cutoff" in rest or "post" in rest
-    kind = 3 if skip else 2 if item else 0 if folded != bare or not rest else 1
-    return kind, len(rest), places[0]
+    _, plain, rest, _ = found
+    if re.search(r"[0-9]$", rest):  # a number left over is that of an item or a session
+        return None
+    return plain, bool(rest) or not says_total(column), len(rest)
 
 
-def _notes(table: Table, columns: dict[str, Distinct], mapping: PanelMapping) -> list[str]:
+def _item_notes(columns: dict[str, Distinct], header: Sequence[str]) -> list[str]:
+    """Say what to do with sister columns that look like items of a known questionnaire."""
+    notes = []
+    for family in families(header, 2):
+        kind = measured(family.columns[0])
+        if kind is None or not all(_numeric(columns[n]) for n in family.columns if n in columns):
+            continue
+        if len(family.columns) == 2:
+            notes.append(
+                f"{family.listing} differ in a number only: two raters, two items or two "
+                "sessions? If one of them is the score, name it under [variables]."
+            )
+            continue
+        totals = family.totals(header)
+        remedy = (
+            f"{joined([repr(name) for name in totals])} looks like their total."
+            if totals
+            else f"Score them first, one total per row, and name that as {kind[0]}."
+        )
+        notes.append(f"{family.listing} look like the items of one scale ({kind[3]}). {remedy}")
+    return notes
+
+
+def _missing_codes(
+    columns: dict[str, Distinct], variables: dict[str, str], delimiter: str | None
+) -> tuple[tuple[str | float, ...], list[str]]:
+    """Return what looks like missing codes in the score columns, and a note per column."""
+    codes: list[str | float] = []
+    notes = []
+    for name, column in variables.items():
+        cells = columns[column]
+        try:
+            decimal = decide_decimal([cells], delimiter)
+        except DataError:  # reading will ask
+            decimal = "."
+        numbers = parse(cells, (), decimal)
+        words = [str(text) for text in cells.stripped()[numbers.bad]]
+        seen, _, odd = suspect_numbers(numbers.values[cells.codes])
+        mine: list[str | float] = [*words, *(float(value) for value in seen[odd])]
+        if mine:
+            listing = joined(
+                [repr(code if isinstance(code, str) else f"{code:g}") for code in mine]
+            )
+            notes.append(f"{name} ({column}) holds {listing}: missing codes? Then declare them.")
+        codes += [code for code in mine if code not in codes]
+    return tuple(codes), notes
+
+
+def _notes(table: Table) -> list[str]:
     systems = {MARKERS[name] for name in map(str.casefold, table.header) if name in MARKERS}
     notes = [f"The columns look like an export of {system}." for system in sorted(systems)]
     if "redcap_repeat_instrument" in table.header:
@@ -334,14 +409,4 @@ def _notes(table: Table, columns: dict[str, Distinct], mapping: PanelMapping) ->
     repeated = sorted({name for name in table.header if table.header.count(name) > 1})
     if repeated:
         notes.append(f"Several columns are called {joined([repr(name) for name in repeated])}.")
-    if "ors" in _folded(mapping.variables.get("symptoms", "")):
-        notes.append("The ORS is higher when clients feel better; read signs with that in mind.")
-    for name, column in mapping.variables.items():
-        texts = _filled(columns[column])
-        words = [text for text in texts if text.casefold() in SUSPECT_TEXTS]
-        minus = [t for t in texts if POINT.fullmatch(t) and float(t) in SUSPECT_NUMBERS]
-        odd = words + [text for text in minus if float(text) < 0 or abs(float(text)) > 76]
-        if odd:
-            listing = joined([repr(text) for text in odd])
-            notes.append(f"{name} ({column}) holds {listing}: missing codes? Then declare them.")
     return notes

@@ -105,6 +105,7 @@ WORDS = {
         ("depresion", "anxiety", "angst", "ansiedad", "anxiete"),
         ("symptoms", "worse"),
     ),
+    "outcome": ("symptoms", ""),
     **dict.fromkeys(("wellbeing", "wohlbefinden", "welzijn", "bienestar"), ("symptoms", "better")),
 }
 ONLY_WITH_NUMBER = ("k", "who")  # K10, WHO-5
@@ -171,8 +172,32 @@ def good_end(name: str) -> tuple[str, str] | None:
         if found is not None:
             return found[0].higher, f"the {found[0].name}"
     for word in re.split(r"[^a-z]+", _plain(name)):
-        if word in WORDS:
+        if WORDS.get(word, ("", ""))[1]:
             return WORDS[word][1], f"the name {word!r}"
+    return None
+
+
+def measured(name: str) -> tuple[str, int, str, str] | None:
+    """Return what a column seems to measure, how plainly, what its name adds, and who says so.
+
+    Returns
+    -------
+    kind : {"alliance", "symptoms"}
+    plain : int
+        0 where the name is a questionnaire's, 1 where one follows a first word, 2 for other words.
+    rest : str
+        What the name adds, but for forms and totals.
+    said : str
+        The questionnaire or the word.
+    """
+    for plain, part in enumerate((name, *_suffixes(name))):
+        found = known(part)
+        if found is not None:
+            rest = "" if found[1] in FORMS else found[1]
+            return found[0].kind, min(plain, 1), rest, f"the {found[0].name}"
+    for word in re.split(r"[^a-z]+", _plain(name)):
+        if word in WORDS:
+            return WORDS[word][0], 2, bare(name).replace(word, "", 1), f"the word {word!r}"
     return None
 
 

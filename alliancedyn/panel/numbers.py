@@ -347,16 +347,8 @@ def suspects(name: str, column: str, values: Array) -> list[Issue]:
     -------
     list of Issue
     """
-    seen, counts = np.unique(values[~np.isnan(values)], return_counts=True)
-    if np.isin(seen, (-1.0, 0.0, 1.0)).all():  # no or yes, worse or better: a scale of its own
-        return []
-    usual = np.isin(seen, SUSPECT_NUMBERS)
-    while usual.any() and not usual.all():  # a usual code that is no suspect joins the rest
-        kept = usual & _apart(seen, counts, seen[~usual])
-        if (kept == usual).all():
-            break
-        usual = kept
-    else:
+    seen, counts, usual = suspect_numbers(values)
+    if not usual.any():
         return []
     codes = ", ".join(f"{value:g}" for value in seen[usual])
     message = (
@@ -365,6 +357,20 @@ def suspects(name: str, column: str, values: Array) -> list[Issue]:
         f"declare missing_codes={{{column!r}: [{codes}]}}; if not, declare the range."
     )
     return [warning("suspect-missing-code", message, int(counts[usual].sum()))]
+
+
+def suspect_numbers(values: Array) -> tuple[Array, NDArray[np.int64], Mask]:
+    """Return the different scores, how often each occurs, and which look like missing codes."""
+    seen, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+    usual = np.isin(seen, SUSPECT_NUMBERS)
+    if np.isin(seen, (-1.0, 0.0, 1.0)).all():  # no or yes, worse or better: a scale of its own
+        usual[:] = False
+    while usual.any() and not usual.all():  # a usual code that is no suspect joins the rest
+        kept = usual & _apart(seen, counts, seen[~usual])
+        if (kept == usual).all():
+            return seen, counts, usual
+        usual = kept
+    return seen, counts, np.zeros(len(seen), bool)
 
 
 def _apart(seen: Array, counts: NDArray[np.int64], rest: Array) -> Mask:

@@ -1,0 +1,105 @@
+"""Names that exports give to each role, in English, German, Dutch, Spanish and French.
+
+Folded (lower case, no accents, no separators), the surest first. What a column holds decides
+between roles that share a name: a ``Termin`` of dates is a date, one of whole numbers a session.
+"""
+
+from __future__ import annotations
+
+ROLE_NAMES = {
+    "client": (
+        *("client", "clientid", "clientno", "clientnumber", "clientnr", "clientcode", "patient"),
+        *("patientid", "patientno", "patientnumber", "patientnr", "patientcode", "pat", "patid"),
+        *("recordid", "person", "personid", "personnr", "personcode", "subject", "subjectid"),
+        *("subjid", "usubjid", "participant", "participantid", "participantcode", "caseid"),
+        *("localpatientid", "serviceallocatedpatientid", "respondent", "respondentid"),
+        *("patientennummer", "patientennr", "patientenid", "patientencode", "patientnummer"),
+        *("patientin", "patienten", "klient", "klientin", "klientid", "klientnr", "klientnummer"),
+        *("klientennummer", "klientennr", "klientenid", "klientencode", "chiffre", "pseudonym"),
+        *("teilnehmer", "teilnehmerin", "teilnehmerid", "versuchsperson", "vpnr", "vpcode"),
+        *("clientnummer", "deelnemer", "deelnemernummer", "proefpersoon"),
+        *("paciente", "pacienteid", "idpaciente", "codigopaciente", "numeropaciente", "cliente"),
+        *("clienteid", "idcliente", "codigocliente", "participante", "idparticipante", "usuario"),
+        *("nhc", "historiaclinica", "patiente", "idpatient", "numeropatient", "codepatient"),
+        *("npatient", "idclient", "codeclient", "numeroclient", "numerodossier", "dossier"),
+        *("sujet", "codesujet", "code", "codigo", "id", "pid", "case", "caseno"),
+        *("casenumber", "fall", "fallid", "userid", "user", "uid"),
+    ),
+    "session": (
+        *("session", "sessionno", "sessionnumber", "sessionnr", "sessionnum", "sess", "sessno"),
+        *("sessioninepisode", "sessionofepisode", "sessionintreatment", "sessionintherapy"),
+        *("sitzung", "sitzungnr", "sitzungsnr", "sitzungsnummer", "sitzungnummer", "stunde"),
+        *("stundennr", "stundennummer", "therapiestunde", "therapiesitzung", "terminnr"),
+        *("terminnummer", "kontaktnr", "kontaktnummer", "zitting", "zittingnr", "zittingsnr"),
+        *("zittingnummer", "zittingsnummer", "sessie", "sessienr", "sessienummer", "gesprek"),
+        *("gespreksnummer", "afspraaknummer", "sesion", "nsesion", "nosesion", "numsesion"),
+        *("numerosesion", "numerodesesion", "sesionno", "sesionnumero", "seance", "nseance"),
+        *("seancen", "sesionn"),
+        *("noseance", "numseance", "numeroseance", "numerodeseance", "seanceno", "seancenumero"),
+        *("redcaprepeatinstance", "visit", "visitno", "visitnumber", "visite", "wave", "welle"),
+        *(
+            "occasion",
+            "timepoint",
+            "timepointno",
+            "messzeitpunkt",
+            "mzp",
+            "meetmoment",
+            "contactno",
+        ),
+        *("contactnumber", "appointmentno", "appointmentnumber", "sessionindex", "sessionid"),
+        *("sessid", "termin", "cita", "afspraak", "kontakt", "time", "week", "weekno", "woche"),
+        *("semana", "semaine", "month", "monat", "maand", "mes", "mois", "beep", "beepno"),
+        *("beepnumber", "t"),
+    ),
+    "therapist": (
+        *("therapist", "therapistid", "therapistcode", "therapistno", "clinician", "clinicianid"),
+        *("counselor", "counsellor", "counselorid", "counsellorid", "practitioner"),
+        *("practitionerid", "provider", "providerid", "employeeid", "careprofessional"),
+        *("careprofessionalid", "psychologist", "psychologistid", "staffid", "therapeut"),
+        *("therapeutin", "therapeutid", "therapeutinid", "therapeutnr", "therapeutcode"),
+        *("therapeutennummer", "therapeutenid", "therapeutencode", "psychotherapeut"),
+        *("psychotherapeutin", "behandler", "behandlerin", "behandlerid", "behandlernr"),
+        *("behandlercode", "bezugstherapeut", "bezugstherapeutin", "behandelaar", "behandelaarid"),
+        *("behandelaarcode", "behandelaarnr", "behandelaarnummer", "hoofdbehandelaar"),
+        *("hulpverlener", "psycholoog", "terapeuta", "terapeutaid", "idterapeuta"),
+        *("codigoterapeuta", "psicoterapeuta", "psicologo", "psicologa", "profesional", "clinico"),
+        *("therapeute", "idtherapeute", "codetherapeute", "psychotherapeute", "psychologue"),
+        *("praticien", "praticienne", "clinicien", "clinicienne", "intervenant", "intervenante"),
+    ),
+    "date": (
+        *("sessiondate", "date", "dateofsession", "datesession", "sessdate", "appointmentdate"),
+        *("apptdate", "admindate", "datum", "sitzungsdatum", "sitzungdatum", "datumsitzung"),
+        *("datumdersitzung", "termin", "termindatum", "behandlungsdatum", "therapiedatum"),
+        *("kontaktdatum", "erhebungsdatum", "messdatum", "testdatum", "ausfulldatum"),
+        *("ausfuelldatum", "sessiedatum", "zittingsdatum", "zittingdatum", "datumzitting"),
+        *("datumsessie", "afspraakdatum", "datumafspraak", "afspraak", "meetdatum", "invuldatum"),
+        *("fecha", "fechasesion", "fechadesesion", "fechadelasesion", "fechacita", "fechadecita"),
+        *("fechadelacita", "fechaevaluacion", "cita", "dateseance", "datedeseance"),
+        *("datedelaseance", "daterendezvous", "datedurendezvous", "daterdv", "rendezvous", "rdv"),
+        *("datepassation", "eventdate", "qdate", "assessmentdate", "visitdate", "carecontactdate"),
+        *("contactdate", "completiondate", "completedon", "recordeddate", "timestamp", "datetime"),
+    ),
+    "day": (
+        *("day", "days", "elapseddays", "dayssincestart", "dayssincefirst", "dtdays", "studyday"),
+        *("tag", "tage", "dag", "dagen", "dia", "dias", "jour", "jours"),
+    ),
+    "group": (
+        *("group", "groupid", "therapygroup", "gruppe", "gruppenid", "therapiegruppe", "groep"),
+        *("grupo", "groupe"),
+    ),
+    "site": (
+        *("site", "siteid", "clinic", "clinicid", "redcapdataaccessgroup", "service", "centre"),
+        *("center", "standort", "ambulanz", "klinik", "einrichtung", "locatie", "vestiging"),
+        *("instelling", "centro", "clinica", "clinique", "etablissement"),
+    ),
+    "episode": (
+        *("episode", "episodeid", "episodeno", "episodenr", "episodenumber", "referralid"),
+        *("referral", "treatmentepisode", "treatmentno", "treatmentnumber", "periodofcontactid"),
+        *("pathwayid", "behandlungsnr", "behandlungsnummer", "fallnummer", "fallnr", "traject"),
+        *("trajectnummer", "trajectnr", "zorgtraject", "episodio", "episodioid"),
+    ),
+    "arm": (
+        *("arm", "treatment", "condition", "studyarm", "trialarm", "studienarm", "bedingung"),
+        *("conditie", "condicion", "brazo", "bras"),
+    ),
+}
