@@ -179,8 +179,11 @@ class TestBases:
         assert found.by_basis["reduced"].lead == "forward"
         assert found.by_basis["structural"].lead == "both"
         assert found.lead == "depends"
-        assert "depends on the basis: reduced form: alliance leads" in found.text
-        assert "structural form: each predicts the other" in found.text
+        assert (
+            "In time order (structural form), each predicts the other, and neither path is clearly "
+            "the stronger; from one session to the next (reduced form), the stronger path runs "
+            "from alliance to symptoms.\n"
+        ) in found.text
 
     def test_agreement_is_a_verdict(self) -> None:
         Phi, Psi = var.time_ordered_to_reduced(0.35, 0.45, -0.3, -0.05, 0.0, 1.0, 1.0)

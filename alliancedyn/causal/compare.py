@@ -8,10 +8,13 @@ from itertools import permutations
 import pandas as pd
 
 from alliancedyn.causal.bias import BESIDE, bias_diagnosis, needed
+from alliancedyn.causal.contrast import Place, both_paths
 from alliancedyn.checking import checked
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed
-from alliancedyn.results import Estimate, Fit
+from alliancedyn.results import LEVEL, Estimate, Fit
+from alliancedyn.results.estimate import estimates
+from alliancedyn.results.paths import no_time_order
 
 EVERYONE = "all"
 _NOTHING = Estimate(float("nan"), float("nan"), float("nan"), float("nan"))
@@ -33,11 +36,14 @@ def compare_models(fits: Mapping[str, Fit]) -> pd.DataFrame:
         their lags or innovations), effect, source, target, lag; estimate, se, lower, upper
         (points of the target per point of the source); standardized, standardized_se,
         standardized_lower, standardized_upper (within-client SDs; NaN where the model has none)
-        and sd_within, how those SDs were taken; expected_bias and expected_bias_mcse, what
-        `bias_diagnosis` simulates for models that are biased in short panels (points; NaN for
-        others); converged, at_bound, same_data; loglik, aic,
-        bic, clients. AIC and BIC are NaN where ``same_data`` is False: the model saw other
-        variables, sessions, clients or scores than the first, and they cannot be compared.
+        and sd_within, how those SDs were taken. These are of the reduced form, from one session to
+        the next. structural_estimate, ..., structural_standardized, ... are the same path in time
+        order (the structural form), and structural_lag the time that it spans, "within a session"
+        or "1 session"; NaN and None where the model has no time order. expected_bias and
+        expected_bias_mcse, what `bias_diagnosis` simulates for models that are biased in short
+        panels (points; NaN for others); converged, at_bound, same_data; loglik, aic, bic, clients.
+        AIC and BIC are NaN where ``same_data`` is False: the model saw other variables, sessions,
+        clients or scores than the first, and they cannot be compared.
 
     Raises
     ------
@@ -81,12 +87,14 @@ def _effects_of(fit: Fit, group: str | None) -> list[dict[str, object]]:
         if names.label("phi", target, source, session=session, group=suffix) in fit.params.index
     ]
     basis = _sd_basis(fit, group)
+    ordered = _in_time_order(fit, group) if basis else {}
     rows: list[dict[str, object]] = []
     for source, target in pairs:
         raw = fit.effect(source, target, group=group)
         within = _NOTHING
         if basis:
             within = fit.effect(source, target, standardized="within", group=group)
+        timed, timed_within, span = ordered.get((source, target), (_NOTHING, _NOTHING, None))
         rows.append(
             {
                 "group": EVERYONE if group is None else group,
@@ -94,19 +102,40 @@ def _effects_of(fit: Fit, group: str | None) -> list[dict[str, object]]:
                 "source": source,
                 "target": target,
                 "lag": lag_of(fit),
-                "estimate": raw.value,
-                "se": raw.se,
-                "lower": raw.lower,
-                "upper": raw.upper,
-                "standardized": within.value,
-                "standardized_se": within.se,
-                "standardized_lower": within.lower,
-                "standardized_upper": within.upper,
+                **_columns("estimate", "", raw),
+                **_columns("standardized", "standardized_", within),
                 "sd_within": basis,
+                "structural_lag": span,
+                **_columns("structural_estimate", "structural_", timed),
+                **_columns("structural_standardized", "structural_standardized_", timed_within),
                 **_expected_bias(fit, source, target),
             }
         )
     return rows
+
+
+def _columns(name: str, prefix: str, one: Estimate) -> dict[str, object]:
+    bounds = {"se": one.se, "lower": one.lower, "upper": one.upper}
+    return {name: one.value, **{f"{prefix}{key}": value for key, value in bounds.items()}}
+
+
+def _in_time_order(
+    fit: Fit, group: str | None
+) -> dict[tuple[str, str], tuple[Estimate, Estimate, str]]:
+    """Return both paths of the structural form, raw and in within SDs, and what each spans."""
+    if no_time_order(fit.lagged.of_group(group), fit.timing) is not None:
+        return {}
+    first, second = fit.variables
+    derived = both_paths(fit, first, second, "structural", Place(None, group))
+    out, back, out_raw, back_raw = estimates(derived, LEVEL)
+    return {
+        (source, target): (raw, within, span)
+        for source, target, raw, within in (
+            (first, second, out_raw, out),
+            (second, first, back_raw, back),
+        )
+        for span in ["within a session" if fit.timing[source] == "before" else "1 session"]
+    }
 
 
 def _expected_bias(fit: Fit, source: str, target: str) -> dict[str, object]:

@@ -87,7 +87,7 @@ def contrast(
     exchanges the answers to the last digit.
     """
     first, second = sorted((source, target), key=fit.variables.index)
-    derived = _pair(fit, first, second, basis, place)
+    derived = both_paths(fit, first, second, basis, place)
     found = dict(
         zip(("out", "back", "out_raw", "back_raw"), estimates(derived, LEVEL), strict=True)
     )
@@ -122,7 +122,7 @@ def contrast(
     )
 
 
-def _pair(fit: Fit, first: str, second: str, basis: str, place: Place) -> Derived:
+def both_paths(fit: Fit, first: str, second: str, basis: str, place: Place) -> Derived:
     """Derive first -> second and second -> first jointly, standardized, then raw."""
     form, session = fit.lagged.of_group(place.group), place.session
     sd_basis = fit.sd_within_basis(group=place.group)

@@ -12,8 +12,9 @@ from html import escape
 from math import isfinite
 from typing import Literal
 
-from alliancedyn.causal import wording
+from alliancedyn.causal import wording, words
 from alliancedyn.causal.bias import BESIDE, BiasDiagnosis, bias_diagnosis, needed
+from alliancedyn.causal.compare import lag_of
 from alliancedyn.causal.contrast import Contrast, Lead, Place, State, contrast
 from alliancedyn.checking import checked, named
 from alliancedyn.errors import SpecificationError, listed
@@ -33,9 +34,11 @@ class Directions:
 
     ``forward``, ``backward``, ``difference`` and the states are those of ``basis``, the
     structural one where it exists and both were asked for; ``by_basis`` holds all of them.
-    ``lead`` is "depends" where the bases disagree. Where cross-lags change at a named session,
-    ``periods`` holds the verdicts "early" and "late", the numbers here are plain averages over
-    sessions in the reduced form, and ``lead`` is "depends" where the periods disagree.
+    ``lead`` is "depends" where the bases disagree, and "undetermined" where a lead is
+    ``withdrawn``, because the estimator alone could have produced the difference. Where cross-lags
+    change at a named session, ``periods`` holds the verdicts "early" and "late", the numbers here
+    are plain averages over sessions in the reduced form, and ``lead`` is "depends" where the
+    periods disagree.
     """
 
     source: str
@@ -55,6 +58,14 @@ class Directions:
     group: str | None = None
     periods: dict[str, Directions] = field(default_factory=dict)
     bias: BiasDiagnosis | None = None
+    lag: str = words.USUAL
+    higher: dict[str, str] = field(default_factory=dict)
+    withdrawn: bool = False
+
+    @property
+    def forms(self) -> dict[str, Contrast]:
+        """The contrasts as they are shown: in their order, without leads that are withdrawn."""
+        return words.forms_of(_withdrawn(self.by_basis) if self.withdrawn else self.by_basis)
 
     def __str__(self) -> str:
         return self.text
@@ -166,16 +177,17 @@ def _verdict(fit: Fit, asked: _Asked, place: Place) -> Directions:
         name: contrast(fit, source, target, name, smallest_effect, asked.seed, place)
         for name in (wanted if why is None else ["reduced"])
     }
+    bias, withdrawn, warning = _made_up(fit)
+    said = _withdrawn(contrasts) if withdrawn else contrasts
     shown = "structural" if "structural" in contrasts else "reduced"
     main = contrasts[shown]
-    leads = {contrast.lead for contrast in contrasts.values()}
-    lead: Lead = main.lead if len(leads) == 1 else "depends"
-    lead, bias, warning = _unless_made_up(fit, lead)
+    leads = {contrast.lead for contrast in said.values()}
+    lead: Lead = said[shown].lead if len(leads) == 1 else "depends"
     assumptions = wording.assumptions(fit, source, target, shown, place)
     reason = why if asked.basis == "both" else None
     lines = [
         *fit.verdicts(),
-        *wording.findings(fit, source, target, contrasts, lead, reason),
+        *wording.findings(fit, source, target, said, lead, reason),
         *warning,
         *wording.closing(fit, smallest_effect, assumptions, place),
     ]
@@ -196,24 +208,32 @@ def _verdict(fit: Fit, asked: _Asked, place: Place) -> Directions:
         session=place.session,
         group=place.group,
         bias=bias,
+        lag=lag_of(fit),
+        higher=dict(fit.higher),
+        withdrawn=withdrawn,
     )
 
 
-def _unless_made_up(fit: Fit, lead: Lead) -> tuple[Lead, BiasDiagnosis | None, list[str]]:
-    """Withdraw a lead that the estimator alone could have produced, and say so."""
+def _made_up(fit: Fit) -> tuple[BiasDiagnosis | None, bool, list[str]]:
+    """Say whether the estimator alone could have produced a lead, and on what that rests."""
     if not needed(fit):
-        return lead, None, []
+        return None, False, []
     if fit.data is None:
         said = (
             "Directions are not ranked: this estimator is biased where sessions are few, and "
             "without the data it cannot be simulated by how much."
         )
-        return ("undetermined" if lead in ("forward", "backward") else lead), None, [said]
+        return None, True, ["", said]
     bias = bias_diagnosis(fit, BESIDE)
-    lines = ["", *bias.text.splitlines()]
-    if bias.dominance and lead in ("forward", "backward"):
-        return "undetermined", bias, [*lines, "So no direction is said to lead."]
-    return lead, bias, lines
+    return bias, bool(bias.dominance), ["", *bias.text.splitlines()]
+
+
+def _withdrawn(contrasts: dict[str, Contrast]) -> dict[str, Contrast]:
+    """Return contrasts in which no direction leads."""
+    return {
+        name: replace(one, lead="undetermined") if one.lead in ("forward", "backward") else one
+        for name, one in contrasts.items()
+    }
 
 
 def _both_periods(
@@ -224,14 +244,14 @@ def _both_periods(
     leads = {verdict.lead for verdict in periods.values()}
     lead: Lead = leads.pop() if len(leads) == 1 else "depends"
     lines = [*fit.verdicts(), wording.period_lead(source, target, lead)]
-    for name, words in (("early", f"Before session {step}"), ("late", f"From session {step} on")):
+    for name, when in (("early", f"Before session {step}"), ("late", f"From session {step} on")):
         one = periods[name]
         form = fit.lagged.of_group(one.group)
         why = no_time_order(form, fit.timing, one.session) if asked.basis == "both" else None
         lines += [
             "",
-            f"{words}:",
-            *wording.findings(fit, source, target, one.by_basis, one.lead, why),
+            f"{when}:",
+            *wording.findings(fit, source, target, one.forms, one.lead, why),
         ]
     assumptions = periods["late"].assumptions
     place = Place(None, average.group)

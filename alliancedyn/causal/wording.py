@@ -1,22 +1,20 @@
-"""A verdict on direction in words: the same sentence for either direction, names exchanged.
+"""A verdict on direction as a text: the words of `alliancedyn.causal.words`, laid out.
 
-A path "predicts" or "precedes"; what would make it causal is said in the assumptions, and only
-there.
+What would make a path causal is said in the assumptions, and only there.
 """
 
 from __future__ import annotations
 
-from math import isfinite
 from operator import itemgetter
 
+from alliancedyn.causal import words
 from alliancedyn.causal.compare import lag_of
-from alliancedyn.causal.contrast import Contrast, Lead, Place, State
+from alliancedyn.causal.contrast import Contrast, Lead, Place
 from alliancedyn.engine import names
 from alliancedyn.engine.lagged import OBSERVED, POOLED, STATIONARY
-from alliancedyn.results import LEVEL, Estimate, Fit
+from alliancedyn.results import LEVEL, Fit
 from alliancedyn.results.paths import no_time_order
 
-_STRUCTURAL = "Structural form (scores in the order in which they are taken)"
 _SDS = {
     STATIONARY: "of the settled process",
     POOLED: "model-implied, pooled over sessions",
@@ -32,21 +30,21 @@ def findings(
     lead: Lead,
     why_reduced: str | None,
 ) -> list[str]:
-    """Write what was found: two lines, difference, sentences, every basis."""
-    main = contrasts.get("structural") or contrasts["reduced"]
-    forward, backward = (
-        BEFORE_AFTER if immediate else moments(fit)
-        for immediate in (main.forward_immediate, main.backward_immediate)
-    )
-    lines = [*_two_lines(source, target, main), _difference_line(source, target, main), ""]
-    lines += [
-        _sentence(source, target, main.forward, main.forward_state, forward),
-        _sentence(target, source, main.backward, main.backward_state, backward),
-        _lead_sentence(source, target, lead, contrasts),
+    """Write what was found: two lines, difference, sentences, then every form."""
+    forms, lag = words.forms_of(contrasts), lag_of(fit)
+    form, main = next(iter(forms.items()))
+    lines = [
+        f"{source} -> {target}: {main.forward_state}, {main.forward} within-client SDs",
+        f"{target} -> {source}: {main.backward_state}, {main.backward} within-client SDs",
+        f"Difference in size, |{source} -> {target}| - |{target} -> {source}|: {main.difference}",
+        f"These are paths {words.form_name(form, lag)}.",
+        "",
+        *_in_words(fit, source, target, main),
+        words.lead_sentence(source, target, lead, forms, lag),
         "",
     ]
-    for name, contrast in contrasts.items():
-        lines += _basis_lines(fit, source, target, name, contrast)
+    for name, one in forms.items():
+        lines += _form_lines(source, target, words.form_name(name, lag), one)
     if why_reduced is not None:
         lines.append(f"Structural form not available. {why_reduced}")
     return lines
@@ -115,87 +113,39 @@ def assumptions(fit: Fit, source: str, target: str, basis: str, place: Place) ->
     return tuple(stated)
 
 
-def _two_lines(source: str, target: str, main: Contrast) -> list[str]:
-    return [
-        f"{source} -> {target}: {main.forward_state}, {main.forward} within-client SDs",
-        f"{target} -> {source}: {main.backward_state}, {main.backward} within-client SDs",
-    ]
+def _in_words(fit: Fit, source: str, target: str, one: Contrast) -> list[str]:
+    """Say both paths in plain words, and in score points."""
+    lines = []
+    for first, then, path, raw, state, immediate in (
+        (source, target, one.forward, one.forward_raw, one.forward_state, one.forward_immediate),
+        (
+            target,
+            source,
+            one.backward,
+            one.backward_raw,
+            one.backward_state,
+            one.backward_immediate,
+        ),
+    ):
+        when = words.moments(lag_of(fit), immediate)
+        lines.append(words.path_sentence(first, then, path, state, when, fit.higher))
+        lines.append(words.points_sentence(first, then, raw, when))
+    return [line for line in lines if line]
 
 
-def _difference_line(source: str, target: str, main: Contrast) -> str:
-    return f"Difference in size, |{source} -> {target}| - |{target} -> {source}|: {main.difference}"
-
-
-BEFORE_AFTER = ("before a session", "after it")
-
-
-def moments(fit: Fit) -> tuple[str, str]:
-    """Say when the earlier and the later score of a lagged path are."""
-    lag = lag_of(fit)
-    if lag.endswith(("day", "days")):
-        return "at one moment", f"{lag} later"
-    return "at one session", "at the next"
-
-
-def _sentence(source: str, target: str, path: Estimate, state: State, when: tuple[str, str]) -> str:
-    """Say one direction in plain words."""
-    first, then = when
-    if not isfinite(path.lower):
-        return (
-            f"Whether {source} {first} predicts {target} {then} cannot be said: "
-            "the standard error is not available."
-        )
-    if state == "practically zero":
-        return f"The score of {source} {first} predicts practically nothing of {target} {then}."
-    if state == "supported":
-        way = "higher" if path.value > 0 else "lower"
-        return f"A higher score of {source} {first} precedes a {way} one of {target} {then}."
-    return f"Whether the score of {source} {first} predicts {target} {then} is undetermined."
-
-
-def _lead_sentence(source: str, target: str, lead: Lead, contrasts: dict[str, Contrast]) -> str:
-    """Say which leads, or on what that depends."""
-    if lead == "depends":
-        each = [
-            f"{name} form: {_lead_words(source, target, contrast)}"
-            for name, contrast in contrasts.items()
-        ]
-        return f"Which of the two leads depends on the basis: {'; '.join(each)}."
-    return f"Lead: {_lead_words(source, target, next(iter(contrasts.values())))}."
-
-
-def _lead_words(source: str, target: str, contrast: Contrast) -> str:
-    if contrast.lead == "forward":
-        return f"{source} leads ({source} -> {target} is the stronger path)"
-    if contrast.lead == "backward":
-        return f"{target} leads ({target} -> {source} is the stronger path)"
-    if contrast.lead == "both":
-        return "each predicts the other, neither reliably more strongly"
-    if contrast.lead == "neither":
-        return "neither predicts the other by an amount that matters"
-    return "undetermined"
-
-
-def _basis_lines(fit: Fit, source: str, target: str, name: str, contrast: Contrast) -> list[str]:
-    """Print one basis with standardized and raw numbers."""
+def _form_lines(source: str, target: str, name: str, one: Contrast) -> list[str]:
+    """Print one form with standardized and raw numbers."""
     rows = [
-        (source, target, contrast.forward, contrast.forward_raw, contrast.forward_state),
-        (target, source, contrast.backward, contrast.backward_raw, contrast.backward_state),
+        (source, target, one.forward, one.forward_raw, one.forward_state),
+        (target, source, one.backward, one.backward_raw, one.backward_state),
     ]
-    over = " to ".join(when.removeprefix("at ") for when in moments(fit))
-    lines = [
-        f"{_STRUCTURAL if name == 'structural' else f'Reduced form (both paths from {over})'}:"
-    ]
+    lines = [f"{words.capital(name)}:"]
     lines += [
         f"  {first} -> {then}: {path} SD, {raw} raw, {state}"
         for first, then, path, raw, state in rows
     ]
-    lead = _lead_name(source, target, contrast)
-    return [*lines, f"  difference in size: {contrast.difference} SD; lead: {lead}"]
-
-
-def _lead_name(source: str, target: str, contrast: Contrast) -> str:
-    return {"forward": source, "backward": target}.get(contrast.lead, contrast.lead)
+    lead = words.lead_words(one.lead, source, target)
+    return [*lines, f"  difference in size: {one.difference} SD; {lead}"]
 
 
 def _units(fit: Fit, smallest_effect: float, place: Place) -> list[str]:
@@ -206,9 +156,15 @@ def _units(fit: Fit, smallest_effect: float, place: Place) -> list[str]:
     if kind == OBSERVED and not getattr(fit.model, "sets_course_apart", True):
         how = "observed around the clients' own means, the course that all share included"
     lines = [
-        f"Within-client SDs ({how}): {sds} points. Practically zero: the interval lies inside "
-        f"-{smallest_effect:g} to {smallest_effect:g}. Intervals cover {LEVEL:.0%}.",
+        f"Within-client SDs ({how}): {sds} points. Intervals cover {LEVEL:.0%}.",
+        words.convention(smallest_effect),
         "Raw: points of the later score per point of the earlier.",
+    ]
+    pair = (fit.process, fit.outcome)
+    lines += [
+        one
+        for one in (words.good_ends(pair, fit.higher), words.unknown_ends(pair, fit.higher))
+        if one
     ]
     if group is not None:
         lines.append(f"All of this is about the group {group}.")

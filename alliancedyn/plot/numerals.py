@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from math import isfinite
 
+from alliancedyn.results.estimate import places_for
+
+__all__ = ["interval", "number", "places_for", "short"]
+
 
 def short(name: str, most: int) -> str:
     """Shorten a long name in its middle, where names of one kind differ least.
@@ -37,13 +41,3 @@ def interval(value: float, lower: float, upper: float, places: int | None = None
     if places is None:
         places = places_for(lower, upper)
     return f"{number(value, places)} [{number(lower, places)}, {number(upper, places)}]"
-
-
-def places_for(lower: float, upper: float) -> int:
-    """Return how many places it takes to tell the ends of a span from each other and from 0."""
-    ends = [abs(end) for end in (lower, upper) if end != 0.0]
-    for places in range(2, 6):
-        wide = upper - lower >= 2.5 * 10.0**-places or upper == lower
-        if wide and all(round(end, places) != 0.0 for end in ends):
-            return places
-    return 6

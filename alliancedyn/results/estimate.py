@@ -88,6 +88,16 @@ def rounded(numbers: tuple[float, ...]) -> list[str]:
     return [text if text.strip("-0.") else text.removeprefix("-") for text in texts]
 
 
+def places_for(lower: float, upper: float) -> int:
+    """Return how many places it takes to tell the ends of a span from each other and from 0."""
+    ends = [abs(end) for end in (lower, upper) if end != 0.0]
+    for places in range(2, 6):
+        wide = upper - lower >= 2.5 * 10.0**-places or upper == lower
+        if wide and all(round(end, places) != 0.0 for end in ends):
+            return places
+    return 6
+
+
 def tabulate(derived: Derived, index: pd.Index, level: float) -> pd.DataFrame:
     """Lay derived quantities out in rows: estimate, se, lower, upper, p_value (prob_positive).
 
