@@ -126,6 +126,9 @@ def test_no_arguments_means_help_and_version_is_one(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == f"alliancedyn {__version__}\n"
 
 
+FORMS = ("in time order (structural form)", "from one session to the next (reduced form)")
+
+
 # -- the main job -------------------------------------------------------------------------------
 
 
@@ -151,12 +154,24 @@ def test_demo_says_the_verdict_and_where_the_report_is(demo: tuple[Path, str]) -
     _, text = demo
     lines = text.splitlines()
     assert lines[1].startswith("RI-CLPM (session means): 220 clients")
-    assert lines[2].startswith("alliance -> symptoms: ")
-    assert lines[3].startswith("symptoms -> alliance: ")
+    assert lines[2] == "The answer depends on how time is read."
+    places = [lines.index(f"{form[:1].upper()}{form[1:]}") for form in FORMS]
+    for place in places:
+        assert lines[place + 1].startswith("  alliance -> symptoms: ")
+    whole = " ".join(text.split())
+    for form in FORMS:
+        assert f"Supported {form}: alliance -> symptoms in " in whole
+    assert "One point more of alliance at one session goes with 0.52 points less" in whole
+    assert "by convention the smallest size that matters" in whole
     table = [line for line in lines if " | " in line]
-    assert [row.split(" | ")[0].strip() for row in table[1:]] == [
+    assert [row.split(" | ")[1].strip() for row in table[1:]] == [
+        "time order",
+        "session to session",
+    ] * 6
+    assert [name for row in table[1:] if (name := row.split(" | ")[0].strip())] == [
         "CLPM (equal means)",
         "CLPM (session means)",
+        "RI-CLPM (equal means)",
         "RI-CLPM (session means)",
         "LCM-SR (session means)",
         "RI-CLPM (detrended)",

@@ -423,7 +423,7 @@ class TestOtherProcesses:
         fit = make_fit({**known_params(), "drift[symptoms,alliance]": -0.2}, model=Weekly())
         text = compare_directions(fit).text
         assert "at one moment precedes a lower one of symptoms 7 days later." in text
-        assert "Reduced form (both paths from one moment to 7 days later):" in text
+        assert "Over 7 days (reduced form):" in text
         assert "at the next" not in text
 
     def test_without_innovations_there_is_no_unit_to_compare_in(self) -> None:

@@ -204,10 +204,12 @@ def test_forest_shows_every_model_both_ways_raw_and_standardized(comparison):
     scaled = ["standardized", "standardized_lower", "standardized_upper"]
     for standardized, columns in ((True, scaled), (False, raw)):
         axes = plot.direction_forest(comparison, standardized=standardized)
-        for values in comparison[columns].to_numpy():
-            assert interval(*map(float, values)) in plot.alt_text(axes)
+        for prefix in ("", "structural_"):
+            for values in comparison[[f"{prefix}{name}" for name in columns]].to_numpy():
+                assert interval(*map(float, values)) in plot.alt_text(axes)
         names = [text.get_text() for text in axes.texts]
-        assert names.count("alliance → symptoms") == names.count("symptoms → alliance") == 2
+        assert names.count("alliance → symptoms") == names.count("symptoms → alliance") == 4
+        assert {"RI-CLPM, time order", "RI-CLPM, session to session"} < set(names)
     assert len(plot.direction_forest(comparison).patches) == 1
     assert not plot.direction_forest(comparison, standardized=False).patches
 
@@ -215,14 +217,18 @@ def test_forest_shows_every_model_both_ways_raw_and_standardized(comparison):
 def test_forest_draws_directions_too(fit):
     answer = ad.compare_directions(fit)
     words = plot.alt_text(plot.direction_forest({"RI-CLPM": answer}))
-    assert number(answer.forward.value) in words
+    for one in answer.by_basis.values():
+        assert number(one.forward.value) in words and number(one.backward.value) in words
     with pytest.raises(SpecificationError, match="compare_models"):
         plot.direction_forest({"RI-CLPM": answer}, standardized=False)
 
 
 def test_many_models_have_a_line_each_and_one_scale(comparison):
     axes = plot.model_forest(comparison, apart=["CLPM"])
-    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["RI-CLPM", "CLPM"]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == [
+        *("RI-CLPM, time order", "session to session"),
+        *("CLPM, time order", "session to session"),
+    ]
     assert axes[0].get_xlim() == axes[1].get_xlim()
     assert [ax.get_title(loc="left") for ax in axes] == [
         "alliance → symptoms",
@@ -230,17 +236,20 @@ def test_many_models_have_a_line_each_and_one_scale(comparison):
     ]
     words = plot.alt_text(axes)
     for row in comparison.to_dict("records"):
-        ends = (row["standardized"], row["standardized_lower"], row["standardized_upper"])
-        assert f"{row['model']}, {row['source']} → {row['target']}: {interval(*ends)}" in words
+        path = f"{row['model']}, {row['source']} → {row['target']}"
+        for form, prefix in (("session to session", ""), ("time order", "structural_")):
+            ends = (row[f"{prefix}standardized{end}"] for end in ("", "_lower", "_upper"))
+            assert f"{path}, {form}: {interval(*ends)}" in words
     for ax, (source, target) in zip(
         axes, (("alliance", "symptoms"), ("symptoms", "alliance")), strict=True
     ):
         mine = comparison[(comparison["source"] == source) & (comparison["target"] == target)]
         points = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in ("o", "s")]
-        assert sorted(points) == pytest.approx(sorted(mine["standardized"]))
+        both = [*mine["standardized"], *mine["structural_standardized"]]
+        assert sorted(points) == pytest.approx(sorted(both))
     assert plot.model_forest(comparison)[0].get_ylim()[0] < axes[0].get_ylim()[0]
     with pytest.raises(SpecificationError, match="no effect to draw"):
-        plot.model_forest(comparison.assign(standardized=np.nan))
+        plot.model_forest(comparison.assign(standardized=np.nan, structural_standardized=np.nan))
 
 
 def test_groups_and_other_lags_are_named_in_a_forest(comparison):
@@ -249,9 +258,12 @@ def test_groups_and_other_lags_are_named_in_a_forest(comparison):
     for axes in (plot.direction_forest(both), plot.model_forest(both)):
         words = plot.alt_text(axes)
         assert "RI-CLPM, arm=0, over 7 days, alliance → symptoms" in words
-        assert words.count("; ") == 7
+        assert words.count("; ") == 15
     lines = plot.model_forest(both, apart=["RI-CLPM"])[0].get_yticklabels()
-    assert [label.get_text() for label in lines][2:] == ["RI-CLPM", "RI-CLPM, arm=0, over 7 days"]
+    assert [label.get_text() for label in lines][4::2] == [
+        "RI-CLPM, time order",
+        "RI-CLPM, arm=0, over 7 days, time order",
+    ]
 
 
 def test_forest_of_nothing_is_refused(comparison):

@@ -191,38 +191,76 @@ def test_the_verdict_is_that_of_the_headline_model(text, fits):
     assert "Numbers: RI-CLPM, session means" in top
 
 
+def _answer(base: ad.Directions, **changes: object) -> ad.Directions:
+    """Return a verdict whose two forms say the same."""
+    forms = {name: replace(base.by_basis["reduced"], **changes) for name in base.by_basis}
+    told = {key: changes[key] for key in ("lead", "forward_state", "backward_state")}
+    return replace(base, by_basis=forms, **told)
+
+
+SUPPORTED = {"forward_state": "supported", "backward_state": "supported"}
+
+
 def test_models_that_disagree_are_said_to(tmp_path, panel, fits):
     base = ad.compare_directions(fits["RI-CLPM, session means"])
+    unclear = {**SUPPORTED, "forward_state": "undetermined"}
     answers = {
-        "CLPM, session means": replace(base, lead="forward", forward_state="supported"),
-        "RI-CLPM, session means": replace(base, lead="backward", forward_state="undetermined"),
+        "CLPM, session means": _answer(base, lead="forward", **SUPPORTED),
+        "RI-CLPM, session means": _answer(base, lead="backward", **unclear),
     }
     chosen = {label: fits[label] for label in answers}
     text = _write(tmp_path / "r.html", panel, chosen, directions=answers)
     assert "<h1>The answer depends on the model</h1>" in text
     assert "stable differences between clients are set apart" in _words(text)
     assert "alliance → symptoms goes from supported to undetermined" in _words(text)
+    for form in ("in time order (structural form)", "from one session to the next (reduced form)"):
+        assert f"Supported {form}: alliance → symptoms in 1 of 2 models" in _words(text)
 
 
 @pytest.mark.parametrize(
-    ("states", "headline"),
+    ("states", "leads", "headline"),
     [
-        (("supported", "supported"), "Each predicts the other; which path is the stronger"),
-        (("supported", "undetermined"), "In every model alliance predicts symptoms; whether more"),
-        (("undetermined", "supported"), "In every model symptoms predicts alliance; whether more"),
-        (("undetermined", "undetermined"), "The answer depends on the model"),
+        (("supported", "supported"), ("both", "forward"), "Each predicts the other; which path"),
+        (("supported", "undetermined"), ("undetermined", "forward"), "In every model alliance"),
+        (("undetermined", "supported"), ("backward", "undetermined"), "In every model symptoms"),
+        (("supported", "supported"), ("both", "both"), "Each predicts the other, and neither"),
+        (("supported", "supported"), ("both", "undetermined"), "Which of the two leads is und"),
     ],
 )
-def test_the_headline_keeps_what_models_share(tmp_path, panel, fits, states, headline):
+def test_the_headline_keeps_what_models_share(tmp_path, panel, fits, states, leads, headline):
+    """No model's lead, no dispute about leads: "both" and "undetermined" name none."""
     base = ad.compare_directions(fits["RI-CLPM, session means"])
-    base = replace(base, forward_state=states[0], backward_state=states[1])
+    said = {"forward_state": states[0], "backward_state": states[1]}
+    labels = ("CLPM, session means", "RI-CLPM, session means")
     answers = {
-        "CLPM, session means": replace(base, lead="both"),
-        "RI-CLPM, session means": replace(base, lead="depends"),
+        label: _answer(base, lead=lead, **said) for label, lead in zip(labels, leads, strict=True)
     }
     chosen = {label: fits[label] for label in answers}
     text = _write(tmp_path / "r.html", panel, chosen, directions=answers)
     assert f"<h1>{headline}" in text
+
+
+def test_forms_that_part_are_no_dispute_between_models(tmp_path, panel, fits):
+    """ "Depends" is what one model says of two forms; both forms stand under their names."""
+    base = ad.compare_directions(fits["RI-CLPM, session means"])
+    same = _answer(base, lead="both", **SUPPORTED)
+    other = replace(same.by_basis["reduced"], lead="undetermined", backward_state="undetermined")
+    answer = replace(same, lead="depends", by_basis={**same.by_basis, "reduced": other})
+    chosen = {label: fits[label] for label in ("CLPM, session means", "RI-CLPM, session means")}
+    text = _write(tmp_path / "r.html", panel, chosen, directions=dict.fromkeys(chosen, answer))
+    words = _words(text)
+    assert "<h1>The answer depends on how time is read</h1>" in text
+    assert "depends on the model" not in words[: words.index("In this report")]
+    for sentence in (
+        "In time order (structural form), each predicts the other, and neither path is clearly "
+        "the stronger; from one session to the next (reduced form), which of the two leads is "
+        "undetermined.",
+        "Supported in time order (structural form): alliance → symptoms in 2 of 2 models, symptoms "
+        "→ alliance in 2 of 2.",
+        "Supported from one session to the next (reduced form): alliance → symptoms in 2 of 2 "
+        "models, symptoms → alliance in 0 of 2.",
+    ):
+        assert sentence in words
 
 
 def test_a_path_that_turns_round_is_a_disagreement(tmp_path, panel, fits):
@@ -230,8 +268,8 @@ def test_a_path_that_turns_round_is_a_disagreement(tmp_path, panel, fits):
     up = replace(base.forward, value=0.3, lower=0.1, upper=0.5)
     down = replace(base.forward, value=-0.3, lower=-0.5, upper=-0.1)
     answers = {
-        "CLPM, session means": replace(base, forward=up, forward_state="supported"),
-        "RI-CLPM, session means": replace(base, forward=down, forward_state="supported"),
+        "CLPM, session means": _answer(base, forward=up, lead="both", **SUPPORTED),
+        "RI-CLPM, session means": _answer(base, forward=down, lead="both", **SUPPORTED),
     }
     chosen = {label: fits[label] for label in answers}
     text = _write(tmp_path / "r.html", panel, chosen, directions=answers)
@@ -240,18 +278,45 @@ def test_a_path_that_turns_round_is_a_disagreement(tmp_path, panel, fits):
 
 
 def test_models_that_agree_are_said_to(tmp_path, panel, fits):
-    answer = replace(ad.compare_directions(fits["RI-CLPM, session means"]), lead="both")
+    base = ad.compare_directions(fits["RI-CLPM, session means"])
+    answer = _answer(base, lead="both", **SUPPORTED)
     chosen = {label: fits[label] for label in ("CLPM, session means", "RI-CLPM, session means")}
     text = _write(tmp_path / "r.html", panel, chosen, directions=dict.fromkeys(chosen, answer))
-    assert "<h1>Each predicts the other; neither path is clearly the stronger</h1>" in text
+    said = "<h1>Each predicts the other, and neither path is clearly the stronger</h1>"
+    assert said in text
     assert "All 2 models that converged give the same verdict." in text
+
+
+def test_the_good_end_of_every_score_is_said(tmp_path, panel, fits):
+    fit = fits["RI-CLPM, session means"]
+    down = replace(ad.compare_directions(fit).forward, value=-0.3, lower=-0.5, upper=-0.1)
+    for higher, sentence in (
+        ({}, "A higher score of alliance at one session precedes a lower one of symptoms"),
+        (
+            {"alliance": "better", "symptoms": "better"},
+            "A better score of alliance (higher) at one session precedes a worse one of symptoms "
+            "(lower)",
+        ),
+        (
+            {"alliance": "better", "symptoms": "worse"},
+            "A better score of alliance (higher) at one session precedes a better one of symptoms "
+            "(lower)",
+        ),
+    ):
+        answer = ad.compare_directions(replace(fit, higher=higher))
+        answer = _answer(answer, forward=down, lead="both", **SUPPORTED)
+        text = _write(tmp_path / "r.html", panel, {"RI-CLPM": fit}, directions={"RI-CLPM": answer})
+        top = _words(text[: text.index('id="data"')])
+        assert sentence in top
+        assert ("better or worse is not set" in top) is (not higher)
+        assert ("Higher alliance is better" in top) is bool(higher)
 
 
 @pytest.mark.parametrize(
     ("lead", "mirrored"), [("forward", "backward"), ("both", "both"), ("neither", "neither")]
 )
 def test_no_direction_is_favored_by_the_words(lead, mirrored):
-    from alliancedyn.report.verdict import lead_words
+    from alliancedyn.causal.words import lead_words
 
     assert lead_words(lead, "p", "q") == lead_words(mirrored, "q", "p")
 
@@ -262,17 +327,19 @@ def test_the_ladder_tells_both_paths_with_the_numbers_of_the_comparison(text, fi
     words = _words(text[text.index('id="ladder"') : text.index('id="course"')])
     for row in ad.compare_models(fits).to_dict("records"):
         assert interval(row["estimate"], row["lower"], row["upper"]) in words
+        ends = (row[f"structural_{name}"] for name in ("estimate", "lower", "upper"))
+        assert interval(*ends) in words
     assert words.count("every session gets its own mean") == 1  # said once, for both paths
     assert words.count("stable differences between clients are set apart") == 1
     assert words.count("straight line is taken out of the scores first") == 1
-    assert words.count("alliance → symptoms") == words.count("symptoms → alliance") == 5
+    assert words.count("alliance → symptoms") == words.count("symptoms → alliance") == 10
     assert "over 4 models" in words
 
 
 def test_detrended_models_are_marked_and_never_speak_first(text):
     assert text.count('<span class="tag">detrended</span>') == 3  # verdict, ladder, in full
     assert "Detrended models are a check" in text
-    assert 'class="speaks"><th scope="row">RI-CLPM, session means' in text
+    assert 'class="speaks"><th scope="row" rowspan="2">RI-CLPM, session means' in text
 
 
 def test_failures_are_named_with_their_reason(text):
@@ -586,7 +653,7 @@ def test_a_converged_model_speaks_before_one_that_did_not(tmp_path, panel, fits)
         "RI-CLPM": replace(fits["RI-CLPM, session means"], converged=False),
     }
     text = _write(tmp_path / "r.html", panel, some)
-    assert "Numbers: CLPM," in text
+    assert "Numbers: CLPM</p>" in text
 
 
 def test_without_a_verdict_there_is_still_a_report(tmp_path, panel, fits):

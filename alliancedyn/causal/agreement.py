@@ -6,18 +6,19 @@ in which.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 
+from alliancedyn.causal.compare import FORMS
 from alliancedyn.causal.contrast import Contrast
 from alliancedyn.causal.direction import Directions
 from alliancedyn.causal.words import (
-    FORMS,
     capital,
     form_name,
     lead_sentence,
     lead_words,
 )
+from alliancedyn.results import Fit
 
 Stand = tuple[tuple[str, bool], tuple[str, bool]]
 
@@ -28,6 +29,18 @@ def stand(one: Contrast) -> Stand:
         (one.forward_state, one.forward_state == "supported" and one.forward.value > 0),
         (one.backward_state, one.backward_state == "supported" and one.backward.value > 0),
     )
+
+
+def settled(
+    directions: Mapping[str, Directions], fits: Mapping[str, Fit], ladder: Collection[str]
+) -> dict[str, Directions]:
+    """Return the verdicts of the ladder that rest on a maximum; of all models without a ladder."""
+    found = {
+        label: answer
+        for label, answer in directions.items()
+        if label in fits and fits[label].converged
+    }
+    return {label: answer for label, answer in found.items() if label in ladder} or found
 
 
 def in_form(answers: Mapping[str, Directions], form: str, lag: str) -> dict[str, Contrast]:
@@ -64,9 +77,7 @@ def headline(answer: Directions, answers: Mapping[str, Directions]) -> str:
 
 def _shared_words(answer: Directions, one: Contrast) -> str:
     """Say what models share that agree on each path but not on which is the stronger."""
-    forward, backward = (
-        state == "supported" for state in (one.forward_state, one.backward_state)
-    )
+    forward, backward = (state == "supported" for state in (one.forward_state, one.backward_state))
     if forward and backward:
         return "Each predicts the other; which path is the stronger depends on the model"
     source, target = answer.source, answer.target

@@ -17,6 +17,7 @@ from alliancedyn.results.estimate import estimates
 from alliancedyn.results.paths import no_time_order
 
 EVERYONE = "all"
+FORMS = ("structural", "reduced")  # in the order in which they are shown
 _NOTHING = Estimate(float("nan"), float("nan"), float("nan"), float("nan"))
 
 
@@ -145,6 +146,24 @@ def _expected_bias(fit: Fit, source: str, target: str) -> dict[str, object]:
         row = bias_diagnosis(fit, BESIDE).table.loc[names.label("phi", target, source)]
         found = {key: float(row[key]) for key in found}
     return {"expected_bias": found["bias"], "expected_bias_mcse": found["mcse"]}
+
+
+def columns(form: str, standardized: bool) -> tuple[str, str, str]:
+    """Name the columns that hold a path in a form: its estimate, and both ends of its interval."""
+    prefix = "structural_" if form == "structural" else ""
+    if standardized:
+        name = f"{prefix}standardized"
+        return name, f"{name}_lower", f"{name}_upper"
+    return f"{prefix}estimate", f"{prefix}lower", f"{prefix}upper"
+
+
+def forms_in(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return the forms that rows of a comparison have, in the order in which they are shown."""
+    return tuple(
+        form
+        for form in FORMS
+        if (name := columns(form, False)[0]) in frame and frame[name].notna().any()
+    )
 
 
 def lag_of(fit: Fit) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import isfinite
 
+from alliancedyn.causal.compare import FORMS
 from alliancedyn.causal.contrast import Contrast
 from alliancedyn.results import LEVEL, Estimate
 from alliancedyn.results.estimate import places_for
 
-FORMS = ("structural", "reduced")  # in the order in which they are shown
 SHORT = {"structural": "time order", "reduced": "session to session"}
 USUAL = "1 session"  # the lag of a lagged path where nothing else is said
 

@@ -31,8 +31,8 @@ Families = Annotated[
     list[str] | None,
     typer.Option(
         "--families",
-        help="Models, separated by commas; by default clpm-equal-means, clpm, ri-clpm, lcm-sr, "
-        "ri-clpm-detrended. The others are listed below.",
+        help="Models, separated by commas; by default clpm-equal-means, clpm, "
+        "ri-clpm-equal-means, ri-clpm, lcm-sr, ri-clpm-detrended. The others are listed below.",
         metavar="A,B",
     ),
 ]

@@ -22,11 +22,15 @@ from alliancedyn.cli.speech import typed
 from alliancedyn.errors import DataWarning, InferenceWarning
 
 if TYPE_CHECKING:
+    from alliancedyn.causal import Directions
+    from alliancedyn.causal.contrast import Contrast
+    from alliancedyn.results import Estimate
     from alliancedyn.studies import Analysis
 
 PATIENCE = 2.0  # seconds of silence before a progress bar appears
 WIDE = 88  # columns from which an estimate and its interval stand in one line
 PROSE = 100  # columns that a paragraph fills at most
+COLUMNS = {"structural": "structural_standardized", "reduced": "standardized"}
 _WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
@@ -156,13 +160,7 @@ def summarize(analysis: Analysis, out: Path) -> None:
     if answer is None:
         say("No verdict on direction.")
     else:
-        for source, target, state, path in (
-            (answer.source, answer.target, answer.forward_state, answer.forward),
-            (answer.target, answer.source, answer.backward_state, answer.backward),
-        ):
-            print(f"{source} -> {target}: {state}, {path}")
-        way = "in time order" if answer.basis == "structural" else _span(analysis)
-        say(f"{_lead(answer)} (Within-client SDs, {way}, 95% intervals.)")
+        print_verdict(analysis, answer)
     say(analysis.reason)
     print()
     print_paths(analysis)
@@ -174,65 +172,103 @@ def summarize(analysis: Analysis, out: Path) -> None:
     print(f"\nReport: {out / REPORT}")
 
 
-def _span(analysis: Analysis) -> str:
-    """Say over what time the paths of the headline model lead."""
-    frame = analysis.comparison
-    lag = str(frame.loc[frame["model"] == analysis.headline, "lag"].iloc[0])
-    return "one session to the next" if lag.startswith("1 session") else f"over {lag}"
+def print_verdict(analysis: Analysis, answer: Directions) -> None:
+    """Print the first screen of the report: headline, counts, and both paths in every form."""
+    from alliancedyn.causal import agreement, words
+
+    settled = agreement.settled(analysis.directions, analysis.fits, analysis.rungs)
+    beside = any(label not in analysis.rungs for label in analysis.fits)
+    say(f"{agreement.headline(answer, settled)}.")
+    counted = agreement.counts(answer, settled, "models of the ladder" if beside else "models")
+    for sentence in (agreement.both_forms(answer), *counted):
+        if sentence:
+            say(sentence)
+    for form, one in answer.forms.items():
+        print(f"\n{words.capital(words.form_name(form, answer.lag))}")
+        for source, target, state, path, raw, immediate in (
+            (answer.source, answer.target, *_forward(one)),
+            (answer.target, answer.source, *_backward(one)),
+        ):
+            when = words.moments(answer.lag, immediate)
+            print(f"  {source} -> {target}: {state}, {figures(path)}")
+            said = words.path_sentence(source, target, path, state, when, answer.higher)
+            say(f"    {said} {words.points_sentence(source, target, raw, when)}".rstrip())
+        print(f"  Difference in size: {figures(one.difference)}")
+        say(f"  {words.capital(words.lead_words(one.lead, answer.source, answer.target))}.")
+    pair = (answer.source, answer.target)
+    print()
+    for sentence in (
+        words.good_ends(pair, answer.higher),
+        words.unknown_ends(pair, answer.higher),
+        f"Within-client SDs, 95% intervals. {words.convention(answer.smallest_effect)}"
+        " Another is chosen with --smallest-effect.",
+    ):
+        if sentence:
+            say(sentence)
 
 
-def _lead(answer: Any) -> str:
-    said = {
-        "forward": f"{answer.source} leads",
-        "backward": f"{answer.target} leads",
-        "both": "each predicts the other, neither reliably more strongly",
-        "neither": "neither predicts the other by an amount that matters",
-        "depends": "which of the two leads depends on how time is read: see the report",
-    }
-    text = said.get(answer.lead, "which of the two leads is undetermined")
-    return f"{text[:1].upper()}{text[1:]}."
+def _forward(one: Contrast) -> tuple[str, Estimate, Estimate, bool]:
+    return one.forward_state, one.forward, one.forward_raw, one.forward_immediate
+
+
+def _backward(one: Contrast) -> tuple[str, Estimate, Estimate, bool]:
+    return one.backward_state, one.backward, one.backward_raw, one.backward_immediate
+
+
+def figures(estimate: Estimate) -> str:
+    """Write an estimate with the places of the report, in characters that any terminal has."""
+    return interval(estimate.value, estimate.lower, estimate.upper)
+
+
+def interval(value: float, lower: float, upper: float, gap: str = " ") -> str:
+    """Write a number and its interval as the report does."""
+    from alliancedyn.plot.numerals import interval as written
+
+    return written(value, lower, upper).replace("−", "-").replace(" [", f"{gap}[")
 
 
 def print_paths(analysis: Analysis) -> None:
-    """Print the cross-lagged paths, a row per model."""
+    """Print the cross-lagged paths, a row per model and form."""
     from rich.box import ASCII
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from alliancedyn.causal import words
 
     panel, frame = analysis.panel, analysis.comparison
     pairs = ((panel.process, panel.outcome), (panel.outcome, panel.process))
     width = columns()
     gap = " " if width >= WIDE else "\n"
     table = Table(box=ASCII, show_edge=False, pad_edge=False, show_lines=gap == "\n")
-    table.add_column("Model")
-    for source, target in pairs:
-        table.add_column(Text(f"{source} -> {target}"))
+    for head in ("Model", "Form", *(f"{source} -> {target}" for source, target in pairs)):
+        table.add_column(Text(head))
     for label in analysis.fits:
-        cells = []
-        for source, target in pairs:
-            mine = frame["model"].eq(label) & frame["source"].eq(source)
-            rows = frame[mine & frame["target"].eq(target)]
-            cells.append(Text(_path_cell(rows.iloc[0], gap) if len(rows) else "-"))
-        table.add_row(Text(label), *cells)
+        mine = frame[frame["model"].eq(label)]
+        shown = label
+        for form, prefix in COLUMNS.items():
+            cells = [_cell(mine, source, target, prefix, gap) for source, target in pairs]
+            if form == "reduced" or any(cell != "-" for cell in cells):
+                table.add_row(*map(Text, (shown, words.SHORT[form], *cells)))
+                shown = ""
     console = Console(width=width, highlight=False)
     with console.capture() as drawn:
         console.print(table)
     print("\n".join(line.rstrip() for line in drawn.get().splitlines()))
-    say("Within-client SDs, one session to the next (reduced form), 95% intervals.")
+    say(
+        "Within-client SDs, 95% intervals. Time order: the structural form. Session to session: "
+        "the reduced form."
+    )
     print()
 
 
-def _path_cell(row: Any, gap: str) -> str:
-    """Write a path with its interval; a dash where the model has no within-client SDs."""
-    value, low, high = (
-        float(row[name]) for name in ("standardized", "standardized_lower", "standardized_upper")
-    )
-    if not math.isfinite(value):
+def _cell(mine: Any, source: str, target: str, prefix: str, gap: str) -> str:
+    """Write a path with its interval; a dash where the model has no such path."""
+    rows = mine[mine["source"].eq(source) & mine["target"].eq(target)]
+    if not len(rows):
         return "-"
-    if not math.isfinite(low):
-        return f"{value:.3f}{gap}[no interval]"
-    return f"{value:.3f}{gap}[{low:.3f}, {high:.3f}]"
+    value, low, high = (float(rows.iloc[0][f"{prefix}{end}"]) for end in ("", "_lower", "_upper"))
+    return interval(value, low, high, gap) if math.isfinite(value) else "-"
 
 
 def print_groups(analysis: Analysis) -> None:

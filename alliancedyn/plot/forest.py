@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
-from alliancedyn.causal.compare import EVERYONE
+from alliancedyn.causal.compare import EVERYONE, columns, forms_in
+from alliancedyn.causal.words import SHORT, form_name, forms_of
 from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError
 from alliancedyn.plot.numerals import interval, places_for, short
@@ -41,6 +42,7 @@ USUAL = "1 session"  # the lag that ``compare_models`` writes where nothing else
 class _Row:
     label: str
     model: str
+    form: str
     source: str
     target: str
     look: Look
@@ -52,6 +54,11 @@ class _Row:
     def name(self) -> str:
         """The path, short enough for a figure."""
         return f"{short(self.source, 18)} → {short(self.target, 18)}"
+
+    @property
+    def block(self) -> str:
+        """The model and the form that rows under one another share."""
+        return f"{short(self.model, 40)}, {SHORT[self.form]}"
 
 
 @checked
@@ -97,12 +104,11 @@ def direction_forest(
         )
     band = smallest_effect if standardized else None
     with drawing(
-        ax, (7.0, 0.75 + 0.36 * len(rows) + 0.14 * len({row.model for row in rows}))
+        ax, (7.0, 0.75 + 0.36 * len(rows) + 0.14 * len({row.block for row in rows}))
     ) as axes:
         _draw_forest(axes, rows, band)
         unit = "within-client SDs" if standardized else "score points per score point"
-        what = "Path" if isinstance(comparison, Mapping) else "Lagged effect"
-        axes.set_xlabel(f"{what}, {unit}")
+        axes.set_xlabel(f"Path, {unit}")
     label(axes, _forest_text(rows, standardized, band))
     return axes
 
@@ -116,7 +122,7 @@ def model_forest(
     smallest_effect: float | None = 0.05,
     apart: Sequence[str] = (),
 ) -> Any:
-    """Draw many models, a line for each, one direction beside the other.
+    """Draw many models, a line for each and each form, one direction beside the other.
 
     Parameters
     ----------
@@ -145,19 +151,16 @@ def model_forest(
             "There is no effect to draw. Pass compare_models(...) of a fit that implies "
             "within-client SDs."
         )
-    models = list(dict.fromkeys(row.model for row in rows))
-    below = [row.model for row in rows if row.label in apart]
-    below = [name for name in models if name in below]
-    models = [name for name in models if name not in below] + below
-    place = {name: at + (0.6 if name in below else 0.0) for at, name in enumerate(models)}
+    rows = sorted(rows, key=lambda row: row.label in apart)
+    place, line = _places(rows, apart)
     with styled():
-        axes = panels(2, (7.6, 1.0 + 0.25 * (len(models) + 1)), share_y=True)
+        axes = panels(2, (7.6, 1.0 + 0.25 * (max(place.values()) + 2)), share_y=True)
         for ax, style in zip(axes, (FORWARD, BACKWARD), strict=True):
             mine = [row for row in rows if row.look is style]
             _draw_column(ax, mine, place, smallest_effect)
-            if below and len(below) < len(models):
-                ax.axhline(len(models) - len(below) - 0.2, color=RULE, linewidth=0.8)
-        axes[0].set_yticks(list(place.values()), [short(name, 40) for name in place])
+            if line is not None:
+                ax.axhline(line, color=RULE, linewidth=0.8)
+        axes[0].set_yticks(list(place.values()), _tick_labels(place))
         axes[0].tick_params(axis="y", length=0, labelcolor=INK)
         axes[0].set_ylim(max(place.values()) + 0.6, -0.6)
         ends = np.array([ax.get_xlim() for ax in axes])
@@ -167,8 +170,40 @@ def model_forest(
     return axes
 
 
+def _places(
+    rows: Sequence[_Row], apart: Sequence[str]
+) -> tuple[dict[tuple[str, str], float], float | None]:
+    """Return the height of every model and form, and of the line above those that stand apart."""
+    place: dict[tuple[str, str], float] = {}
+    line, y, before = None, 0.0, None
+    for row in rows:
+        if (row.model, row.form) in place:
+            continue
+        if before is not None:
+            y += 1.0 if before.model == row.model or len({one.form for one in rows}) == 1 else 1.35
+            if row.label in apart and before.label not in apart:
+                y += 0.6
+                line = y - 0.8
+        place[row.model, row.form] = y
+        before = row
+    return place, line
+
+
+def _tick_labels(place: Mapping[tuple[str, str], float]) -> list[str]:
+    """Name the model once and every form; the form alone where a model has its name already."""
+    many, said, found = len({form for _, form in place}) > 1, set(), []
+    for model, form in place:
+        parts = [] if model in said else [short(model, 40)]
+        said.add(model)
+        found.append(", ".join([*parts, SHORT[form]] if many else parts))
+    return found
+
+
 def _draw_column(
-    ax: Axes, rows: Sequence[_Row], place: Mapping[str, float], band: float | None
+    ax: Axes,
+    rows: Sequence[_Row],
+    place: Mapping[tuple[str, str], float],
+    band: float | None,
 ) -> None:
     """Draw one direction of every model, figures at the right-hand side."""
     if band is not None:
@@ -176,7 +211,7 @@ def _draw_column(
     ax.axvline(0.0, color=SOFT_INK, linewidth=0.9, zorder=1)
     beside = blended_transform_factory(ax.transAxes, ax.transData)
     for row in rows:
-        y, look = place[row.model], row.look
+        y, look = place[row.model, row.form], row.look
         ax.plot([row.lower, row.upper], [y, y], color=look.color, ls=look.line, lw=1.6)
         ax.plot(row.value, y, color=look.color, marker=look.marker, markersize=5)
         places = min(places_for(row.lower, row.upper), 3)  # more would take room from the plot
@@ -204,18 +239,17 @@ def _rows_of_frame(
         return []
     first = str(cross["source"].iloc[0]) if process is None else process
     second = str(cross["target"].iloc[0]) if outcome is None else outcome
-    columns = ["estimate", "lower", "upper"]
-    if standardized:
-        columns = ["standardized", "standardized_lower", "standardized_upper"]
     rows = []
     named = _named(cross)
     for model in dict.fromkeys(named):
         mine = cross[named == model]
         label = str(mine["model"].iloc[0])
-        for source, target, style in ((first, second, FORWARD), (second, first, BACKWARD)):
-            here = mine[(mine["source"] == source) & (mine["target"] == target)]
-            for values in here[columns].to_numpy(dtype=float):
-                rows.append(_Row(label, str(model), source, target, style, *map(float, values)))
+        for form in forms_in(mine):
+            for source, target, style in ((first, second, FORWARD), (second, first, BACKWARD)):
+                here = mine[(mine["source"] == source) & (mine["target"] == target)]
+                for values in here[list(columns(form, standardized))].to_numpy(dtype=float):
+                    numbers = map(float, values)
+                    rows.append(_Row(label, str(model), form, source, target, style, *numbers))
     return rows
 
 
@@ -240,11 +274,13 @@ def _rows_of_directions(directions: Mapping[str, Directions], standardized: bool
     rows = []
     for model, answer in directions.items():
         first, second = answer.source, answer.target
-        for source, target, style, one in (
-            (first, second, FORWARD, answer.forward),
-            (second, first, BACKWARD, answer.backward),
-        ):
-            rows.append(_Row(model, model, source, target, style, one.value, one.lower, one.upper))
+        for form, found in forms_of(answer.by_basis).items():
+            for source, target, style, one in (
+                (first, second, FORWARD, found.forward),
+                (second, first, BACKWARD, found.backward),
+            ):
+                ends = (one.value, one.lower, one.upper)
+                rows.append(_Row(model, model, form, source, target, style, *ends))
     return rows
 
 
@@ -261,12 +297,12 @@ def _draw_forest(axes: Axes, rows: list[_Row], band: float | None) -> None:
         figures = interval(row.value, row.lower, row.upper)
         axes.text(1.02, y, figures, transform=beside, va="center", color=INK, fontsize=8.5)
         axes.text(-0.02, y, row.name, transform=beside, va="center", ha="right", fontsize=8.5)
-    for model in dict.fromkeys(row.model for row in rows):
-        top = min(y for row, y in zip(rows, places, strict=True) if row.model == model)
+    for block in dict.fromkeys(row.block for row in rows):
+        top = min(y for row, y in zip(rows, places, strict=True) if row.block == block)
         axes.text(
             -0.02,
             top - 0.82,
-            short(model, 40),
+            block,
             transform=beside,
             va="center",
             ha="right",
@@ -277,10 +313,10 @@ def _draw_forest(axes: Axes, rows: list[_Row], band: float | None) -> None:
 
 
 def _row_places(rows: list[_Row]) -> list[float]:
-    places, y, model = [], -1.0, None
+    places, y, block = [], -1.0, None
     for row in rows:
-        y += 1.0 if row.model == model else 2.2
-        model = row.model
+        y += 1.0 if row.block == block else 2.2
+        block = row.block
         places.append(y)
     return places
 
@@ -299,8 +335,10 @@ def _set_forest_limits(axes: Axes, rows: list[_Row], lowest: float, band: float 
 def _forest_text(rows: list[_Row], standardized: bool, band: float | None) -> str:
     unit = "within-client standard deviations" if standardized else "raw score points"
     figures = "; ".join(
-        f"{row.model}, {row.source} → {row.target}: {interval(row.value, row.lower, row.upper)}"
+        f"{row.model}, {row.source} → {row.target}, {SHORT[row.form]}: "
+        f"{interval(row.value, row.lower, row.upper)}"
         for row in rows
     )
     shade = f" A shaded band marks effects below {band:g} either way." if band is not None else ""
-    return f"Lagged effects in {unit}, with 95% intervals. {figures}.{shade}"
+    forms = " and ".join(form_name(form) for form in dict.fromkeys(row.form for row in rows))
+    return f"Paths {forms} in {unit}, with 95% intervals. {figures}.{shade}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from alliancedyn.causal.words import capital
 from alliancedyn.report import each, figures, ladder, methods, tables, verdict
 from alliancedyn.report.material import Material, is_detrended
 from alliancedyn.report.merging import merged
@@ -43,7 +44,7 @@ def render(material: Material) -> str:
     )
     environment.filters["discreet"] = material.discretion.withhold
     environment.filters["soft"] = _breakable
-    environment.filters["capital"] = verdict.capital
+    environment.filters["capital"] = capital
     environment.filters["joined"] = methods.joined
     style = files("alliancedyn.report").joinpath("templates/report.css").read_text("utf-8")
     return environment.get_template("report.html").render(

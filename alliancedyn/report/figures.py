@@ -96,8 +96,9 @@ def forest(material: Material) -> Picture:
     return _picture(
         "forest",
         axes,
-        "Lagged effects from one session to the next (reduced form), with 95% intervals. The "
-        f"shaded band holds effects too small to matter.{line}",
+        "Both paths with 95% intervals, in within-client SDs. Time order: the structural form. "
+        "Session to session: the reduced form. The shaded band holds what is too small to matter "
+        f"by convention.{line}",
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alliancedyn.causal.compare import EVERYONE
+from alliancedyn.causal.compare import EVERYONE, columns, forms_in
+from alliancedyn.causal.words import SHORT, capital, form_name
 from alliancedyn.plot.numerals import interval, number, places_for
 from alliancedyn.report.material import Material, is_detrended
 
@@ -115,6 +117,7 @@ class Path:
 
     name: str
     kind: str
+    form: str
     raw: str
     standardized: str
     remark: str
@@ -200,15 +203,16 @@ def tell(material: Material) -> Story:
     pairs = ((process, outcome, "forward"), (outcome, process, "backward"))
     frame = _of_ladder(material)
     rungs: list[Rung] = []
-    previous: dict[str, float] = {}
+    previous: dict[tuple[str, str], float] = {}
     before = ""
     for label in material.ladder:
         paths = []
-        for source, target, kind in pairs:
+        for form, (source, target, kind) in product(forms_in(frame), pairs):
             mine = frame[(frame["model"] == label) & (frame["target"] == target)]
-            for row in mine[mine["source"] == source].to_dict("records"):
-                paths.append(_path(row, kind, previous.get(kind)))
-                previous[kind] = float(row["estimate"])
+            name = columns(form, False)[0]
+            for row in mine[(mine["source"] == source) & mine[name].notna()].to_dict("records"):
+                paths.append(_path(row, kind, form, previous.get((kind, form))))
+                previous[kind, form] = float(row[name])
         change = ""
         if before:
             change = step(before, material.fits[before], label, material.fits[label])
@@ -217,8 +221,10 @@ def tell(material: Material) -> Story:
         )
         before = label
     summaries = tuple(
-        _summary(frame[(frame["source"] == source) & (frame["target"] == target)], source, target)
-        for source, target, _ in pairs
+        _summary(
+            frame[(frame["source"] == source) & (frame["target"] == target)], source, target, form
+        )
+        for form, (source, target, _) in product(forms_in(frame) or ("reduced",), pairs)
     )
     return Story(tuple(rungs), summaries)
 
@@ -228,21 +234,24 @@ def _of_ladder(material: Material) -> pd.DataFrame:
     return frame[frame["model"].isin(material.ladder)]
 
 
-def _path(row: dict[Hashable, Any], kind: str, before: float | None) -> Path:
+def _path(row: dict[Hashable, Any], kind: str, form: str, before: float | None) -> Path:
     group = str(row.get("group", EVERYONE))
     return Path(
         name=f"{row['source']} → {row['target']}" + ("" if group == EVERYONE else f", {group}"),
         kind=kind,
-        raw=_figures(row, ("estimate", "lower", "upper")),
-        standardized=_figures(row, ("standardized", "standardized_lower", "standardized_upper")),
-        remark=_remark(row, before),
+        form=SHORT[form],
+        raw=_figures(row, columns(form, False)),
+        standardized=_figures(row, columns(form, True)),
+        remark=_remark(row, columns(form, False), before),
     )
 
 
-def _gain(material: Material, earlier: str, later: str) -> str:
-    """Say what the step to a model gains, if it was tested from the one before it."""
-    tests = [one for one in material.steps if (one.earlier, one.later) == (earlier, later)]
-    return tests[0].text if tests else ""
+def _gain(material: Material, before: str, label: str) -> str:
+    """Say what a model gains over those below it from which it was tested."""
+    tests = [one for one in material.steps if one.later == label]
+    return "; ".join(
+        one.text if one.earlier == before else f"against {one.earlier}: {one.text}" for one in tests
+    )
 
 
 def _figures(row: dict[Hashable, Any], names: tuple[str, str, str]) -> str:
@@ -250,8 +259,8 @@ def _figures(row: dict[Hashable, Any], names: tuple[str, str, str]) -> str:
     return interval(value, lower, upper) if np.isfinite(value) else "–"
 
 
-def _remark(row: dict[Hashable, Any], before: float | None) -> str:
-    value, lower, upper = (float(str(row[name])) for name in ("estimate", "lower", "upper"))
+def _remark(row: dict[Hashable, Any], names: tuple[str, str, str], before: float | None) -> str:
+    value, lower, upper = (float(str(row[name])) for name in names)
     if not (np.isfinite(lower) and np.isfinite(upper)):
         zero = "no interval"
     else:
@@ -263,16 +272,16 @@ def _remark(row: dict[Hashable, Any], before: float | None) -> str:
     return f"{'closer to' if abs(value) < abs(before) else 'further from'} zero; {zero}"
 
 
-def _summary(frame: pd.DataFrame, source: str, target: str) -> str:
-    ends = frame[["lower", "upper"]].to_numpy(dtype=float)
-    clear = int(np.sum(ends[:, 0] * ends[:, 1] > 0))
-    total = len(frame)
-    if not total:
+def _summary(frame: pd.DataFrame, source: str, target: str, form: str) -> str:
+    found = frame.loc[frame[columns(form, False)[0]].notna(), list(columns(form, False))]
+    values, *ends = found.to_numpy(dtype=float).T
+    if not len(found):
         return f"No model has a lagged path {source} → {target}."
-    lowest, highest = frame["estimate"].min(), frame["estimate"].max()
+    clear, total = int(np.sum(ends[0] * ends[1] > 0)), len(found)
+    lowest, highest = float(values.min()), float(values.max())
     places = places_for(lowest, highest)
     span = f"{number(lowest, places)} to {number(highest, places)}"
     return (
-        f"The raw lagged path {source} → {target} runs from {span} over {total} "
-        f"model{'s' if total != 1 else ''}; its interval excludes zero in {clear} of them."
+        f"{capital(form_name(form))}, the raw path {source} → {target} runs from {span} over "
+        f"{total} model{'s' if total != 1 else ''}; its interval excludes zero in {clear} of them."
     )

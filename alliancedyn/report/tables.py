@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliancedyn.causal.compare import EVERYONE
+from alliancedyn.causal.compare import EVERYONE, columns, forms_in
+from alliancedyn.causal.words import SHORT, capital, form_name
 from alliancedyn.errors import AllianceDynError
 from alliancedyn.partition.wording import COURSES
 from alliancedyn.plot.numerals import interval, number
@@ -228,7 +229,7 @@ def effects(material: Material) -> Table:
     process, outcome = material.fit.process, material.fit.outcome
     frame = material.comparison
     pairs = ((process, outcome), (outcome, process))
-    head = ["Model"]
+    head = ["Model", "Form"]
     for source, target in pairs:
         head += [f"{source} → {target}, raw", f"{source} → {target}, SD"]
     rows = []
@@ -237,18 +238,23 @@ def effects(material: Material) -> Table:
         groups = list(dict.fromkeys(mine["group"])) if "group" in mine else [EVERYONE]
         for group in groups or [EVERYONE]:
             own = mine[mine["group"] == group] if "group" in mine else mine
-            cells = [_labeled(label, fit) + ("" if group == EVERYONE else f", {group}")]
-            for source, target in pairs:
-                cells += _pair_cells(own[(own["source"] == source) & (own["target"] == target)])
-            rows.append(tuple(cells))
+            name = _labeled(label, fit) + ("" if group == EVERYONE else f", {group}")
+            for form in forms_in(own) or ("reduced",):
+                cells = [name, SHORT[form]]
+                for source, target in pairs:
+                    here = own[(own["source"] == source) & (own["target"] == target)]
+                    cells += _pair_cells(here, form)
+                rows.append(tuple(cells))
     return Table(
         "effects",
         "Lagged effects, every model",
         tuple(head),
         tuple(rows),
         (
-            "Raw: score points of the later score per score point of the earlier, one session "
-            "apart. SD: within-client standard deviations. Estimates with 95% intervals.",
+            "Raw: score points of the later score per score point of the earlier. SD: "
+            "within-client standard deviations. Estimates with 95% intervals. Session to session: "
+            "both paths over one session (reduced form). Time order: the scores in the order in "
+            "which they are taken (structural form).",
             *_other_lags(frame),
         ),
     )
@@ -272,16 +278,13 @@ def _labeled(label: str, fit: Fit) -> str:
     return f"{label} ({', '.join(remarks)})" if remarks else label
 
 
-def _pair_cells(mine: pd.DataFrame) -> list[str]:
+def _pair_cells(mine: pd.DataFrame, form: str) -> list[str]:
     if mine.empty:
         return ["–", "–"]
     row = mine.iloc[0]
     cells = []
-    for names in (
-        ("estimate", "lower", "upper"),
-        ("standardized", "standardized_lower", "standardized_upper"),
-    ):
-        value, lower, upper = (float(row[name]) for name in names)
+    for standardized in (False, True):
+        value, lower, upper = (float(row[name]) for name in columns(form, standardized))
         cells.append(interval(value, lower, upper) if np.isfinite(value) else "–")
     return cells
 
@@ -368,16 +371,15 @@ def bases(material: Material) -> Table | None:
     answer = material.directions.get(material.speaker)
     if answer is None or len(answer.by_basis) < 2:
         return None
-    names = {"reduced": "Reduced: session to session", "structural": "Structural: in time order"}
     rows = tuple(
         (
-            names.get(name, name),
+            capital(form_name(form, answer.lag)),
             _estimate(one.forward),
             _estimate(one.backward),
             _estimate(one.difference),
             {"forward": answer.source, "backward": answer.target}.get(one.lead, one.lead),
         )
-        for name, one in answer.by_basis.items()
+        for form, one in answer.forms.items()
     )
     head = (
         "Reading",

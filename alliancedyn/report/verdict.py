@@ -1,29 +1,27 @@
 """The first screen: which direction leads, each way and their difference, and who disagrees.
 
-Nothing is decided here: states and leads are those of ``compare_directions``. The same words serve
-either direction, names exchanged.
+Nothing is decided here: states and leads are those of ``compare_directions``, words and counts
+those of ``alliancedyn.causal``. Reduced and structural form stand side by side under their names.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from alliancedyn.causal import agreement, words
+from alliancedyn.causal.words import capital
 from alliancedyn.plot.numerals import interval, number
 from alliancedyn.report.ladder import step
-from alliancedyn.report.material import USUAL, Material, is_detrended
+from alliancedyn.report.material import Material, is_detrended
 
 if TYPE_CHECKING:
     from alliancedyn.causal import Directions
+    from alliancedyn.causal.contrast import Contrast
     from alliancedyn.results import Estimate
 
 MARKS = {"supported": "●", "practically zero": "○", "undetermined": "◐"}
-BASES = {
-    "reduced": "from one session to the next (reduced form)",
-    "structural": "in the order in which the scores are taken (structural form)",
-}
 _WIDTH, _MARGIN = 260.0, 8.0
 
 
@@ -49,7 +47,26 @@ class Answer:
     state: str
     figures: str
     sentence: str
+    points: str
     strip: Strip | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Both paths and their difference in one form."""
+
+    name: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The verdict of one model in one form."""
+
+    form: str
+    forward: str
+    backward: str
+    lead: str
 
 
 @dataclass(frozen=True)
@@ -59,10 +76,7 @@ class Standing:
     label: str
     detrended: bool
     speaks: bool
-    converged: bool
-    forward: str
-    backward: str
-    lead: str
+    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
@@ -72,10 +86,9 @@ class Verdict:
     question: str
     headline: str
     model: str
-    deck: str
-    basis: str
+    deck: tuple[str, ...]
     unit: str
-    answers: tuple[Answer, ...]
+    readings: tuple[Reading, ...]
     sentences: tuple[str, ...]
     agree: bool
     agreement: tuple[str, ...]
@@ -96,45 +109,37 @@ def conclude(material: Material) -> Verdict:
     answer = material.directions.get(material.speaker)
     if answer is None:
         return Verdict(
-            question,
-            "No model gave a verdict",
-            material.speaker,
-            "",
-            "",
-            "",
-            (),
-            ("None of the models has a verdict on direction; sections 4 and 9 say why.",),
-            True,
-            (),
-            standings,
+            question=question,
+            headline="No model gave a verdict",
+            model=material.speaker,
+            deck=(),
+            unit="",
+            readings=(),
+            sentences=("None of the models has a verdict on direction; sections 4 and 9 say why.",),
+            agree=True,
+            agreement=(),
+            standings=standings,
         )
-    changes = _changes(material)
+    changes = _changes(material, answer)
     return Verdict(
         question=question,
         headline=_headline(material, answer),
         model=material.speaker,
-        deck=_deck(material),
-        basis=_basis(material, answer.basis),
+        deck=_deck(material, answer),
         unit=_unit(answer),
-        answers=_answers(answer),
+        readings=_readings(answer),
         sentences=_sentences(answer),
         agree=not changes,
         agreement=changes or _unanimity(material),
         standings=standings,
         others=beside if ladder else (),
-        chorus=_chorus(material) if ladder else "",
+        chorus=_chorus(material, answer) if ladder else "",
     )
 
 
-def _basis(material: Material, basis: str) -> str:
-    if basis == "reduced" and not material.lag.startswith(USUAL):
-        return f"over {material.lag} (reduced form)"
-    return BASES.get(basis, basis)
-
-
-def capital(text: str) -> str:
-    """Return ``text`` with its first letter large and the rest as it was."""
-    return text[:1].upper() + text[1:]
+def arrows(text: str) -> str:
+    """Draw the arrows of a sentence as a page has them."""
+    return text.replace(" -> ", " → ")
 
 
 # -- the headline -------------------------------------------------------------------------------
@@ -143,135 +148,82 @@ def capital(text: str) -> str:
 def _headline(material: Material, answer: Directions) -> str:
     if not material.fit.converged:
         return "No verdict: the model did not converge"
-    dispute = _dispute(material)
-    return dispute or lead_words(answer.lead, answer.source, answer.target)
+    return agreement.headline(answer, settled(material))
 
 
-def lead_words(lead: str, source: str, target: str) -> str:
-    """Say a lead in a few words."""
-    return {
-        "forward": f"The stronger path runs from {source} to {target}",
-        "backward": f"The stronger path runs from {target} to {source}",
-        "both": "Each predicts the other; neither path is clearly the stronger",
-        "neither": "Neither predicts the other to an extent that matters",
-        "depends": "The answer depends on how time is read",
-    }.get(lead, "These data do not settle which leads")
-
-
-def _dispute(material: Material) -> str:
-    """Say in a headline that converged models disagree; empty if they do not."""
-    answers = list(_settled(material).values())
-    forward = {_stand(one.forward, one.forward_state) for one in answers}
-    backward = {_stand(one.backward, one.backward_state) for one in answers}
-    if len(forward) > 1 or len(backward) > 1:
-        return "The answer depends on the model"
-    if len({answer.lead for answer in answers}) < 2:
-        return ""
-    return _shared_words(answers[0])
-
-
-def _shared_words(answer: Directions) -> str:
-    """Say what models share that agree on each path but not on which is the stronger."""
-    forward, backward = (
-        state == "supported" for state in (answer.forward_state, answer.backward_state)
-    )
-    if forward and backward:
-        return "Each predicts the other; which path is the stronger depends on the model"
-    if not (forward or backward):
-        return "The answer depends on the model"
-    source, target = answer.source, answer.target
-    if backward:
-        source, target = target, source
-    return (
-        f"In every model {source} predicts {target}; whether more than the reverse depends "
-        "on the model"
-    )
-
-
-def _stand(one: Estimate, state: str) -> tuple[str, bool]:
-    """Return a state, with the sign where it is one that matters."""
-    return state, state == "supported" and one.value > 0
-
-
-def _settled(material: Material) -> dict[str, Directions]:
+def settled(material: Material) -> dict[str, Directions]:
     """Return the verdicts of the ladder that rest on a maximum; of all models without a ladder."""
-    found = {
-        label: answer
-        for label, answer in material.directions.items()
-        if label in material.fits and material.fits[label].converged
-    }
-    return {label: answer for label, answer in found.items() if label in material.ladder} or found
+    return agreement.settled(material.directions, material.fits, material.ladder)
 
 
-def _deck(material: Material) -> str:
-    """Count in how many models each direction is supported, where there are several."""
-    answers = list(_settled(material).values())
-    if len(answers) < 2:
-        return ""
-    source, target, total = answers[0].source, answers[0].target, len(answers)
-    forward = sum(answer.forward_state == "supported" for answer in answers)
-    backward = sum(answer.backward_state == "supported" for answer in answers)
-    return (
-        f"Supported: {source} → {target} in {forward} of {total} models"
-        f"{' of the ladder' if material.beside else ''}, "
-        f"{target} → {source} in {backward} of {total}."
-    )
+def _deck(material: Material, answer: Directions) -> tuple[str, ...]:
+    """Say where the forms part, and in how many models each path is supported."""
+    models = "models of the ladder" if material.beside else "models"
+    found = agreement.counts(answer, settled(material), models)
+    parted = agreement.both_forms(answer)
+    return tuple(arrows(sentence) for sentence in (*([parted] if parted else []), *found))
 
 
 # -- the lines ----------------------------------------------------------------------------------
 
 
-def _answers(answer: Directions) -> tuple[Answer, ...]:
-    source, target = answer.source, answer.target
-    contrast = answer.by_basis.get(answer.basis)
+def _readings(answer: Directions) -> tuple[Reading, ...]:
+    """Lay out both paths and their difference in every form, on one scale."""
     reach = _reach(answer)
-    forward = _sentence(
-        source,
-        target,
-        answer.forward,
-        answer.forward_state,
-        contrast is not None and contrast.forward_immediate,
-    )
-    backward = _sentence(
-        target,
-        source,
-        answer.backward,
-        answer.backward_state,
-        contrast is not None and contrast.backward_immediate,
-    )
-    gap, band = answer.difference, answer.smallest_effect
-    return (
-        _line(
-            "forward",
-            f"{source} → {target}",
-            answer.forward,
-            answer.forward_state,
-            forward,
-            _strip(answer.forward, reach, band),
-        ),
-        _line(
-            "backward",
-            f"{target} → {source}",
-            answer.backward,
-            answer.backward_state,
-            backward,
-            _strip(answer.backward, reach, band),
-        ),
-        _line(
-            "difference",
-            "Difference in size",
-            gap,
-            "",
-            _gap_sentence(gap, source, target),
-            _strip(gap, reach, 0.0),
-        ),
+    return tuple(
+        Reading(
+            capital(words.form_name(form, answer.lag)),
+            (
+                _path(answer, one, reach, backward=False),
+                _path(answer, one, reach, backward=True),
+                _difference(answer, one, reach),
+            ),
+        )
+        for form, one in answer.forms.items()
     )
 
 
-def _line(
-    kind: str, name: str, one: Estimate, state: str, sentence: str, strip: Strip | None
-) -> Answer:
-    return Answer(name, kind, MARKS.get(state, ""), state, figures(one), sentence, strip)
+def _path(answer: Directions, one: Contrast, reach: float, *, backward: bool) -> Answer:
+    source, target = answer.source, answer.target
+    path, raw, state, immediate = (
+        one.forward,
+        one.forward_raw,
+        one.forward_state,
+        one.forward_immediate,
+    )
+    if backward:
+        source, target = target, source
+        path, raw, state, immediate = (
+            one.backward,
+            one.backward_raw,
+            one.backward_state,
+            one.backward_immediate,
+        )
+    when = words.moments(answer.lag, immediate)
+    return Answer(
+        name=f"{source} → {target}",
+        kind="backward" if backward else "forward",
+        mark=MARKS[state],
+        state=state,
+        figures=figures(path),
+        sentence=words.path_sentence(source, target, path, state, when, answer.higher),
+        points=words.points_sentence(source, target, raw, when),
+        strip=_strip(path, reach, answer.smallest_effect),
+    )
+
+
+def _difference(answer: Directions, one: Contrast, reach: float) -> Answer:
+    gap = one.difference
+    return Answer(
+        name="Difference in size",
+        kind="difference",
+        mark="",
+        state="",
+        figures=figures(gap),
+        sentence=f"{capital(words.lead_words(one.lead, answer.source, answer.target))}.",
+        points="",
+        strip=_strip(gap, reach, 0.0),
+    )
 
 
 def figures(estimate: Estimate) -> str:
@@ -279,34 +231,11 @@ def figures(estimate: Estimate) -> str:
     return interval(estimate.value, estimate.lower, estimate.upper)
 
 
-def _sentence(source: str, target: str, one: Estimate, state: str, immediate: bool) -> str:
-    first, then = (
-        ("before a session", "after it") if immediate else ("at one session", "at the next")
-    )
-    if not isfinite(one.lower):
-        return f"Whether {source} {first} predicts {target} {then} cannot be said: no interval."
-    if state == "practically zero":
-        return f"Hardly anything in {target} {then} is predicted by {source} {first}."
-    if state == "supported":
-        way = "higher" if one.value > 0 else "lower"
-        return f"Higher {source} {first} precedes {way} {target} {then}."
-    return f"Whether {source} {first} predicts {target} {then} is undetermined."
-
-
-def _gap_sentence(gap: Estimate, source: str, target: str) -> str:
-    if not isfinite(gap.lower):
-        return "Which of the two is larger cannot be said: no interval."
-    if gap.lower > 0:
-        return f"The larger of the two is {source} → {target}."
-    if gap.upper < 0:
-        return f"The larger of the two is {target} → {source}."
-    return "Which of the two is larger is not settled: the interval includes zero."
-
-
 def _reach(answer: Directions) -> float:
     ends = [
         abs(end)
-        for one in (answer.forward, answer.backward, answer.difference)
+        for form in answer.forms.values()
+        for one in (form.forward, form.backward, form.difference)
         for end in (one.value, one.lower, one.upper)
         if isfinite(end)
     ]
@@ -335,7 +264,8 @@ def _unit(answer: Directions) -> str:
     band = number(answer.smallest_effect, 2)
     return (
         "Within-client standard deviations of the later score per standard deviation of the "
-        f"earlier, with 95% intervals. The shaded band, ±{band}, is too small to matter."
+        f"earlier, with 95% intervals. The shaded band, ±{band}, is too small to matter by "
+        "convention; another is chosen with --smallest-effect."
     )
 
 
@@ -343,79 +273,45 @@ def _unit(answer: Directions) -> str:
 
 
 def _sentences(answer: Directions) -> tuple[str, ...]:
-    """Say where the two readings of time part, if they do."""
-    if answer.lead != "depends":
-        return ()
-    source, target = answer.source, answer.target
-    each = [
-        f"read {BASES[name]}, {_lower(lead_words(one.lead, source, target))}"
-        for name, one in answer.by_basis.items()
-    ]
-    return (f"{capital('; '.join(each))}. Section 6 shows both readings.",)
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    """Say what a higher score means."""
+    pair = (answer.source, answer.target)
+    found = (
+        words.good_ends(pair, answer.higher),
+        words.unknown_ends(pair, answer.higher),
+    )
+    return tuple(sentence for sentence in found if sentence)
 
 
 def _unanimity(material: Material) -> tuple[str, ...]:
-    count = len(_settled(material))
+    count = len(settled(material))
     of = " of the ladder" if material.beside else ""
     return (f"All {count} models{of} that converged give the same verdict.",) if count > 1 else ()
 
 
-def _chorus(material: Material) -> str:
+def _chorus(material: Material, mine: Directions) -> str:
     """Count the models beside the ladder that call both paths as the headline model does."""
-    mine = material.directions[material.speaker]
     others = [material.directions[one] for one in material.beside if one in material.directions]
     if not others:
         return ""
-    stand = (_stand(mine.forward, mine.forward_state), _stand(mine.backward, mine.backward_state))
     same = sum(
-        (_stand(one.forward, one.forward_state), _stand(one.backward, one.backward_state)) == stand
+        all(
+            agreement.stand(one.forms[form]) == agreement.stand(mine.forms[form])
+            for form in one.forms
+            if form in mine.forms
+        )
         for one in others
     )
     return f"{same} of {len(others)} call both paths as {material.speaker} does"
 
 
-def _changes(material: Material) -> tuple[str, ...]:
+def _changes(material: Material, answer: Directions) -> tuple[str, ...]:
     """Say at which steps of the ladder the answer changes."""
-    answers = _settled(material)
-    labels = list(answers)
-    changes = []
-    for earlier, later in pairwise(labels):
-        changed = _changed(answers[earlier], answers[later])
-        if changed:
-            why = step(earlier, material.fits[earlier], later, material.fits[later])
-            changes.append(f"{later}, where {why}: {changed}.")
-    return tuple(changes)
-
-
-def _changed(earlier: Directions, later: Directions) -> str:
-    source, target = earlier.source, earlier.target
-    parts = []
-    for name, before, after in (
-        (
-            f"{source} → {target}",
-            _stand(earlier.forward, earlier.forward_state),
-            _stand(later.forward, later.forward_state),
-        ),
-        (
-            f"{target} → {source}",
-            _stand(earlier.backward, earlier.backward_state),
-            _stand(later.backward, later.backward_state),
-        ),
-    ):
-        if before != after:
-            turned = before[0] == after[0]
-            parts.append(
-                f"{name} changes its sign"
-                if turned
-                else f"{name} goes from {before[0]} to {after[0]}"
-            )
-    if earlier.lead != later.lead and not parts:
-        parts.append(_lower(lead_words(later.lead, source, target)))
-    return ", and ".join(parts)
+    found = agreement.changes(answer, settled(material))
+    return tuple(
+        f"{later}, where {step(earlier, material.fits[earlier], later, material.fits[later])}: "
+        f"{arrows(change)}."
+        for (earlier, later), change in found.items()
+    )
 
 
 def _standing(material: Material, label: str) -> Standing:
@@ -425,10 +321,15 @@ def _standing(material: Material, label: str) -> Standing:
         label=label,
         detrended=is_detrended(label),
         speaks=label == material.speaker,
-        converged=converged,
-        forward=f"{MARKS[answer.forward_state]} {answer.forward_state}",
-        backward=f"{MARKS[answer.backward_state]} {answer.backward_state}",
-        lead=lead_words(answer.lead, answer.source, answer.target)
-        if converged
-        else "did not converge",
+        rows=tuple(
+            Row(
+                form=words.SHORT[form],
+                forward=f"{MARKS[one.forward_state]} {one.forward_state}",
+                backward=f"{MARKS[one.backward_state]} {one.backward_state}",
+                lead=capital(words.lead_words(one.lead, answer.source, answer.target))
+                if converged
+                else "did not converge",
+            )
+            for form, one in answer.forms.items()
+        ),
     )

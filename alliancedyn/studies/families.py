@@ -152,7 +152,14 @@ _SAMPLED = (
     ),
 )
 BAYES = tuple(family.key for family in _SAMPLED)
-DEFAULT = ("clpm-equal-means", "clpm", "ri-clpm", "lcm-sr", "ri-clpm-detrended")
+DEFAULT = (
+    "clpm-equal-means",
+    "clpm",
+    "ri-clpm-equal-means",
+    "ri-clpm",
+    "lcm-sr",
+    "ri-clpm-detrended",
+)
 FAMILIES = {
     family.key: family
     for family in (*(replace(one, rung=True) for one in _LADDER), *_BESIDE, *_SAMPLED)

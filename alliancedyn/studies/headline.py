@@ -19,6 +19,27 @@ LEVELS, TRENDS = FAMILIES["ri-clpm"], FAMILIES["lcm-sr"]
 TELLING = 2.0  # a smaller difference in BIC is hardly evidence
 
 
+def recommend(levels: float | None, trends: float | None) -> str | None:
+    """Choose between stable levels and trends of the clients' own by BIC.
+
+    A model without random intercepts is never recommended before one that has them, whatever its
+    BIC: it mixes stable differences between clients into its lagged effects.
+
+    Parameters
+    ----------
+    levels, trends : float or None
+        BIC of the RI-CLPM and of the LCM-SR with the same means, None where there is none.
+
+    Returns
+    -------
+    str or None
+        "levels", "trends", or None where neither is to be had.
+    """
+    if levels is None or trends is None:
+        return None if levels is None is trends else "trends" if levels is None else "levels"
+    return "trends" if trends < levels else "levels"
+
+
 def choose(
     families: Iterable[Family],
     fits: Mapping[str, Fit],
@@ -42,12 +63,15 @@ def choose(
     label, reason : str
         The reason is a sentence.
     """
-    usual = [one for one in (LEVELS, TRENDS) if one.label in directions]
-    if len(usual) == 2:
-        label, reason = _by_bic(fits)
-        return label, reason + _disagreement(label, steps)
-    if usual:
-        return usual[0].label, _alone(usual[0], failures, fits)
+    levels, trends = (
+        fits[one.label].bic if one.label in directions else None for one in (LEVELS, TRENDS)
+    )
+    chosen = recommend(levels, trends)
+    if chosen is not None:
+        family = TRENDS if chosen == "trends" else LEVELS
+        if levels is not None and trends is not None:
+            return family.label, _by_bic(fits, family is TRENDS, steps)
+        return family.label, _alone(family, failures, fits)
     fitted = [(place, family) for place, family in enumerate(families) if family.label in fits]
     heard = [(place, family) for place, family in fitted if family.label in directions]
     _, first = max(heard or fitted, key=_standing)
@@ -61,48 +85,41 @@ def _standing(placed: tuple[int, Family]) -> tuple[bool, bool, bool, int]:
     return not family.detrended, family.within, family.rung, place if family.rung else -place
 
 
-def _by_bic(fits: Mapping[str, Fit]) -> tuple[str, str]:
-    """Let BIC say whether clients differ in their trends."""
+def _by_bic(fits: Mapping[str, Fit], growing: bool, steps: Iterable[Step]) -> str:
+    """Say what BIC finds about trends of the clients' own, and whether the test agrees."""
     levels, trends = fits[LEVELS.label], fits[TRENDS.label]
-    difference = levels.bic - trends.bic
-    close = (
-        f" A difference below {TELLING:g} is hardly evidence: read both."
-        if abs(difference) < TELLING
-        else ""
+    difference = abs(levels.bic - trends.bic)
+    first, other = (TRENDS, LEVELS) if growing else (LEVELS, TRENDS)
+    against = _disagreement(growing, steps)
+    if against:
+        found = f"by BIC clients {'differ' if growing else 'do not differ'} in their trends"
+    elif growing:
+        found = "these clients differ in their trends"
+    else:
+        found = "these data do not ask for trends of the clients' own"
+    adds = "in which they differ in their levels only" if growing else "which adds them"
+    said = (
+        f"{first.label} is reported first: {found}{against}. Its BIC is lower by {difference:.1f} "
+        f"than that of {other.label}, {adds}."
     )
-    if difference > 0.0:
-        bound = (
-            f" {LEVELS.label} is at a bound, as happens where clients differ in their trends."
-            if levels.diagnostics.get("boundary")
-            else ""
-        )
-        return TRENDS.label, (
-            f"{TRENDS.label} is reported first: these clients differ in their trends. Its BIC is "
-            f"lower by {difference:.1f} than that of {LEVELS.label}, in which they differ in their "
-            f"levels only.{bound}{close}"
-        )
-    bound = (
-        f" {TRENDS.label} is at a bound: in some direction it finds no variance of the trends."
-        if _no_trends(trends)
-        else ""
-    )
-    return LEVELS.label, (
-        f"{LEVELS.label} is reported first: these data do not ask for trends of the clients' own. "
-        f"Its BIC is lower by {-difference:.1f} than that of {TRENDS.label}, which adds them."
-        f"{bound}{close}"
-    )
+    if growing and levels.diagnostics.get("boundary"):
+        said += f" {LEVELS.label} is at a bound, as happens where clients differ in their trends."
+    if not growing and _no_trends(trends):
+        said += f" {TRENDS.label} is at a bound: in some direction it finds no variance of the "
+        said += "trends."
+    if difference < TELLING:
+        said += f" A difference below {TELLING:g} is hardly evidence: read both."
+    return said
 
 
-def _disagreement(label: str, steps: Iterable[Step]) -> str:
-    """Say where the test of the trends points the other way than BIC."""
+def _disagreement(growing: bool, steps: Iterable[Step]) -> str:
+    """Say where the test of the trends points the other way than BIC; else nothing."""
     for step in steps:
         if (step.earlier, step.later) != (LEVELS.label, TRENDS.label) or step.test is None:
             continue
-        found = step.test.p_value < 1.0 - LEVEL
-        if found is not (label == TRENDS.label):
-            way = "finds trends" if found else "finds no trends"
-            said = probability(step.test.p_value)
-            return f" The test of the step {way} ({said}): read both models."
+        if (step.test.p_value < 1.0 - LEVEL) is not growing:
+            way = "finds none" if growing else "finds that they do"
+            return f", the test of that step {way} ({probability(step.test.p_value)}): read both"
     return ""
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from alliancedyn.causal.boundary import boundary_test
 from alliancedyn.causal.nested import probability
+from alliancedyn.causal.words import form_name
 from alliancedyn.checking import checked
 from alliancedyn.errors import AllianceDynError, SpecificationError
 from alliancedyn.models import CLPM, LCMSR, RICLPM, Specification
@@ -23,9 +24,9 @@ from alliancedyn.panel import SessionPanel
 from alliancedyn.results import Fit
 from alliancedyn.studies.analysis import well_seen
 from alliancedyn.studies.families import pair_of
+from alliancedyn.studies.headline import TELLING, recommend
 
 LEVEL = 0.05  # of the tests that the recommendation looks at
-TELLING = 2.0  # difference in BIC from which one model is said to describe the scores better
 
 _INDICES = ("chisq", "df", "pvalue", "cfi", "rmsea")
 _SETS_APART = {
@@ -72,11 +73,12 @@ def ladder(
         One row per model: loglik, parameters, aic, bic, bic_above_best; chisq, df, pvalue, cfi,
         rmsea (NaN where they do not exist); converged, admissible (no variance or correlation at
         its bound), boundary (which, in words); against (the rung below), statistic and p_value of
-        the boundary test against it; forward and backward cross-lags, from the process to the
-        outcome and back, within-client SDs, each with _lower and _upper; note (why a model was
+        the boundary test against it; forward and backward, the paths from the process to the
+        outcome and back over one session (reduced form), within-client SDs, each with _lower and
+        _upper; note (why a model was
         refused, did not converge, or could not be tested). ``.attrs``: "recommendation", a few
-        sentences; "recommended", the name of the model or None; "forward", "backward", what those
-        columns are; "notes".
+        sentences; "recommended", the name of the model or None, by the rule of `analyze`;
+        "forward", "backward" and "form", what those columns are; "notes".
 
     Raises
     ------
@@ -107,6 +109,7 @@ def ladder(
     table.attrs = {
         "recommendation": " ".join(sentences),
         "recommended": recommended,
+        "form": form_name("reduced"),
         "forward": " -> ".join(forward),
         "backward": " -> ".join(backward),
         "notes": list(notes),
@@ -184,20 +187,22 @@ def _against(fits: dict[str, Fit], name: str, below: str | None) -> dict[str, ob
 
 
 def _recommend(table: pd.DataFrame) -> tuple[str | None, list[str]]:
-    """Choose by BIC, and say what speaks against it.
+    """Recommend by the rule of `analyze`, and say what speaks against it.
 
-    Where the test finds stable differences between clients, the CLPM is passed over: its lagged
-    effects then are not those of change within clients, whatever its BIC. A model at a bound is
-    named, and may be the one: a trend without variance of its own in some direction is no reason
-    to prefer a model without trends. Nothing here looks at the lagged effects themselves.
+    The CLPM is recommended only where nothing else could be fitted. A model at a bound is named,
+    and may be the one: a trend without variance of its own in some direction is no reason to
+    prefer a model without trends. Nothing here looks at the lagged effects themselves.
     """
     fitted = table[table["converged"]]
     sentences = [f"{name}: {row['note']}" for name, row in table.iterrows() if not row["converged"]]
     if fitted.empty:
         return None, ["No model could be fitted.", *sentences]
-    traits = _finds(table, "RI-CLPM") or _finds(table, "LCM-SR")
-    pool = fitted.drop(index="CLPM", errors="ignore") if traits else fitted
-    chosen = str(pool["bic"].idxmin())
+    levels, trends = (
+        float(fitted.loc[name, "bic"]) if name in fitted.index else None
+        for name in ("RI-CLPM", "LCM-SR")
+    )
+    names = {"levels": "RI-CLPM", "trends": "LCM-SR", None: "CLPM"}
+    chosen = names[recommend(levels, trends)]
     reasons = [*_by_bic(fitted, chosen), *_by_test(table), *_at_bounds(fitted, chosen)]
     reasons.append(
         f"Recommended: {chosen}. The choice rests on the description of the scores, not on the "
@@ -205,12 +210,6 @@ def _recommend(table: pd.DataFrame) -> tuple[str | None, list[str]]:
         "the model, and the report should say so."
     )
     return chosen, [*reasons, *sentences]
-
-
-def _finds(table: pd.DataFrame, name: str) -> bool:
-    """Say whether a model, tested against the CLPM, found clients to differ."""
-    row = table.loc[name]
-    return bool(row["against"] == "CLPM" and row["p_value"] < LEVEL)
 
 
 def _by_bic(fitted: pd.DataFrame, chosen: str) -> list[str]:
