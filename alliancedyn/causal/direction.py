@@ -24,6 +24,7 @@ from alliancedyn.results.paths import no_time_order
 
 Basis = Literal["both", "reduced", "structural"]
 
+SMALLEST_EFFECT = 0.05  # within-client SDs: a convention, no finding
 SEED = 20_221_122  # fixed, so that a verdict does not change from one run to the next
 
 
@@ -82,7 +83,7 @@ def compare_directions(
     fit: Fit,
     source: str | None = None,
     target: str | None = None,
-    smallest_effect: float = 0.05,
+    smallest_effect: float = SMALLEST_EFFECT,
     basis: Basis = "both",
     seed: int = SEED,
     *,
@@ -105,7 +106,7 @@ def compare_directions(
     source, target : str, optional
         Default: the process and the outcome of the panel.
     smallest_effect : float
-        Smallest size that would matter, within-client SDs.
+        Smallest size that would matter, within-client SDs; 0.05 is a convention.
     basis : "both", "reduced" or "structural"
         Structural needs two variables, equal lags, one score before and one after the session;
         "both" makes do with the reduced form where it is not to be had, and says why.
@@ -130,11 +131,7 @@ def compare_directions(
     if not isinstance(fit, Fit):
         raise SpecificationError(f"compare_directions needs a fit, not {type(fit).__name__}.")
     source, target = _roles(fit, source, target)
-    known = isinstance(smallest_effect, int | float) and isfinite(smallest_effect)
-    if not known or smallest_effect < 0:
-        raise SpecificationError(
-            f"smallest_effect={smallest_effect!r}: give a size in within-client SDs, such as 0.05."
-        )
+    refuse_size(smallest_effect)
     if basis not in ("both", "reduced", "structural"):
         raise SpecificationError(
             f"basis={basis!r} is not known. Use 'both', 'reduced' or 'structural'."
@@ -153,6 +150,15 @@ def compare_directions(
     late = _verdict(fit, asked, replace(place, session=form.into[-1]))
     average = _verdict(fit, replace(asked, basis="reduced"), place)
     return _both_periods(fit, asked, average, {"early": early, "late": late})
+
+
+def refuse_size(smallest_effect: float) -> None:
+    """Refuse what is no size of a path."""
+    known = isinstance(smallest_effect, int | float) and isfinite(smallest_effect)
+    if not known or smallest_effect < 0:
+        raise SpecificationError(
+            f"smallest_effect={smallest_effect!r}: give a size in within-client SDs, such as 0.05."
+        )
 
 
 @dataclass(frozen=True)

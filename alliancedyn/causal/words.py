@@ -152,6 +152,6 @@ def unknown_ends(names: Iterable[str], higher: Mapping[str, str]) -> str:
 def convention(smallest_effect: float) -> str:
     """Say what is too small to matter, and that this is a convention."""
     return (
-        f"Practically zero: the interval lies within ±{smallest_effect:g} within-client SDs, by "
-        "convention the smallest size that matters."
+        f"Practically zero: the interval lies within {smallest_effect:g} within-client SDs of "
+        "zero, by convention the smallest size that matters."
     )

@@ -69,6 +69,15 @@ Group = Annotated[
         metavar="COLUMN",
     ),
 ]
+SmallestEffect = Annotated[
+    float,
+    typer.Option(
+        "--smallest-effect",
+        min=0.0,
+        help="Smallest path that matters, within-client SDs; 0.05 is a convention.",
+        metavar="SDS",
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write although something is there already.")
 ]

@@ -30,6 +30,7 @@ from alliancedyn.cli.arguments import (
     Overwrite,
     Seed,
     Sessions,
+    SmallestEffect,
 )
 from alliancedyn.errors import AllianceDynError, listed
 
@@ -188,6 +189,7 @@ def analyze(
     sessions: Sessions = None,
     covariates: Covariates = None,
     group: Group = None,
+    smallest_effect: SmallestEffect = 0.05,
     bayes: Bayes = False,
     overwrite: Overwrite = False,
     debug: Debug = False,
@@ -207,6 +209,7 @@ def analyze(
         sessions=arguments.window(sessions),
         covariates=arguments.words(covariates),
         group=group,
+        smallest_effect=smallest_effect,
         bayes=bayes,
         overwrite=overwrite,
     )
@@ -336,6 +339,7 @@ def _analyze(
     sessions: tuple[int, int] | None = None,
     covariates: tuple[str, ...] = (),
     group: str | None = None,
+    smallest_effect: float = 0.05,
     bayes: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -354,6 +358,7 @@ def _analyze(
                 sessions=sessions,
                 covariates=covariates,
                 group=group,
+                smallest_effect=smallest_effect,
                 seed=seed,
                 progress=bar,
             )

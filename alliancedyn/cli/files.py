@@ -290,6 +290,7 @@ def _plain(value: Any) -> Any:
 def draw(folder: Path, analysis: Analysis) -> None:
     """Draw the figures as PNG files; one that does not exist for these data is left out."""
     from alliancedyn import plot
+    from alliancedyn.causal.direction import SMALLEST_EFFECT
 
     panel, fit = analysis.panel, analysis.fit
     process, outcome = panel.process, panel.outcome
@@ -316,7 +317,11 @@ def draw(folder: Path, analysis: Analysis) -> None:
         "courses": courses,
         "between-within": lambda: plot.between_within(analysis.decomposition, process, outcome),
         "directions": lambda: plot.model_forest(
-            analysis.comparison, process=process, outcome=outcome, apart=beside
+            analysis.comparison,
+            process=process,
+            outcome=outcome,
+            smallest_effect=SMALLEST_EFFECT if answer is None else answer.smallest_effect,
+            apart=beside,
         ),
         "paths": lambda: plot.path_diagram(fit),
         "responses": responses,

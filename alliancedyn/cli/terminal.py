@@ -303,7 +303,9 @@ def to_know(analysis: Analysis) -> list[str]:
     issues = [
         one.message
         for one in analysis.panel.issues
-        if one.severity != "info" and one.message not in told_before
+        if one.severity != "info"
+        and one.message not in told_before
+        and (one.code != "unknown-direction" or not analysis.directions)  # the verdict says it
     ]
     said_besides = (*analysis.decomposition.boundary, *analysis.notes, *told, *issues)
     return list(dict.fromkeys([*found, *said_besides]))

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from alliancedyn.causal import Directions, compare_directions, compare_models
+from alliancedyn.causal.direction import SEED, SMALLEST_EFFECT, refuse_size
 from alliancedyn.decompose import Decomposition, decompose
 from alliancedyn.errors import (
     AllianceDynError,
     ConvergenceError,
     DataError,
     SpecificationError,
-    listed,
 )
 from alliancedyn.models import DSEM, Regression, Specification
 from alliancedyn.models.selection import CLIENTS_PER_SESSION, Needs, select
@@ -30,7 +30,6 @@ from alliancedyn.partition import TherapistPartition, therapist_partition
 from alliancedyn.results import Fit
 from alliancedyn.studies.families import (
     DEFAULT,
-    FAMILIES,
     Family,
     Model,
     Window,
@@ -39,6 +38,7 @@ from alliancedyn.studies.families import (
 )
 from alliancedyn.studies.grouped import GroupComparison, compare_groups
 from alliancedyn.studies.headline import choose
+from alliancedyn.studies.remarks import remarks_on
 from alliancedyn.studies.steps import Step, steps_between
 
 
@@ -131,6 +131,7 @@ def analyze(
     sessions: Window | None = None,
     covariates: Sequence[str] = (),
     group: str | None = None,
+    smallest_effect: float = SMALLEST_EFFECT,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
@@ -154,6 +155,8 @@ def analyze(
     group : str, optional
         Client-level column: the model that speaks first is fitted once more with every parameter
         by group, and it is tested whether the groups' lagged effects differ.
+    smallest_effect : float
+        Smallest size of a path that matters, within-client SDs; 0.05 is a convention.
     seed : int, optional
         For additional starting values and for the joint draws behind a verdict.
     progress : callable, optional
@@ -171,6 +174,7 @@ def analyze(
     ConvergenceError
         If no model worked and at least one did not converge.
     """
+    refuse_size(smallest_effect)
     ladder = chosen(families)
     asked = _Asked(sessions, tuple(covariates), errors, seed)
     steps = _Steps(progress, total=3 + len(ladder) + (group is not None))
@@ -189,14 +193,14 @@ def analyze(
     if not climbed.fits:
         raise _nothing_worked(climbed.failures)
     steps.begin("comparing the models")
-    directions, unsaid = _directions(climbed.fits, seed)
+    directions, unsaid = _directions(climbed.fits, smallest_effect, seed)
     between = steps_between(climbed.fits)
     headline, reason = choose(ladder, climbed.fits, directions, climbed.failures, between)
     groups = None
     if group is not None:
         steps.begin(f"comparing {group}")
         (speaker,) = [family for family in ladder if family.label == headline]
-        groups, untold = _by_group(panel, speaker, group, asked)
+        groups, untold = _by_group(panel, speaker, group, asked, smallest_effect)
         notes += untold
     steps.end()
     return Analysis(
@@ -207,7 +211,7 @@ def analyze(
         directions=directions,
         comparison=compare_models(climbed.fits),
         failures={label: str(failure) for label, failure in climbed.failures.items()},
-        notes=(*notes, *_remarks(panel, climbed), *unsaid),
+        notes=(*notes, *remarks_on(panel, climbed.fits), *unsaid),
         headline=headline,
         reason=reason,
         errors=errors or str(climbed.fits[headline].diagnostics["errors"]),
@@ -375,7 +379,7 @@ def _fitted(spec: Model, panel: SessionPanel, asked: _Asked) -> Fit:
 
 
 def _by_group(
-    panel: SessionPanel, family: Family, column: str, asked: _Asked
+    panel: SessionPanel, family: Family, column: str, asked: _Asked, smallest_effect: float
 ) -> tuple[GroupComparison | None, list[str]]:
     """Fit a model by groups, or say why that is not possible."""
     spec, seen = family.given(panel, asked.sessions, asked.covariates)
@@ -383,7 +387,12 @@ def _by_group(
         return None, [f"{family.label} was not fitted by {column}: it has no version by groups."]
     try:
         found = compare_groups(
-            family.label, spec, seen, column, lambda one, data: _fitted(one, data, asked)
+            family.label,
+            spec,
+            seen,
+            column,
+            lambda one, data: _fitted(one, data, asked),
+            smallest_effect,
         )
     except AllianceDynError as refusal:
         return None, [f"{family.label} was not fitted by {column}. {refusal}"]
@@ -407,43 +416,15 @@ def _nothing_worked(failures: Mapping[str, AllianceDynError]) -> AllianceDynErro
 
 
 def _directions(
-    fits: Mapping[str, Fit], seed: int | None
+    fits: Mapping[str, Fit], smallest_effect: float, seed: int | None
 ) -> tuple[dict[str, Directions], list[str]]:
     found: dict[str, Directions] = {}
     refused: list[str] = []
     for label, fit in fits.items():
         try:
-            found[label] = (
-                compare_directions(fit) if seed is None else compare_directions(fit, seed=seed)
+            found[label] = compare_directions(
+                fit, smallest_effect=smallest_effect, seed=SEED if seed is None else seed
             )
         except SpecificationError as refusal:
             refused.append(f"{label} gives no verdict on direction. {refusal}")
     return found, refused
-
-
-def _remarks(panel: SessionPanel, climbed: _Climbed) -> list[str]:
-    remarks = []
-    others = [name for name in panel.variables if name not in (panel.process, panel.outcome)]
-    if others:
-        remarks.append(
-            f"The models hold {panel.process} and {panel.outcome} only; described but not "
-            f"modeled: {listed(others)}."
-        )
-    label = FAMILIES["ri-clpm-detrended"].label
-    if label in climbed.fits:
-        remarks.append(_detrending_remark(label, climbed.fits[label]))
-    return remarks
-
-
-def _detrending_remark(label: str, fit: Fit) -> str:
-    """Say what detrending takes away; a test simulates the figures."""
-    text = (
-        f"{label} saw scores without each client's own straight line. That removes what two "
-        "courses share by drifting together, and some of the lagged effect with it: in simulated "
-        "panels without any trend a true effect of -0.12 comes back as -0.07 from 6 sessions, "
-        "-0.10 from 10 and -0.11 from 20. "
-    )
-    if fit.data is not None:
-        seen = np.isfinite(fit.data.Y).any(axis=2).sum(axis=1)
-        text += f"Here the median client has {np.median(seen):g} sessions. "
-    return f"{text}Its standard errors take the lines as known."

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from alliancedyn.causal import Directions, compare_directions
+from alliancedyn.causal.direction import SMALLEST_EFFECT
 from alliancedyn.causal.nested import LikelihoodRatio, likelihood_ratio
 from alliancedyn.errors import AllianceDynError
 from alliancedyn.models import Specification
@@ -52,6 +53,7 @@ def compare_groups(
     panel: SessionPanel,
     column: str,
     fitted: Callable[[Specification, SessionPanel], Fit],
+    smallest_effect: float = SMALLEST_EFFECT,
 ) -> GroupComparison:
     """Fit a model by groups, twice, and compare their lagged effects.
 
@@ -66,6 +68,8 @@ def compare_groups(
         Client-level column.
     fitted : callable
         Fits, and raises an `AllianceDynError` if that fails.
+    smallest_effect : float
+        Smallest size of a path that matters, within-client SDs.
 
     Raises
     ------
@@ -84,7 +88,9 @@ def compare_groups(
     directions: dict[str, Directions] = {}
     for group in fit.lagged.groups:
         try:
-            directions[group] = compare_directions(fit, group=group)
+            directions[group] = compare_directions(
+                fit, smallest_effect=smallest_effect, group=group
+            )
         except AllianceDynError as refusal:
             notes.append(f"{group} gives no verdict on direction. {refusal}")
     return GroupComparison(column, label, fit, equal, directions, test, tuple(notes))
