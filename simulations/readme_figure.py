@@ -1,4 +1,4 @@
-"""Draw the figure of the README from the bundled example: both directions in every model.
+"""Draw the figure of the README from the bundled example: that of the demo itself.
 
 Run with ``python simulations/readme_figure.py``; it writes docs/images/demo.png.
 """
@@ -9,20 +9,15 @@ from pathlib import Path
 
 import alliancedyn as ad
 from alliancedyn import plot
+from alliancedyn.studies import analyze
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "images" / "demo.png"
 
 
 def draw(target: Path = TARGET) -> Path:
-    """Fit the models of the demo and draw the two directions of each, in time order."""
-    panel = ad.datasets.load("example")
-    fits = {
-        "CLPM, equal means": ad.CLPM(means="equal").fit(panel),
-        "CLPM, session means": ad.CLPM().fit(panel),
-        "RI-CLPM, session means": ad.RICLPM().fit(panel),
-        "LCM-SR, session means": ad.LCMSR(means="free").fit(panel, strict=False),
-    }
-    axes = plot.direction_forest({label: ad.compare_directions(fit) for label, fit in fits.items()})
+    """Fit the models of the demo and draw both paths of each, in both forms."""
+    found = analyze(ad.datasets.load("example"))
+    axes = plot.model_forest(found.comparison, process="alliance", outcome="symptoms")
     target.parent.mkdir(parents=True, exist_ok=True)
     return plot.save(axes, target)
 

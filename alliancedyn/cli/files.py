@@ -257,8 +257,9 @@ def _direction(answer: Any) -> dict[str, Any]:
     named = ("source", "target", "basis", "smallest_effect", "forward_state", "backward_state")
     estimates = ("forward", "backward", "difference")
     return {
-        **{name: getattr(answer, name) for name in (*named, "lead")},
+        **{name: getattr(answer, name) for name in (*named, "lead", "withdrawn", "lag", "higher")},
         **{name: asdict(getattr(answer, name)) for name in estimates},
+        "forms": {form: asdict(one) for form, one in answer.forms.items()},
     }
 
 

@@ -180,12 +180,16 @@ def svg(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
 
 @checked
 def save(ax: Axes | Sequence[Axes] | np.ndarray, path: str | Path) -> Path:
-    """Write the figure behind ``ax`` to ``path``; the suffix (svg, png, pdf) names the format."""
+    """Write the figure behind ``ax`` to ``path``; the suffix (svg, png, pdf) names the format.
+
+    A PNG carries its words, those of :func:`alt_text`, as its description.
+    """
     target = Path(path)
     if target.suffix.lower() == ".svg":
         target.write_text(svg(ax), encoding="utf-8")
         return target
     figure = _figure(ax)
     with rc_context(STYLE):
-        figure.savefig(target)
+        told = {"Description": alt_text(ax)} if target.suffix.lower() == ".png" else None
+        figure.savefig(target, metadata=told)
     return target
