@@ -31,6 +31,9 @@ FULL = pd.DataFrame(
         "age": np.repeat([30.0, 41, 52], 4),
     }
 )
+INTAKE = pd.DataFrame(
+    {"client": ["A", "B", "C", "D"], "therapist": ["T1", "T2", "T1", "T9"], "age": [30, 41, 52, 60]}
+)
 MORE = {"date": "date", "therapist": "therapist", "covariates": ["age"]}
 
 
@@ -91,6 +94,24 @@ def test_forms_of_one_day_are_one_session_by_date() -> None:
     assert len(panel.frame) == 13  # two full rows of one day are two sessions
 
 
+def test_a_pause_is_found_where_one_form_alone_is_dated() -> None:
+    late = [day + pd.Timedelta(days=700 * (i % 4 > 1)) for i, day in enumerate(FULL["date"])]
+    frame = FULL.assign(date=late)
+    gap: dict[str, Any] = MAPPING | MORE | {"episode_gap": 90}
+    joined = ad.SessionPanel.from_frame(split(frame), **gap)
+    pd.testing.assert_frame_equal(joined.frame, ad.SessionPanel.from_frame(frame, **gap).frame)
+    assert (joined.n_clients, joined.n_persons) == (6, 3)
+
+
+def test_intake_rows_need_no_episode() -> None:
+    frame = pd.concat([INTAKE[:3], FULL.assign(therapist=None)], ignore_index=True)
+    frame["episode"] = [None] * 3 + [1, 1, 2, 2] * 3
+    panel = ad.SessionPanel.from_frame(frame, **MAPPING, therapist="therapist", episode="episode")
+    assert (panel.n_clients, panel.n_persons) == (6, 3)
+    assert panel.frame["therapist"].tolist() == FULL["therapist"].tolist()
+    assert panel.flow["persons"].tolist()[:2] == [3, 3]
+
+
 @given(st.data())
 @settings(deadline=None, max_examples=25)
 def test_no_row_is_lost_without_a_name_and_no_order_matters(data: Any) -> None:
@@ -105,11 +126,6 @@ def test_no_row_is_lost_without_a_name_and_no_order_matters(data: Any) -> None:
     found = codes(panel)
     losses = [found.get(code, 0) for code in ("rows-joined", "client-rows", "duplicates-removed")]
     assert len(panel.frame) + sum(losses) == 24
-
-
-INTAKE = pd.DataFrame(
-    {"client": ["A", "B", "C", "D"], "therapist": ["T1", "T2", "T1", "T9"], "age": [30, 41, 52, 60]}
-)
 
 
 @pytest.mark.parametrize("order", [None, "date"])

@@ -93,6 +93,28 @@ def resolve_duplicates(
     return frame, kept, issues
 
 
+def lend_time(frame: pd.DataFrame, keys: Codes) -> pd.DataFrame:
+    """Date the forms of a session by the one that has a date, where all that have one agree.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Canonical columns, in file order.
+    keys : (n,) int64 array
+        Equal for rows of one client and session number.
+
+    Returns
+    -------
+    DataFrame
+    """
+    lent = {}
+    for name in (column for column in ("date", "day") if column in frame):
+        agreed = _compared(frame)[name].groupby(keys).transform("nunique") == 1
+        known = frame[name].groupby(keys).transform("min")
+        lent[name] = frame[name].where(frame[name].notna() | ~agreed, known)
+    return frame.assign(**lent)
+
+
 def join_by_day(
     frame: pd.DataFrame, keys: Codes, codes: Codes, variables: tuple[str, ...]
 ) -> Codes:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError
-from alliancedyn.panel.issues import Issue, info, joined, named_rows, named_values, warning
+from alliancedyn.panel.issues import LONGEST, Issue, info, joined, named_rows, named_values, warning
 from alliancedyn.panel.table import Distinct
 
 Array = NDArray[np.float64]
@@ -265,7 +265,7 @@ def refuse_bad(column: Distinct, numbers: Numbers, what: str = "scores") -> None
     remedy = (
         f"If they stand for missing {what}, declare them: missing_codes=[{listing}]; "
         "if not, correct them."
-        if len(bad) <= 5
+        if len(bad) <= 5 and max(map(len, bad)) <= LONGEST
         else "Is it the right column? Correct the texts, or declare those that mean missing with "
         "missing_codes=[...]."
     )

@@ -23,7 +23,7 @@ from alliancedyn.panel.columns import (
     variable_ranges,
 )
 from alliancedyn.panel.dates import DateRules
-from alliancedyn.panel.duplicates import join_by_day, resolve_duplicates
+from alliancedyn.panel.duplicates import join_by_day, lend_time, resolve_duplicates
 from alliancedyn.panel.episodes import Series, by_column, by_pause
 from alliancedyn.panel.findings import find_all
 from alliancedyn.panel.identifiers import (
@@ -134,6 +134,8 @@ def validate(table: Table, mapping: PanelMapping) -> Content:
     frame = _read_time(table, mapping, decimal, frame, issues)
     frame.insert(0, "client", series.ids.texts())
     if mapping.episode_gap is not None:
+        if mapping.session is not None:
+            frame = lend_time(frame, _keys(table, mapping, series.ids, frame))
         frame, series = by_pause(frame, series, mapping.episode_gap, table.rows)
     issues += series.issues
     ids, persons = series.ids, series.persons
