@@ -69,6 +69,16 @@ def listed(values: Any, shown: int = 3) -> str:
     return f"{named} and {rest} more" if rest > 0 else named
 
 
+def at_sessions(numbers: Iterable[int], shown: int = 8) -> str:
+    """Name sessions by number: ``session 1`` or ``sessions 1, 4, 7 and 10``."""
+    found = [str(number) for number in numbers]
+    if len(found) > shown:
+        return f"sessions {', '.join(found[:shown])} and {len(found) - shown} more"
+    if len(found) == 1:
+        return f"session {found[0]}"
+    return f"sessions {', '.join(found[:-1])} and {found[-1]}"
+
+
 def nearest(given: Any, known: Iterable[str], shown: int = 1) -> str:
     """Return `` Did you mean 'means'?`` where a name is close to what was given, else nothing."""
     from difflib import get_close_matches  # not needed unless something is wrong

@@ -7,7 +7,7 @@ import pytest
 
 from alliancedyn.engine.maximise import Maximum
 from alliancedyn.errors import ConvergenceError, SpecificationError
-from alliancedyn.models import CLPM, LCMSR, RICLPM, Specification, inference
+from alliancedyn.models import CLPM, LCMSR, RICLPM, Specification, search
 from alliancedyn.panel import SessionPanel
 from alliancedyn.simulate import Dropout, Dynamics, GrowthCurve, Therapists, simulate
 from alliancedyn.studies import (
@@ -339,7 +339,7 @@ def test_a_constant_series_is_refused_by_every_model() -> None:
 def test_models_that_do_not_converge_are_failures(
     panel: SessionPanel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = inference.maximise
+    found = search.maximise
 
     def stopped(likelihood: object, starts: object) -> Maximum:
         from dataclasses import replace
@@ -347,7 +347,7 @@ def test_models_that_do_not_converge_are_failures(
         maximum = found(likelihood, starts)  # type: ignore[arg-type]
         return replace(maximum, decrement=3.0, converged=False)
 
-    monkeypatch.setattr(inference, "maximise", stopped)
+    monkeypatch.setattr(search, "maximise", stopped)
     with pytest.raises(ConvergenceError, match=r"^No model could be.*still to gain") as caught:
         analyze(panel, families=["clpm", "ri-clpm"])
     assert caught.value.exit_code == 5

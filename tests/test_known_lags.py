@@ -15,6 +15,9 @@ import alliancedyn as ad
 from alliancedyn.engine import gaps
 from alliancedyn.engine.starting import moments
 from alliancedyn.errors import SpecificationError
+from alliancedyn.studies import FAMILIES as FAMILIES_BY_KEY
+from alliancedyn.studies import analyze, well_seen
+from alliancedyn.studies.window import SPARING
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -223,3 +226,51 @@ def test_maxima_that_the_data_do_not_tell_apart_are_no_answer() -> None:
     fit = quiet(ad.RICLPM(means="equal"), panel_of(drawn(80, 12, 11), seen))
     assert not fit.converged
     assert "do not tell two sets of lagged effects apart" in fit.diagnostics["failure"]
+
+
+# -- sessions without variance, series at some sessions only -------------------------------------
+
+
+@pytest.mark.parametrize("spec", [*FAMILIES, ad.ContinuousTime(time="session")], ids=repr)
+def test_a_session_without_variance_is_named_with_its_remedy(spec: Any) -> None:
+    Y = drawn(80, 6, 12)
+    Y[:, 0, 1] = 12.0
+    with pytest.raises(SpecificationError, match=r"no variance at session 1.*sessions=\(2, 6\)"):
+        spec.fit(panel_of(Y, np.ones(Y.shape, bool)))
+
+
+def test_a_session_at_which_one_score_repeats_the_other_is_named() -> None:
+    Y = drawn(80, 7, 13)
+    Y[:, 6, 1] = 20.0 - 2.0 * Y[:, 6, 0]
+    with pytest.raises(SpecificationError, match=r"session 7 'symptoms' repeats.*\(1, 6\)"):
+        ad.RICLPM().fit(panel_of(Y, np.ones(Y.shape, bool)))
+
+
+def test_a_few_clients_with_one_coarse_score_are_no_reason_to_refuse() -> None:
+    Y, seen = drawn(80, 6, 14), np.ones((80, 6, 2), bool)
+    seen[6:, 5] = False
+    Y[:6, 5, 1] = 5.0
+    assert quiet(ad.RICLPM(), panel_of(Y, seen)).loglik is not None
+
+
+def test_who_is_rated_when_is_said_where_means_need_every_session() -> None:
+    seen = rated((1, 3), lambda i, j: 0, 80, 11)
+    with pytest.raises(SpecificationError, match=r"'symptoms' at sessions 1, 4, 7 and 10 alone"):
+        ad.RICLPM().fit(panel_of(drawn(80, 11, 15), seen))
+
+
+def test_an_analysis_adds_models_where_no_run_of_sessions_has_means() -> None:
+    panel = panel_of(drawn(120, 12, 16), rated((3, 1), lambda i, j: 0, 120, 12))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = analyze(panel, families=["clpm"])
+    assert set(found.fits) == {FAMILIES_BY_KEY[key].label for key in SPARING}
+    assert any("'alliance' is scored by 5 or more clients" in note for note in found.notes)
+
+
+def test_an_analysis_leaves_out_a_session_without_variance() -> None:
+    Y = drawn(80, 6, 17)
+    Y[:, 0, 1] = 12.0
+    window, (note,) = well_seen(panel_of(Y, np.ones(Y.shape, bool)))
+    assert window == (2, 6)
+    assert "At session 1 all clients have the same score" in note

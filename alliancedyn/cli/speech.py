@@ -29,6 +29,7 @@ _MODELS = (
     ("DynamicPanelGMM", "", "gmm"),
     ("FixedEffects", "", "fixed-effects"),
     ("WithinBetween", "", "within-between"),
+    ("ContinuousTime", 'time="session", trend="linear"', "ct-session-straight-means"),
     ("ContinuousTime", 'time="session"', "ct-session"),
     ("ContinuousTime", "", "ct-days"),
 )

@@ -350,7 +350,7 @@ class ContinuousTime(Specification):
 
     def _refuse_unknown_lags(self, data: Observed) -> None:
         """Refuse series that no client has together: of all powers of phi one root is smooth."""
-        refuse_apart(self.name, *self._seen(data))
+        refuse_apart(*self._seen(data))
 
     def _select(self, panel: SessionPanel) -> Selection:
         selection = super()._select(panel)

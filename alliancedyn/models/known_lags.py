@@ -13,13 +13,11 @@ Flags = NDArray[np.bool_]
 SMOOTH = 'ContinuousTime(time="session"), which takes the smoothest course between sessions'
 
 
-def refuse_unknown_lags(model: str, seen: Flags, series: tuple[str, ...]) -> None:
+def refuse_unknown_lags(seen: Flags, series: tuple[str, ...]) -> None:
     """Refuse ratings that have the same likelihood at several matrices of lagged effects.
 
     Parameters
     ----------
-    model : str
-        What readers call it.
     seen : (N, T, k)
         Which scores there are, by session number.
     series : tuple of str
@@ -30,16 +28,17 @@ def refuse_unknown_lags(model: str, seen: Flags, series: tuple[str, ...]) -> Non
     SpecificationError
         With what the ratings know, and the remedy.
     """
-    refuse_apart(model, seen, series)
+    refuse_apart(seen, series)
     if (gap := common_gap(seen)) == 0:
         raise SpecificationError(
-            f"The {model} needs clients with scores at two or more sessions; here nobody has them."
+            "No client has scores at two sessions, so nothing is known of change. Check the client "
+            "column and the session numbers, or widen sessions=(first, last)."
         )
     if gap > 1:
         raise SpecificationError(
             f"No two scores of a client are one session apart: all gaps are multiples of {gap} "
-            f"sessions. So the {model} is not identified: the data know the effects over {gap} "
-            f"sessions, phi to the power {gap}, and several phi have that power"
+            f"sessions. So effects over one session are not identified: the data know those over "
+            f"{gap}, phi to the power {gap}, and several phi have that power"
             f"{', with either sign' if gap % 2 == 0 else ''}. Number the sessions anew, so that "
             f"{gap} become one (session // {gap}) and phi is the effect over {gap} sessions, or "
             f"use {SMOOTH}."
@@ -48,13 +47,14 @@ def refuse_unknown_lags(model: str, seen: Flags, series: tuple[str, ...]) -> Non
         ones, others = _sides(found[1], series)
         raise SpecificationError(
             f"Within every client, scores of one series lie an even number of sessions apart, and "
-            f"those of {listed(ones)} an odd number from those of {listed(others)}. So the {model} "
-            "is not identified: with the signs of all autoregressions reversed it has the same "
-            f"likelihood. Number pairs of scores from neighboring sessions alike, or use {SMOOTH}."
+            f"those of {listed(ones)} an odd number from those of {listed(others)}. So effects "
+            "over one session are not identified: with the signs of all autoregressions reversed "
+            "they have the same likelihood. Number pairs of scores from neighboring sessions "
+            f"alike, or use {SMOOTH}."
         )
 
 
-def refuse_apart(model: str, seen: Flags, series: tuple[str, ...]) -> None:
+def refuse_apart(seen: Flags, series: tuple[str, ...]) -> None:
     """Refuse series that no client has together.
 
     Raises
@@ -66,8 +66,8 @@ def refuse_apart(model: str, seen: Flags, series: tuple[str, ...]) -> None:
         ones, others = _sides(found[1], series)
         raise SpecificationError(
             f"No client has scores of both {listed(ones)} and {listed(others)}, so that nothing "
-            f"is known of how they go together. The {model} needs clients with both: check the "
-            "export, or leave a series out with variables=(...)."
+            "is known of how they go together. Check the export, or leave a series out with "
+            "variables=(...)."
         )
 
 

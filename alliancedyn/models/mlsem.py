@@ -33,6 +33,7 @@ from alliancedyn.models.equation_data import (
     select_columns,
     used,
 )
+from alliancedyn.models.flat_sessions import refuse_flat_sessions
 from alliancedyn.models.inference import fit_likelihood
 from alliancedyn.models.known_lags import refuse_unknown_lags
 from alliancedyn.models.panel_equations import Column, Plan
@@ -322,7 +323,8 @@ class MLSEM:
                 f"{len(data.sessions)}."
             )
         series = self.plan(data).predictors
-        refuse_unknown_lags(self.name, ~np.isnan(data.Y[:, :, : len(series)]), series)
+        refuse_unknown_lags(~np.isnan(data.Y[:, :, : len(series)]), series)
+        refuse_flat_sessions(data.Y[:, :, : len(series)], series, data.sessions)
         refuse_constant(self.plan(data), data)
         refuse_thin(self.plan(data), data)
         refuse_repeated(self.plan(data), data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alliancedyn.errors import SpecificationError, listed, nearest
+from alliancedyn.errors import SpecificationError, at_sessions, listed, nearest
 from alliancedyn.models.columns import by_client, by_session, by_session_or_client
 from alliancedyn.panel import SessionPanel
 from alliancedyn.panel.identifiers import natural
@@ -348,35 +348,55 @@ def _refuse_thin_group(
     selection: Selection, rows: NDArray[np.int64], means: bool, lags: bool, innovations: bool
 ) -> None:
     seen = (~np.isnan(selection.data.Y[rows])).astype(float)
-    T = len(selection.sessions)
-    fewest = {}
+    T, k = seen.shape[1:]
+    fewest = {}  # by session and series
     if means:
-        fewest["mean"] = seen.sum(axis=0).min(axis=1)
+        fewest["mean"] = seen.sum(axis=0)
     if innovations:
-        fewest["innovation covariance"] = np.full(T, np.inf)
         pairs = np.einsum("nti,ntj->tij", seen[:, 1:], seen[:, 1:])
-        fewest["innovation covariance"][1:] = pairs.min(axis=(1, 2))
+        fewest["innovation covariance"] = np.full((T, k), np.inf)
+        fewest["innovation covariance"][1:] = pairs.min(axis=2)
     if lags:
-        fewest["lagged effect"] = np.full(T, np.inf)
         pairs = np.einsum("nti,ntj->tij", seen[:, 1:], seen[:, :-1])
-        fewest["lagged effect"][1:] = pairs.min(axis=(1, 2))
+        fewest["lagged effect"] = np.full((T, k), np.inf)
+        fewest["lagged effect"][1:] = pairs.min(axis=2)
     for what, counts in fewest.items():
-        thin = [selection.sessions[t] for t in np.flatnonzero(counts < CLIENTS_PER_SESSION)]
-        if thin:
-            _refuse_thin(selection.sessions, thin, what)
+        if (counts < CLIENTS_PER_SESSION).any():
+            _refuse_thin(selection, counts >= CLIENTS_PER_SESSION, what)
 
 
-def _refuse_thin(sessions: tuple[int, ...], thin: list[int], what: str) -> None:
+def _refuse_thin(selection: Selection, enough: NDArray[np.bool_], what: str) -> None:
+    """Refuse parameters of sessions that are not ``enough`` (T, k) for them."""
     option = {"mean": "means", "innovation covariance": "innovations", "lagged effect": "lags"}
-    window = _longest_run([s for s in sessions if s not in thin])
+    sessions = selection.sessions
+    thin = [s for s, them in zip(sessions, enough, strict=True) if not them.all()]
+    window = longest_run([s for s in sessions if s not in thin])
     narrower = f", or sessions=({window[0]}, {window[-1]})" if len(window) > 2 else ""
-    raise SpecificationError(
-        f"Fewer than {CLIENTS_PER_SESSION} clients are seen at session {listed(thin)}, too few for "
-        f'a {what} of its own. Use {option[what]}="equal"{narrower}.'
+    said = (
+        f"Fewer than {CLIENTS_PER_SESSION} clients are seen at {at_sessions(thin)}, too few for a "
+        f"{what} of its own."
+    )
+    smooth = ""
+    if len(window) < 3 or enough.all(axis=0).any():  # who is rated when, not who stays
+        said = _rated(selection, enough, what)
+        smooth = ', or ContinuousTime(time="session", trend="linear")'
+    raise SpecificationError(f'{said} Use {option[what]}="equal"{smooth}{narrower}.')
+
+
+def _rated(selection: Selection, enough: NDArray[np.bool_], what: str) -> str:
+    """Say at which sessions alone a series is seen often enough."""
+    found = []
+    for name, own in zip(selection.data.variables, enough.T, strict=True):
+        if not own.all():
+            at = [s for s, ok in zip(selection.sessions, own, strict=True) if ok]
+            found.append(f"{name!r} at {at_sessions(at)} alone" if at else f"{name!r} at none")
+    return (
+        f"{CLIENTS_PER_SESSION} or more clients, the least for a {what} of its own, have "
+        f"{'; '.join(found)} (of sessions {selection.sessions[0]} to {selection.sessions[-1]})."
     )
 
 
-def _longest_run(numbers: list[int]) -> list[int]:
+def longest_run(numbers: list[int]) -> list[int]:
     """Return the longest run of consecutive numbers."""
     best: list[int] = []
     run: list[int] = []

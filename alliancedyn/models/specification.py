@@ -23,6 +23,7 @@ from alliancedyn.engine.likelihood import NOTHING, Family, Implied, Likelihood, 
 from alliancedyn.engine.system import Block, Layout, Matrices
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.design import Design
+from alliancedyn.models.flat_sessions import refuse_flat_sessions
 from alliancedyn.models.guards import refuse_unidentified
 from alliancedyn.models.inference import fit_likelihood
 from alliancedyn.models.known_lags import refuse_apart, refuse_unknown_lags
@@ -288,6 +289,7 @@ class Specification(Options):
                 f"{len(selection.sessions)}."
             )
         self._refuse_unknown_lags(selection.data)
+        self._refuse_flat_sessions(selection.data)
         free = {
             option: getattr(self, option) == "free" for option in ("means", "lags", "innovations")
         }
@@ -305,9 +307,16 @@ class Specification(Options):
         parts = [rows for _, rows in data.rows_by_group()] if by_group else [slice(None)]
         for rows in parts:
             if self.time_varying:
-                refuse_apart(self.name, seen[rows], series)
+                refuse_apart(seen[rows], series)
             else:
-                refuse_unknown_lags(self.name, seen[rows], series)
+                refuse_unknown_lags(seen[rows], series)
+
+    def _refuse_flat_sessions(self, data: Observed) -> None:
+        """Refuse single scores that do not vary at a session."""
+        design = self.design(data)
+        single = [j for j, v in enumerate(data.variables) if v in design.variables]
+        names = tuple(data.variables[j] for j in single)
+        refuse_flat_sessions(data.Y[:, :, single], names, data.sessions)
 
     def _seen(self, data: Observed) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
         """Return which series some item was seen of, (N, T, k), and their names."""

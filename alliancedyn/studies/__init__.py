@@ -6,10 +6,11 @@ It estimates nothing itself.
 
 from __future__ import annotations
 
-from alliancedyn.studies.analysis import Analysis, Progress, analyze, refusals, well_seen
+from alliancedyn.studies.analysis import Analysis, Progress, analyze, refusals
 from alliancedyn.studies.families import BAYES, DEFAULT, FAMILIES, Family, choices, chosen
 from alliancedyn.studies.grouped import GroupComparison
 from alliancedyn.studies.steps import Step
+from alliancedyn.studies.window import well_seen
 
 __all__ = [
     "BAYES",

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import numpy as np
 import pandas as pd
 
 from alliancedyn.causal import Directions, compare_directions, compare_models
@@ -24,7 +23,7 @@ from alliancedyn.errors import (
     SpecificationError,
 )
 from alliancedyn.models import DSEM, Regression, Specification
-from alliancedyn.models.selection import CLIENTS_PER_SESSION, Needs, select
+from alliancedyn.models.selection import Needs, select
 from alliancedyn.panel import QualityReport, SessionPanel, check
 from alliancedyn.partition import TherapistPartition, therapist_partition
 from alliancedyn.results import Fit
@@ -40,6 +39,7 @@ from alliancedyn.studies.grouped import GroupComparison, compare_groups
 from alliancedyn.studies.headline import choose
 from alliancedyn.studies.remarks import remarks_on
 from alliancedyn.studies.steps import Step, steps_between
+from alliancedyn.studies.window import able, well_seen
 
 
 class Progress(Protocol):
@@ -175,7 +175,7 @@ def analyze(
         If no model worked and at least one did not converge.
     """
     refuse_size(smallest_effect)
-    ladder = chosen(families)
+    ladder = chosen(families) if sessions is not None else able(panel, chosen(families))
     asked = _Asked(sessions, tuple(covariates), errors, seed)
     steps = _Steps(progress, total=3 + len(ladder) + (group is not None))
     steps.begin("checking the data")
@@ -263,38 +263,6 @@ class _Climbed:
     failures: dict[str, AllianceDynError]
 
 
-def well_seen(panel: SessionPanel) -> tuple[Window | None, list[str]]:
-    """Find the longest run of sessions in which enough clients have each score.
-
-    Returns
-    -------
-    window : (int, int) or None
-        First and last session; None if that is all of them, or if there is no such run.
-    notes : list of str
-        What is left out, in words.
-    """
-    arrays = panel.arrays()
-    pair = [arrays.variables.index(name) for name in (panel.process, panel.outcome)]
-    seen = ~np.isnan(arrays.Y[:, :, pair])
-    enough = seen.sum(axis=0).min(axis=1) >= CLIENTS_PER_SESSION
-    edges = np.flatnonzero(np.diff(np.r_[False, enough, False].astype(np.int64)))
-    starts, stops = edges[::2], edges[1::2]
-    if enough.all() or not len(starts):
-        return None, []
-    longest = int(np.argmax(stops - starts))
-    first, last = (int(arrays.sessions[i]) for i in (starts[longest], stops[longest] - 1))
-    scored = np.count_nonzero(seen.any(axis=2), axis=0)
-    outside = scored.sum() - scored[starts[longest] : stops[longest]].sum()
-    note = (
-        f"The models hold sessions {first} to {last}; the panel runs from {arrays.sessions[0]} to "
-        f"{arrays.sessions[-1]}. Outside, some session is seen by fewer than "
-        f"{CLIENTS_PER_SESSION} clients, too few for a mean of its own; {int(outside):,} "
-        "rows with scores are left out. Choose others with sessions=(first, last), on the command "
-        "line --sessions first-last."
-    )
-    return (first, last), [note]
-
-
 def refusals(
     panel: SessionPanel,
     families: Sequence[str] = DEFAULT,
@@ -310,7 +278,8 @@ def refusals(
     """
     window = well_seen(panel)[0] if sessions is None else sessions
     found: dict[str, str | None] = {}
-    for family in chosen(families):
+    asked = chosen(families)
+    for family in asked if sessions is not None else able(panel, asked):
         try:
             spec, seen = family.given(panel, window, tuple(covariates))
             if isinstance(spec, Regression):

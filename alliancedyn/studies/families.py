@@ -136,6 +136,11 @@ _BESIDE = (
     Family(
         "ct-session", "Continuous time (sessions)", ContinuousTime(time="session", means="free")
     ),
+    Family(
+        "ct-session-straight-means",
+        "Continuous time (sessions, straight means)",
+        ContinuousTime(time="session", trend="linear"),
+    ),
     Family("ct-days", "Continuous time (days)", ContinuousTime(means="free")),
     Family("ml-sem", "ML-SEM", MLSEM()),
     Family("gmm", "Dynamic-panel GMM", DynamicPanelGMM()),

@@ -22,9 +22,9 @@ from alliancedyn.errors import AllianceDynError, SpecificationError
 from alliancedyn.models import CLPM, LCMSR, RICLPM, Specification
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import Fit
-from alliancedyn.studies.analysis import well_seen
 from alliancedyn.studies.families import pair_of
 from alliancedyn.studies.headline import TELLING, recommend
+from alliancedyn.studies.window import well_seen
 
 LEVEL = 0.05  # of the tests that the recommendation looks at
 
