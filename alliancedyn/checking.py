@@ -203,8 +203,11 @@ class _Names(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         if name == "ArrayLike":  # says everything that can become an array
             return Any
-        loaded = (vars(one) for key, one in [*sys.modules.items()] if key.startswith(_PACKAGE))
-        for place in (*self._places, *loaded):
+        for place in self._places:
             if name in place:
                 return place[name]
-        return _Unloaded(name, (), {})
+        loaded = [vars(one) for key, one in [*sys.modules.items()] if key.startswith(_PACKAGE)]
+        meant = {id(place[name]): place[name] for place in loaded if name in place}
+        if len(meant) == 1:
+            return next(iter(meant.values()))
+        return _Unloaded(name, (), {})  # not loaded, or several of that name: known by it only
