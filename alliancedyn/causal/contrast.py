@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -124,6 +124,13 @@ def contrast(
 
 def both_paths(fit: Fit, first: str, second: str, basis: str, place: Place) -> Derived:
     """Derive first -> second and second -> first jointly, standardized, then raw."""
+    return fit.derive_many(both_ways(fit, first, second, basis, place))
+
+
+def both_ways(
+    fit: Fit, first: str, second: str, basis: str, place: Place
+) -> Callable[[Mapping[str, float]], Array]:
+    """Return first -> second and second -> first, standardized, then raw, of any parameters."""
     form, session = fit.lagged.of_group(place.group), place.session
     sd_basis = fit.sd_within_basis(group=place.group)
     i, j = fit.variables.index(first), fit.variables.index(second)
@@ -143,7 +150,7 @@ def both_paths(fit: Fit, first: str, second: str, basis: str, place: Place) -> D
         sd = form.within_sd(p, sd_basis)
         return np.array([out * sd[i] / sd[j], back * sd[j] / sd[i], out, back])
 
-    return fit.derive_many(function)
+    return function
 
 
 def _difference(derived: Derived, seed: int) -> Estimate:

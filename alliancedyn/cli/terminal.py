@@ -284,7 +284,7 @@ def print_groups(analysis: Analysis) -> None:
         ):
             print(f"  {group}, {source} -> {target}: {state}, {path}")
     if found.test is not None:
-        say(f"Are the lagged effects the same in all groups? {found.test.text}")
+        say(f"Are the paths the same in all groups? {found.test.text}")
     print()
 
 

@@ -1,4 +1,4 @@
-"""Do lagged effects differ between groups? One model, with and without lags of each group's own."""
+"""Do lagged effects differ between groups? One model, every parameter by group."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 
 from alliancedyn.causal import Directions, compare_directions
 from alliancedyn.causal.direction import SMALLEST_EFFECT
-from alliancedyn.causal.nested import LikelihoodRatio, likelihood_ratio
-from alliancedyn.errors import AllianceDynError
+from alliancedyn.causal.group_contrast import GroupTest, compare_paths
+from alliancedyn.errors import AllianceDynError, SpecificationError
 from alliancedyn.models import Specification
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import Fit
-
-SHARED = "lags"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +26,10 @@ class GroupComparison:
         The model.
     fit : Fit
         Every parameter by group.
-    equal : Fit or None
-        The same with lagged effects equal across groups; None if it could not be fitted.
     directions : dict of str to Directions
         Group -> verdict on direction.
-    test : LikelihoodRatio or None
-        Of equal lagged effects.
+    test : GroupTest or None
+        Of the same paths in all groups, those that ``directions`` show.
     notes : tuple of str
         Why something is missing.
     """
@@ -41,9 +37,8 @@ class GroupComparison:
     column: str
     label: str
     fit: Fit
-    equal: Fit | None
     directions: dict[str, Directions]
-    test: LikelihoodRatio | None
+    test: GroupTest | None
     notes: tuple[str, ...]
 
 
@@ -55,7 +50,7 @@ def compare_groups(
     fitted: Callable[[Specification, SessionPanel], Fit],
     smallest_effect: float = SMALLEST_EFFECT,
 ) -> GroupComparison:
-    """Fit a model by groups, twice, and compare their lagged effects.
+    """Fit a model by groups and compare their lagged effects.
 
     Parameters
     ----------
@@ -78,13 +73,6 @@ def compare_groups(
     """
     notes: list[str] = []
     fit = fitted(replace(spec, group=column), panel)
-    equal: Fit | None = None
-    test: LikelihoodRatio | None = None
-    try:
-        equal = fitted(replace(spec, group=column, equal_across_groups=(SHARED,)), panel)
-        test = likelihood_ratio(equal, fit)
-    except AllianceDynError as refusal:
-        notes.append(f"Equal lagged effects in all groups were not tested. {refusal}")
     directions: dict[str, Directions] = {}
     for group in fit.lagged.groups:
         try:
@@ -93,4 +81,9 @@ def compare_groups(
             )
         except AllianceDynError as refusal:
             notes.append(f"{group} gives no verdict on direction. {refusal}")
-    return GroupComparison(column, label, fit, equal, directions, test, tuple(notes))
+    test: GroupTest | None = None
+    try:
+        test = compare_paths(fit, directions)
+    except SpecificationError as refusal:
+        notes.append(f"The paths of the groups were not compared. {refusal}")
+    return GroupComparison(column, label, fit, directions, test, tuple(notes))
