@@ -7,6 +7,7 @@ process, in several, or on the machines of a Dask cluster.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -212,8 +213,8 @@ def _connected(cluster: Cluster) -> Iterator[tuple[Any, Any]]:
         import distributed
     except ModuleNotFoundError:
         raise SpecificationError(
-            "cluster= needs the package distributed, which is not installed. Run: python -m pip "
-            "install 'alliancedyn[dask]'."
+            "cluster= needs the package distributed, which is not installed. Run: "
+            f'"{sys.executable}" -m pip install distributed'
         ) from None
     if isinstance(cluster, distributed.Client):
         yield cluster, distributed

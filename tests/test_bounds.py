@@ -23,19 +23,24 @@ TABLE = "c,s,w,p\nA,1,2,3\nA,2,3,4\nB,1,2,3\nB,2,5,1\n"
 TOML = 'client = "c"\nsession = "s"\nvariables = ["w", "p"]\n'
 
 
-def far_cell(path: Path) -> None:
-    """Write a workbook with one cell in row 100,000,000."""
-    book = openpyxl.Workbook()
-    for line in TABLE.split():
-        book.active.append(line.split(","))
-    book.save(path.with_suffix(".part"))
-    with zipfile.ZipFile(path.with_suffix(".part")) as old, zipfile.ZipFile(path, "w") as new:
-        for part in old.namelist():
-            text = old.read(part)
-            if part.endswith("sheet1.xml"):
-                row = b'<row r="100000000"><c r="A100000000"><v>1</v></c></row></sheetData>'
-                text = text.replace(b"</sheetData>", row)
-            new.writestr(part, text)
+def sheet_of(rows: str) -> Callable[[Path], None]:
+    """Return a writer of a workbook whose sheet holds these rows of XML."""
+
+    def write(path: Path) -> None:
+        openpyxl.Workbook().save(path.with_suffix(".part"))
+        with zipfile.ZipFile(path.with_suffix(".part")) as old, zipfile.ZipFile(path, "w") as new:
+            for part in old.namelist():
+                text = old.read(part).decode()
+                if part.endswith("sheet1.xml"):
+                    text = text.replace("</sheetData>", f"{rows}</sheetData>")
+                new.writestr(part, text)
+
+    return write
+
+
+CELL = '<row r="{0}"><c r="{1}{0}"><v>1</v></c></row>'
+FAR = CELL.format(1, "A") + CELL.format(100_000_000, "A")
+WIDE = "".join(CELL.format(number, "XFD") for number in range(1, 1_300))
 
 
 def bomb(path: Path) -> None:
@@ -79,7 +84,8 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: path.write_text("c,s,w," + "p" * 9_000 + "\nA,1,2,3\n"),
         "The name of column 4 has 9,000 characters",
     ),
-    "far cell": ("xlsx", far_cell, "a cell below row 1,048,576"),
+    "far cell": ("xlsx", sheet_of(FAR), "a cell below row 1,048,576"),
+    "wide rows": ("xlsx", sheet_of(WIDE), "more than 20,000,000 cells"),
     "bomb": ("xlsx", bomb, "unpacks to 300 MB"),
     "three million rows": ("parquet", many_rows, "more rows than any export"),
 }

@@ -78,6 +78,11 @@ def test_everything_imported_is_declared() -> None:
     assert not undeclared
 
 
+def test_excel_needs_no_extra() -> None:
+    runtime = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    assert "openpyxl" in runtime
+
+
 def test_the_version_is_one() -> None:
     assert version("alliancedyn") == alliancedyn.__version__
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")

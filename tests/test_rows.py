@@ -236,6 +236,7 @@ def test_lines_above_the_names_are_found_and_said(above: str, ending: str, tmp_p
     assert codes(panel)["header-below"] == len(rows) - 13
     guess = ad.guess_mapping(path)
     assert guess.mapping.client == "client"
+    assert any("above were left out" in note or "above was" in note for note in guess.notes)
     at = text.replace("9.0", "no score", 1)
     if ending == "csv":
         path.write_text(at, "utf-8")
@@ -261,6 +262,7 @@ def test_header_rows_of_qualtrics_are_left_out(labels: bool, ids: bool, tmp_path
     guess = ad.guess_mapping(tmp_path / "q.csv")
     contact = {"IPAddress", "RecipientEmail", "LocationLatitude"}
     assert not contact & set(guess.mapping.columns.values())
+    assert any("'IPAddress', 'RecipientEmail' and 'Loc" in note for note in guess.notes)
 
 
 def test_unnamed_columns_are_no_wide_layout(tmp_path: Path) -> None:

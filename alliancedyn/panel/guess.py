@@ -16,7 +16,7 @@ from alliancedyn.panel.choices import USUAL_TIMING
 from alliancedyn.panel.dates import FORMATS
 from alliancedyn.panel.identifiers import MOST_SESSIONS, SESSION
 from alliancedyn.panel.instruments import folded, good_end, measured, says_total
-from alliancedyn.panel.issues import joined
+from alliancedyn.panel.issues import joined, quoted
 from alliancedyn.panel.layout import (
     contact_columns,
     instrument_column,
@@ -401,6 +401,10 @@ def _notes(table: Table) -> list[str]:
     notes = [f"The columns look like an export of {system}." for system in sorted(systems)]
     if "redcap_repeat_instrument" in table.header:
         notes.append("Rows without a repeat instance are no sessions; they give values of clients.")
+    notes += [one.message for one in table.issues if one.code in ("header-below", "header-rows")]
+    contact = contact_columns(table.header)
+    if contact:
+        notes.append(f"Who a person is was not looked at: {joined([quoted(c) for c in contact])}.")
     kind = instrument_column(table.header)
     if kind is not None:
         notes.append(

@@ -27,8 +27,8 @@ INSTRUMENT = {
     *("questionnaire_name", "instrument_name", "vragenlijst", "cuestionario"),
 }
 WIDE_HELP = (
-    "Reshape it to one row per client and session (client, session, one column per score); "
-    "wide layouts cannot be read yet."
+    "Reshape it to one row per client and session (client, session, one column per score; "
+    "pandas.wide_to_long does that): wide layouts cannot be read yet."
 )
 
 

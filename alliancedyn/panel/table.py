@@ -7,6 +7,7 @@ as its *distinct* values: however many rows there are, each different text is in
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -238,7 +239,7 @@ def as_pandas(frame: Any) -> pd.DataFrame:
     if find_spec("narwhals") is None:
         raise DataError(
             f"A frame of type {type(frame).__name__} needs narwhals, which is not installed. "
-            "Run: python -m pip install narwhals, or pass a pandas DataFrame."
+            f'Run: "{sys.executable}" -m pip install narwhals, or pass a pandas DataFrame.'
         )
     narwhals = import_module("narwhals")
     try:

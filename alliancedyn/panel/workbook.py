@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import islice
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
@@ -33,6 +32,7 @@ from alliancedyn.panel.table import Table, plain
 Chooser = Callable[[Sequence[str]], Sequence[str]]
 Row = tuple[Any, ...]
 MOST_ROWS = 2**20  # of a sheet, as every spreadsheet has them
+MOST_CELLS = 20_000_000
 LARGEST_WORKBOOK, LARGEST_CONTENT = 256 * 2**20, 4096 * 2**20  # bytes unpacked
 OFFICE_MARK = b"\xd0\xcf\x11\xe0"
 # What a damaged archive or a workbook with impossible contents raises while it is read.
@@ -189,13 +189,7 @@ def _sheets(raw: bytes, name: str, *, values: bool) -> tuple[dict[str, list[Row]
             sheets = {}
             for sheet in book.worksheets:
                 sheet.reset_dimensions()  # some programs store a wrong extent; read what is there
-                rows = list(islice(sheet.iter_rows(values_only=True), MOST_ROWS + 1))
-                if len(rows) > MOST_ROWS:
-                    raise DataError(
-                        f"Sheet {sheet.title!r} of {name!r} has a cell below row {MOST_ROWS:,}, "
-                        "where no spreadsheet has rows. Save it again as .xlsx or .csv."
-                    )
-                sheets[sheet.title] = _filled(rows)
+                sheets[sheet.title] = _filled(_rows(sheet, name))
     except DataError:
         raise
     except DAMAGED as problem:
@@ -204,6 +198,25 @@ def _sheets(raw: bytes, name: str, *, values: bool) -> tuple[dict[str, list[Row]
             "spreadsheet and save it again as .xlsx."
         ) from None
     return sheets, system
+
+
+def _rows(sheet: Any, name: str) -> list[Row]:
+    rows: list[Row] = []
+    cells = 0
+    for row in sheet.iter_rows(values_only=True):
+        cells += len(row)
+        if len(rows) == MOST_ROWS:
+            raise DataError(
+                f"Sheet {sheet.title!r} of {name!r} has a cell below row {MOST_ROWS:,}, where no "
+                "spreadsheet has rows. Save it again as .xlsx or .csv."
+            )
+        if cells > MOST_CELLS:
+            raise DataError(
+                f"Sheet {sheet.title!r} of {name!r} has more than {MOST_CELLS:,} cells, empty ones "
+                "counted. Export only the columns and rows that are needed."
+            )
+        rows.append(row)
+    return rows
 
 
 def _filled(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
