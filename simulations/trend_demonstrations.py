@@ -31,7 +31,7 @@ from alliancedyn.errors import AllianceDynError
 from alliancedyn.plot.style import STYLE, look, styled
 from alliancedyn.replicate import Failure, replicate
 from alliancedyn.simulate import simulate_scores
-from alliancedyn.studies.analysis import FAMILIES, Family
+from alliancedyn.studies.families import FAMILIES, Family
 from alliancedyn.studies.performance import performance
 
 HERE = Path(__file__).resolve().parent

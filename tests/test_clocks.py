@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -238,6 +239,16 @@ def test_lags_of_a_week_enter_comparisons(fit: Fit) -> None:
     verdict = compare_directions(fit)
     assert verdict.basis == "reduced"
     assert "one moment" in verdict.text
+
+
+def test_no_verdict_over_a_lag_at_which_effects_are_refused(fit: Fit) -> None:
+    for unit in (1000.0, 0.01):
+        model = replace(fit.model, time_unit=unit)  # type: ignore[type-var]
+        other = replace(fit, model=model)
+        with pytest.raises(SpecificationError, match="outside the gaps"):
+            effect_by_lag(other, "alliance", "symptoms", [1.0])
+        with pytest.raises(SpecificationError, match=r"no two sessions .* Fit with time_unit="):
+            compare_directions(other)
 
 
 # -- clocks

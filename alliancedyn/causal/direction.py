@@ -16,6 +16,7 @@ from alliancedyn.causal import wording, words
 from alliancedyn.causal.bias import BESIDE, BiasDiagnosis, bias_diagnosis, needed
 from alliancedyn.causal.compare import lag_of
 from alliancedyn.causal.contrast import Contrast, Lead, Place, State, contrast
+from alliancedyn.causal.lags import refuse_unseen_lag
 from alliancedyn.checking import checked, named
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.results import Estimate, Fit
@@ -126,7 +127,8 @@ def compare_directions(
     ------
     SpecificationError
         If variables or options do not fit, the structural basis alone was asked for in vain,
-        groups differ and none is named, or the model has no within SD.
+        groups differ and none is named, the model has no within SD, or the unit of a model in
+        continuous time lies outside the gaps of its data, where `effect_by_lag` is silent too.
     """
     if not isinstance(fit, Fit):
         raise SpecificationError(f"compare_directions needs a fit, not {type(fit).__name__}.")
@@ -141,6 +143,7 @@ def compare_directions(
             f"The {fit.model.name} fit estimates {fit.process} -> {fit.outcome} only, so there is "
             'nothing to compare. Fit with direction="both".'
         )
+    refuse_unseen_lag(fit)
     form, place = fit.lagged.of_group(group), Place(session, group)
     leads_into(form, session)
     asked = _Asked(source, target, smallest_effect, basis, seed)

@@ -102,6 +102,29 @@ def gaps_of(fit: Fit, panel: SessionPanel | None = None) -> Gaps:
     return Gaps(observed_gaps(data, model.time, model.time_unit), model.unit)
 
 
+def refuse_unseen_lag(fit: Fit) -> None:
+    """Refuse to speak of a unit of time that no two sessions of the data lie apart.
+
+    Raises
+    ------
+    SpecificationError
+        If the fit is one in continuous time whose unit lies outside the gaps of its data.
+    """
+    model = fit.model
+    if not isinstance(model, ContinuousTime) or model.time == "session" or fit.data is None:
+        return
+    gaps = gaps_of(fit)
+    slack = INSIDE * gaps.longest
+    if gaps.shortest - slack <= 1.0 <= gaps.longest + slack:
+        return
+    days = float(np.median(gaps.values)) * model.time_unit
+    raise SpecificationError(
+        f"The effects of this fit lead over one {model.unit}, and no two sessions of these data "
+        f"lie that far apart: their gaps run from {gaps}. Fit with time_unit={days:g}, the median "
+        "gap in days."
+    )
+
+
 @checked
 def describe_drift(fit: Fit, *, group: str | None = None, level: float = LEVEL) -> pd.DataFrame:
     """Say what the eigenvalues of the drift mean: how fast deviations fade, and whether they swing.

@@ -8,6 +8,7 @@ from typing import Any
 
 from alliancedyn.engine.names import label
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.panel.choices import USUAL_ROLES, pair
 
 ROLES = ("client", "session", "therapist", "date", "day", "group", "site", "episode", "arm")
 DEFAULT_TIMING = {"alliance": "after", "symptoms": "before"}
@@ -42,10 +43,8 @@ def refuse_roles(names: Iterable[str]) -> None:
 
 
 def roles(variables: tuple[str, ...]) -> tuple[str, str]:
-    """Return process and outcome: alliance and symptoms if both so named, else the first two."""
-    if "alliance" in variables and "symptoms" in variables:
-        return "alliance", "symptoms"
-    return variables[0], variables[1]
+    """Return process and outcome, by the rule of a panel that names none."""
+    return pair(USUAL_ROLES["process"], USUAL_ROLES["outcome"], variables)
 
 
 def session_timing(
