@@ -409,9 +409,9 @@ def test_totals_are_proposed_and_items_never(tmp_path: Path) -> None:
     pair = guess("wai_1;wai_2;phq9")
     assert "alliance" not in pair.mapping.variables
     assert "two raters, two items or two sessions?" in pair.text
-    assert guess("wai_c;wai_t;phq2;phq9").mapping.variables == {
+    assert guess("wai_c;wai_t;gad7;phq2;phq9;core10").mapping.variables == {
         "alliance": "wai_c",
-        "symptoms": "phq2",
+        "symptoms": "phq9",
     }
     for name in ("PCL-5", "CCAPS-34", "HSCL-25", "WHO-5", "K10", "Total ORS", "DASS21 Summe"):
         assert guess(f"SRS;{name}").mapping.variables == {"alliance": "SRS", "symptoms": name}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -314,19 +313,17 @@ def test_numbers_read_well():
     assert interval(0.2, float("nan"), float("nan")) == "0.20 [no interval]"
 
 
-class SessionPanel(SimpleNamespace):
-    """As much of a panel as a figure looks at."""
-
-
-def _bare(Y: np.ndarray, variables: tuple[str, ...] = ("alliance", "symptoms")) -> SessionPanel:
-    """Return as much of a panel as a figure of scores needs."""
-    return SessionPanel(
-        n_clients=len(Y),
-        variables=variables,
-        process=variables[0],
-        outcome=variables[1],
-        sessions=np.arange(1, Y.shape[1] + 1),
-        arrays=lambda: SimpleNamespace(Y=Y),
+def _bare(Y: np.ndarray, variables: tuple[str, ...] = ("alliance", "symptoms")) -> ad.SessionPanel:
+    """Return a panel of scores (clients, sessions, variables) and nothing else."""
+    clients, sessions = np.indices(Y.shape[:2]).reshape(2, -1)
+    scores = {f"score {j}": Y[:, :, j].ravel() for j in range(len(variables))}
+    frame = pd.DataFrame({"client": clients, "session": sessions + 1, **scores})
+    return ad.SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables=dict(zip(variables, scores, strict=True)),
+        single_items=list(scores),
     )
 
 

@@ -166,6 +166,7 @@ def describe(analysis: Analysis, *, mapping: bytes, export: str) -> dict[str, An
         },
         "panel": {
             "clients": panel.n_clients,
+            "persons": panel.n_persons,
             "sessions": panel.sessions,
             "variables": panel.variables,
             "process": panel.process,

@@ -15,7 +15,7 @@ from alliancedyn.errors import DataError
 from alliancedyn.panel.choices import USUAL_TIMING
 from alliancedyn.panel.dates import FORMATS
 from alliancedyn.panel.identifiers import MOST_SESSIONS, SESSION
-from alliancedyn.panel.instruments import folded, good_end, measured, says_total
+from alliancedyn.panel.instruments import INSTRUMENTS, folded, good_end, measured, says_total
 from alliancedyn.panel.issues import joined, quoted
 from alliancedyn.panel.layout import (
     contact_columns,
@@ -330,22 +330,28 @@ def _guess_variables(
             if name not in taken | sisters and (rank := _rank(name, kind)) and _numeric(cells)
         }
         if ranks:
-            variables[kind] = column = min(ranks, key=lambda name: ranks[name])
+            variables[kind] = column = min(ranks, key=lambda name: (*ranks[name], -_longest(name)))
             taken = taken | {column}
             said = (measured(column) or ("", 0, "", ""))[3]
             reasons[f"variables.{kind}"] = f"its name holds {said}"
     return variables
 
 
-def _rank(column: str, kind: str) -> tuple[int, bool, int] | None:
+def _longest(column: str) -> int:
+    """Return the largest number in a name: of PHQ-2 and PHQ-9 the longer form is meant."""
+    return max((int(number) for number in re.findall(r"[0-9]{1,4}", column)), default=0)
+
+
+def _rank(column: str, kind: str) -> tuple[int, bool, int, int] | None:
     """Rank a column as a total of that kind, the surest lowest; None if it is none."""
     found = measured(column)
     if found is None or found[0] != kind or folded(column).endswith(NO_SCORES):
         return None
-    _, plain, rest, _ = found
+    _, plain, rest, said = found
+    place = next((i for i, one in enumerate(INSTRUMENTS.values()) if said.endswith(one.name)), 99)
     if re.search(r"[0-9]$", rest):  # a number left over is that of an item or a session
         return None
-    return plain, bool(rest) or not says_total(column), len(rest)
+    return plain, bool(rest) or not says_total(column), len(rest), place
 
 
 def _item_notes(columns: dict[str, Distinct], header: Sequence[str]) -> list[str]:

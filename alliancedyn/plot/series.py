@@ -92,10 +92,10 @@ def spaghetti(
             axes,
             x="Session",
             y=short(name, 30),
-            title=title or _spaghetti_title(len(sample), panel.n_clients),
+            title=title or _spaghetti_title(len(sample), panel),
         )
         _set_ticks(axes)
-    label(axes, _spaghetti_text(name, sessions, mean, len(sample), panel.n_clients))
+    label(axes, _spaghetti_text(name, sessions, mean, len(sample), panel))
     return axes
 
 
@@ -181,17 +181,25 @@ def _set_ticks(axes: Axes) -> None:
     axes.grid(axis="y", color=RULE, linewidth=0.5, alpha=0.7)
 
 
-def _spaghetti_title(lines: int, n_clients: int) -> str:
+def _spaghetti_title(lines: int, panel: SessionPanel) -> str:
     if lines == 0:
-        return f"Mean of {n_clients:,} clients"
-    if lines == n_clients:
-        return f"All {n_clients:,} clients, and their mean"
-    return f"{lines} of {n_clients:,} clients at random, and the mean of all"
+        return f"Mean of {panel.people}"
+    if lines == panel.n_clients:
+        return f"All {panel.people}, and their mean"
+    return f"{lines} of {panel.n_clients:,} {_noun(panel)} at random, and the mean of all"
 
 
-def _spaghetti_text(name: str, sessions: Array, mean: Array, lines: int, n_clients: int) -> str:
+def _noun(panel: SessionPanel) -> str:
+    """Say what a line stands for: a client, or one episode of a person with several."""
+    return "clients" if panel.n_persons == panel.n_clients else "episodes"
+
+
+def _spaghetti_text(
+    name: str, sessions: Array, mean: Array, lines: int, panel: SessionPanel
+) -> str:
     shown = np.flatnonzero(np.isfinite(mean))
-    start = f"{name} by session: {lines} of {n_clients} clients as thin lines, chosen at random"
+    drawn = f"{lines} of {panel.n_clients} {_noun(panel)}"
+    start = f"{name} by session: {drawn} as thin lines, chosen at random"
     if len(shown) == 0:
         return f"{start}; no mean, because no session was seen by {SMALL_CELL} clients or more."
     first, last = shown[0], shown[-1]

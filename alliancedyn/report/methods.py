@@ -94,7 +94,7 @@ def _sample(material: Material) -> str:
     counts, fit = count(material.panel), material.fit
     median = number(counts.median, 0 if float(counts.median).is_integer() else 1)
     text = (
-        f"We analyzed {material.panel.people} with {counts.rows:,} observed client-sessions "
+        f"We analyzed {material.panel.people}, {counts.rows:,} observed client-sessions in all "
         f"(sessions {counts.first} to {counts.last}; median {median} observed sessions per client, "
         f"range {counts.fewest} to {counts.most}). Up to each client’s last session, "
         f"{counts.missing:.1%} of the scores were missing."
