@@ -143,6 +143,19 @@ def test_intake_rows_describe_clients_and_are_no_sessions(order: str | None) -> 
     assert "1 client has no other row and is left out: 'D'" in said.message
 
 
+def test_a_dated_intake_row_of_redcap_is_no_session() -> None:
+    sessions = FULL.assign(therapist=None, redcap_repeat_instance=FULL["session"])
+    dated = INTAKE[:3].assign(date=pd.Timestamp("2023-12-24"))
+    frame = pd.concat([dated, sessions], ignore_index=True)
+    options: dict[str, Any] = MAPPING | {"session": None, "date": "date", "order": "date"}
+    panel = ad.SessionPanel.from_frame(frame, **options, therapist="therapist")
+    assert panel.frame["session"].tolist() == FULL["session"].tolist()
+    assert panel.frame["therapist"].tolist() == FULL["therapist"].tolist()
+    assert codes(panel)["client-rows"] == 3
+    elsewhere = frame.drop(columns="redcap_repeat_instance")  # a session without forms
+    assert len(ad.SessionPanel.from_frame(elsewhere, **options).frame) == 15
+
+
 def test_intake_never_overrules_a_session_nor_fills_what_varies() -> None:
     sessions = FULL.assign(age=[*range(11), np.nan])
     frame = pd.concat([INTAKE.iloc[:3].assign(therapist="T7"), sessions], ignore_index=True)

@@ -82,7 +82,11 @@ def resolve_duplicates(
         _refuse(part[conflict], rows[places[conflict]], columns)
     first = ~part["_key"].duplicated().to_numpy(bool)
     kept[places[~first]] = False
-    frame = _filled(frame, part, places[first], variables, policy if conflict.any() else "first")
+    heeded = np.ones(len(part), bool)
+    if policy in ("first", "last"):
+        heeded[conflict] = _without_contradiction(part[conflict], last=policy == "last")
+    known = _known(part[heeded], variables, policy).loc[part["_key"][first]]
+    frame = _written(frame, known, places[first])
     if not conflict.all():
         issues.append(_say_joined(part[~conflict], rows[places[~conflict]]))
     if conflict.any():
@@ -160,23 +164,23 @@ def _differing(part: pd.DataFrame) -> pd.DataFrame:
     return _compared(part).groupby("_key").nunique() > 1
 
 
-def _filled(
-    frame: pd.DataFrame, part: pd.DataFrame, at: Codes, variables: tuple[str, ...], policy: str
-) -> pd.DataFrame:
-    """Write one value per column and key into the first row of each key."""
-    ordered = part.iloc[::-1] if policy == "last" else part
-    if policy in ("first", "last"):
-        ordered = ordered[_without_contradiction(ordered)]
-    elif policy == "most_complete":
+def _known(part: pd.DataFrame, variables: tuple[str, ...], policy: str) -> pd.DataFrame:
+    """Return one value per column and key, blank only where no row has one."""
+    ordered = part
+    if policy == "most_complete":
         scored = part[list(variables)].notna().sum(axis=1).to_numpy()
         ordered = part.iloc[np.argsort(-scored, kind="stable")]
-    known = ordered.groupby("_key").first().loc[part["_key"].drop_duplicates()]
+    known = ordered.groupby("_key").first()
     if policy == "mean":
-        means = part.groupby("_key")[list(variables)].mean()
-        known[list(variables)] = means.loc[known.index]
+        known[list(variables)] = part.groupby("_key")[list(variables)].mean()
     if "date" in known:  # of one day the earliest, whichever row comes first
-        earliest, day = part.groupby("_key")["date"].min().loc[known.index], known["date"]
+        earliest, day = part.groupby("_key")["date"].min(), known["date"]
         known["date"] = day.where(earliest.dt.floor("D") < day.dt.floor("D"), earliest)
+    return known
+
+
+def _written(frame: pd.DataFrame, known: pd.DataFrame, at: Codes) -> pd.DataFrame:
+    """Write the values into the rows ``at``."""
     frame = frame.copy()
     for name in frame:
         values = known[name].to_numpy()
@@ -186,15 +190,14 @@ def _filled(
     return frame
 
 
-def _without_contradiction(ordered: pd.DataFrame) -> Mask:
-    """Return which rows agree with the ones before them that were kept, (n,)."""
-    cells = _compared(ordered).drop(columns="_key")
-    known = cells.notna().to_numpy()
-    values = cells.to_numpy(object)
-    kept = np.zeros(len(ordered), bool)
+def _without_contradiction(part: pd.DataFrame, *, last: bool) -> Mask:
+    """Return which rows agree with the first, or last, of their key and with what completed it."""
+    cells = _compared(part).drop(columns="_key")
+    known, values = cells.notna().to_numpy(), cells.to_numpy(object)
+    keys, kept = part["_key"].to_numpy(), np.zeros(len(part), bool)
     so_far: dict[int, dict[int, Any]] = {}
-    for row, key in enumerate(ordered["_key"]):
-        have = so_far.setdefault(key, {})
+    for row in range(len(part))[:: -1 if last else 1]:
+        have = so_far.setdefault(keys[row], {})
         new = {int(column): values[row, column] for column in np.flatnonzero(known[row])}
         kept[row] = all(have.get(column, value) == value for column, value in new.items())
         if kept[row]:

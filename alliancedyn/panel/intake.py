@@ -88,7 +88,8 @@ def _say(away: Mask, people: Ids, codes: Codes, rows: Codes, what: str, taken: l
     count = int(away.sum())
     said = f"{counted(count, 'row has', 'rows have')} neither {what} nor score and "
     said += f"{'is no session' if count == 1 else 'are no sessions'} ({named_rows(rows[away])})"
-    said += f"; they give {joined(taken)}." if taken else "; left out."
+    gives = "it gives" if count == 1 else "they give"
+    said += f"; {gives} {joined(taken)}." if taken else "; left out."
     lost = np.setdiff1d(people.codes[away], codes)
     if not len(lost):
         return info("client-rows", said, count)

@@ -31,6 +31,7 @@ KEYS = (
     *("variables", "covariates", "timing", "higher", "missing_codes", "ranges", "duplicates"),
     *("order", "episode_gap", "single_items", "day_first", "sheet", *TEXT_OPTIONS),
 )
+REPEAT = "redcap_repeat_instance"
 LARGEST_CODE = 10**15
 RESERVED = "[](),@|="
 
@@ -332,6 +333,7 @@ def check_columns(mapping: PanelMapping, header: Sequence[str]) -> list[str]:
     Returns
     -------
     list of str
+        REDCap's number of the repeat comes along where it is: it tells sessions from other rows.
 
     Raises
     ------
@@ -362,7 +364,8 @@ def check_columns(mapping: PanelMapping, header: Sequence[str]) -> list[str]:
             "each column a name of its own."
         )
     check_items(mapping, header)
-    return list(places)
+    beside = [REPEAT] if REPEAT not in places and list(header).count(REPEAT) == 1 else []
+    return [*places, *beside]
 
 
 def _refuse_absent(absent: list[str], header: list[str], places: dict[str, list[str]]) -> None:

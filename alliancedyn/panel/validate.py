@@ -36,7 +36,7 @@ from alliancedyn.panel.identifiers import (
 from alliancedyn.panel.intake import set_apart
 from alliancedyn.panel.issues import Issue, counted, info, named_rows
 from alliancedyn.panel.layout import refuse_one_row_each, refuse_without_session
-from alliancedyn.panel.mapping import PanelMapping
+from alliancedyn.panel.mapping import REPEAT, PanelMapping
 from alliancedyn.panel.pauses import find_pauses
 from alliancedyn.panel.sisters import find_items
 from alliancedyn.panel.table import Table, blank, distinct
@@ -234,6 +234,11 @@ def _no_sessions(table: Table, mapping: PanelMapping, scores: dict[str, Any]) ->
     """Return which rows have no session number, or no date to number by, and no score, (n,)."""
     name = str(mapping.date if mapping.session is None else mapping.session)
     absent = unfilled(distinct(table, name), mapping.codes_for(name, score=False))
+    if (
+        mapping.session is None and REPEAT in table.frame
+    ):  # REDCap: a dated row of an event that does not repeat
+        once = blank(table.frame[REPEAT])
+        absent |= once & ~once.all()
     for values in scores.values():
         absent &= np.isnan(values)
     return absent
