@@ -274,3 +274,34 @@ def test_an_analysis_leaves_out_a_session_without_variance() -> None:
     window, (note,) = well_seen(panel_of(Y, np.ones(Y.shape, bool)))
     assert window == (2, 6)
     assert "At session 1 all clients have the same score" in note
+
+
+# -- estimates that no population has, or none that settles --------------------------------------
+
+
+def test_an_explosive_estimate_is_noted_by_every_family() -> None:
+    rng = np.random.default_rng(18)
+    path = [rng.normal(size=(120, 2))]
+    for _ in range(5):
+        path.append(path[-1] @ np.diag([1.15, 1.1]) + rng.normal(size=(120, 2)))
+    panel = panel_of(np.stack(path, axis=1), np.ones((120, 6, 2), bool))
+    for spec in (ad.CLPM(), ad.RICLPM(), ad.ALT(), ad.GCLM(), ad.MLSEM(direction="both")):
+        fit = quiet(spec, panel)
+        size = np.abs(np.linalg.eigvals(fit.lagged.motion(dict(fit.params))[0])).max()
+        told = [note for note in fit.diagnostics["notes"] if "explosive" in note]
+        assert len(told) == (size >= 1.0), spec.name
+    assert "explosive" in " ".join(quiet(ad.CLPM(), panel).diagnostics["notes"])
+
+
+def test_a_process_that_settles_is_not_called_explosive() -> None:
+    fit = quiet(ad.RICLPM(), panel_of(drawn(120, 6, 19), np.ones((120, 6, 2), bool)))
+    assert not any("explosive" in note for note in fit.diagnostics["notes"])
+
+
+def test_an_alt_without_a_population_says_so() -> None:
+    notes = []
+    for seed in (0, 2):  # the first has a negative eigenvalue, the second none
+        panel = panel_of(drawn(60, 5, seed), np.ones((60, 5, 2), bool))
+        fit = quiet(ad.ALT(), panel)
+        notes.append(any("negative eigenvalue" in note for note in fit.diagnostics["notes"]))
+    assert notes == [True, False]

@@ -594,8 +594,7 @@ def test_refusals(make: Callable[[], Any], fragment: str) -> None:
 def test_many_parameters_get_a_note() -> None:
     few = panel("balanced").subset([str(c) for c in range(1, 81)])
     fit = MLSEM().fit(few, strict=False)
-    (note,) = fit.diagnostics["notes"]
-    assert note.startswith("80 clients carry 67 parameters")
+    (note,) = [one for one in fit.diagnostics["notes"] if one.startswith("80 clients carry 67")]
     assert 'direction="both"' in note
     with pytest.warns(ad.InferenceWarning, match="ML-SEM: 80 clients carry 67 parameters"):
         MLSEM().fit(few)

@@ -54,6 +54,7 @@ from alliancedyn.models.courses import (
 from alliancedyn.models.design import Design
 from alliancedyn.models.means import mean_blocks, session_means, start_means
 from alliancedyn.models.specification import Specification
+from alliancedyn.models.verdict import indefinite
 from alliancedyn.models.within import (
     Within,
     cross,
@@ -206,6 +207,14 @@ class ALT(LCMSR):
             **{"means": ("growth",), "initial": ("free",), "order": (1,), "moderators": ((),)},
         }
 
+    def remarks(self, params: Params) -> list[str]:
+        """Say where first scores and growth factors cannot have the covariances they are given."""
+        return [
+            said
+            for group, cov in _joint_covs(params).items()
+            for said in indefinite(cov, "the first session's scores and the growth factors", group)
+        ]
+
     def bends(self) -> tuple[str, ...]:
         """Return the parameters by which the derivative of the system is not constant."""
         return ("phi", "step", "basis", "intercept", "trend", "trend2", "mean")
@@ -277,6 +286,25 @@ class ALT(LCMSR):
             "initial_between_cov": 0.8 * (first @ passed.T)[None],  # away from the bound
             "mean": rough.mean[:1, plain],
         }
+
+
+def _joint_covs(params: Params) -> dict[str | None, Array]:
+    """Return the joint covariance of first scores and growth factors of every group of an ALT."""
+    shared = [name for name in params if names.parse(name)[0] == "initial_between_cov"]
+    found: dict[str | None, Array] = {}
+    for group in dict.fromkeys(names.group_of(name) for name in shared):
+        pairs = [names.parse(name)[1] for name in shared if names.group_of(name) == group]
+        rows, factors = (tuple(dict.fromkeys(own)) for own in zip(*pairs, strict=True))
+        beside = names.matrix(params, "initial_between_cov", rows, factors, group=group)
+        own = [
+            names.symmetric_matrix(
+                params, family, of,
+                group=group if names.label(family, of[0], of[0], group=group) in params else None,
+            )
+            for family, of in (("initial_cov", rows), ("between_cov", factors))
+        ]  # fmt: skip
+        found[group] = np.block([[own[0], beside], [beside.T, own[1]]])
+    return found
 
 
 def _first_with_factors(factors: tuple[str, ...], design: Design) -> Block:

@@ -44,7 +44,7 @@ from alliancedyn.models.regression import (
     checked_sessions,
 )
 from alliancedyn.models.selection import Selection
-from alliancedyn.models.verdict import tell
+from alliancedyn.models.verdict import indefinite, tell
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed
 from alliancedyn.results.model import Params, spelled
@@ -203,6 +203,9 @@ class MLSEM:
         process, outcome = Regression(self.process, self.outcome).roles(panel)
         fit = replace(found, process=process, outcome=outcome)
         tell(fit, strict, depth=2)
+        matrices = likelihood.layout.from_params(dict(fit.params))
+        sources = known.plan(data).equations.sources.fill(matrices)
+        fit.diagnostics["notes"] += indefinite(sources, "client effects, given scores and errors")
         if known.feedback != self.feedback and known.feedback == "next_session":
             fit.diagnostics["notes"].append(UNKNOWN_TIMING.format(process=process, outcome=outcome))
         return fit

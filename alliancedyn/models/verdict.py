@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.engine import names
 from alliancedyn.engine.maximise import Maximum, invert_information
-from alliancedyn.errors import ConvergenceError, InferenceWarning, listed
+from alliancedyn.errors import ConvergenceError, InferenceWarning, SpecificationError, listed
 from alliancedyn.models.search import MANY
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-NO_VARIANCE = 1e-6  # in units of the scores' variances: a variance at zero
+NO_VARIANCE = 1e-6  # in units of the scores' variances: a variance at zero, up to rounding
 CLUSTERS = 20  # fewer make clustered errors too small
 FAR = (
     20.0  # interquartile ranges from the median: no score of a scale, but a typing error or a code
@@ -235,8 +235,51 @@ def notes(
     return found
 
 
+def indefinite(cov: Array, of: str, group: str | None = None) -> list[str]:
+    """Say that a covariance put together from parts is none: it has a negative eigenvalue."""
+    d = np.sqrt(np.maximum(np.diag(cov), 1e-300))
+    least = float(np.linalg.eigvalsh(cov / np.outer(d, d))[0])
+    if least > -NO_VARIANCE:
+        return []
+    where = "" if group is None else f" where {group}"
+    return [
+        f"the joint covariance of {of}{where} has a negative eigenvalue ({least:.2g} on the "
+        "correlation scale): no population has these variances and covariances, though its scores "
+        "at the sessions seen might. Do not read them; compare the lagged effects with those of "
+        "another model."
+    ]
+
+
+def explosive(fit: Fit) -> list[str]:
+    """Say of which groups the lagged effects carry deviations away instead of letting them fade."""
+    form, p = fit.lagged, fit.params
+    if not {"phi", "same"} & form.families or "drift" in form.families:
+        return []
+    found = []
+    for group in form.groups if form.grouped else (None,):
+        try:
+            A = form.of_group(group).motion(p)[0]
+        except (
+            KeyError,
+            SpecificationError,
+        ):  # one direction alone
+            A = np.diag([p.get(names.label("phi", v, v), 0.0) for v in fit.variables])
+        size = float(np.abs(np.linalg.eigvals(A)).max()) if np.isfinite(A).all() else 0.0
+        if size >= 1.0:
+            where = "" if group is None else f" where {group}"
+            found.append(
+                f"the estimated process is explosive{where}: the largest eigenvalue of its lagged "
+                f"effects has size {size:.3g}, not below 1, so that deviations grow from session "
+                "to session instead of fading. Do not read its effects as those of a process "
+                "that settles: look for a course or trends that the model leaves out."
+            )
+    return found
+
+
 def tell(fit: Fit, strict: bool, depth: int) -> None:
-    """Raise or warn where a person is looking; a study reads the diagnostics instead.
+    """Note what every family has to note, then raise or warn where a person is looking.
+
+    A study reads the diagnostics instead.
 
     Parameters
     ----------
@@ -251,6 +294,8 @@ def tell(fit: Fit, strict: bool, depth: int) -> None:
     ConvergenceError
         If nothing was found; it holds the fit.
     """
+    said = fit.diagnostics["notes"]
+    said += [note for note in explosive(fit) if note not in said]
     if not strict:
         return
     if not fit.converged:
