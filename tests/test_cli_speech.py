@@ -43,6 +43,11 @@ SAID = [
         'Declare missing_codes={"wai": [-9, 99]}.',
         'Declare missing_codes = {"wai" = [-9, 99]} in the mapping.',
     ),
+    (
+        "check",
+        "Pass process= and outcome= to confirm.",
+        "Pass process and outcome in the mapping to confirm.",
+    ),
     ("check", "Pass day_first=True.", "Pass day_first = true in the mapping."),
     ("check", "Give ranges=(0, 27).", "Give ranges = [0, 27] in the mapping."),
     ("check", 'Number with order="date".', 'Number with order = "date" in the mapping.'),
@@ -76,7 +81,6 @@ def test_options_are_said_as_they_are_given(command: str, python: str, said: str
         "Client 'order=date' and Hansen's test of clients' scores 'group=1' stand.",
         "The effect is a = b.",
         "No option at all.",
-        "SessionPanel(9 clients, sessions 1-2; alliance (after); process='alliance')",
     ],
 )
 def test_names_paths_and_numbers_are_left_alone(text: str) -> None:

@@ -41,6 +41,7 @@ _OPTION = rf"(?<![\w.@|'\"-])([a-z][a-z_0-9]+)=(?![=\s])({_VALUE})?|(?<![\w.@|'\
 _CALL = r"\b[A-Za-z_][\w.]*\((?:[^()=]|\([^()]*\))*=(?:[^()]|\([^()]*\))*\)"
 _QUOTED = r"(?<!\w)(?<!=)'[^'\n]*'(?!\w)"  # a name, a value or a path: never ours to change
 _PARTS = re.compile(rf"{_OPTION}|(?P<call>{_CALL})|(?P<quoted>{_QUOTED})")
+_JOINED = (" and ", " or ", ", ")
 _SAID_TWICE = re.compile(r"\w+=\([^()]*\), on the command line (--\w+ [\w-]+)")
 
 
@@ -64,32 +65,39 @@ def typed(text: str) -> str:
         for name, options, key in _MODELS:
             call = rf"\b(?:ad\.)?{name}\({options}\)".replace('"', "[\"']")
             text = re.sub(call, f"--families {key}", text)
-    told: set[str] = set()
     reading = re.search(r"\b[Rr]ead(ing)?\b", text) is not None
-    return _PARTS.sub(lambda found: _said(found, reading, told), text)
+    said = [(found, *_said(found, reading)) for found in _PARTS.finditer(text)]
+    told = {""}  # a place is named once, after the options that are listed together
+    out, end = "", 0
+    for i, (found, words, place) in enumerate(said):
+        alike = i + 1 < len(said) and said[i + 1][2] == place
+        between = text[found.end() : said[i + 1][0].start()] if alike else ""
+        where = "" if place in told or between in _JOINED else f" {place}"
+        told |= {place} if where else set()
+        out += text[end : found.start()] + words + where
+        end = found.end()
+    return out + text[end:]
 
 
-def _said(found: re.Match[str], reading: bool, told: set[str]) -> str:
-    """Return one option as it is typed, or written into a file, or left to Python."""
+def _said(found: re.Match[str], reading: bool) -> tuple[str, str]:
+    """Return an option as it is typed or written into a file, and where ("" if typed)."""
     if found["quoted"]:
-        return found[0]
+        return found[0], ""
     if found["call"]:
-        if found["call"].startswith("SessionPanel("):  # what a panel is, not what to do
-            return found[0]
-        return found[0] + _once("in Python", told)
+        return found[0], "in Python"
     name, value = found[1] or found[3], found[2] or ""
     if not _is_option(name, value):
-        return found[0]
+        return found[0], ""
     command = _command.get()
     if command in _ELSEWHERE and name not in ("seed", "jobs", "cluster"):
-        return _written(name, value) + _once(_ELSEWHERE[command], told)
+        return _written(name, value), _ELSEWHERE[command]
     if name == "sessions":
-        return f"--sessions {_window(value)}".rstrip()
+        return f"--sessions {_window(value)}".rstrip(), ""
     if name in _TYPED or (name in _EITHER and not reading):
-        return f"--{name} {_words(value)}".rstrip()
+        return f"--{name} {_words(value)}".rstrip(), ""
     if _of_mapping(name, value):
-        return _written(name, value) + _once("in the mapping", told)
-    return found[0] + _once("in Python", told)
+        return _written(name, value), "in the mapping"
+    return found[0], "in Python"
 
 
 def _is_option(name: str, value: str) -> bool:
@@ -102,14 +110,6 @@ def _of_mapping(name: str, value: str) -> bool:
     from alliancedyn.panel.mapping import KEYS
 
     return name in KEYS and not (name == "order" and value.isdigit())
-
-
-def _once(place: str, told: set[str]) -> str:
-    """Say where an option belongs, once in a message."""
-    if place in told:
-        return ""
-    told.add(place)
-    return f" {place}"
 
 
 def _written(name: str, value: str) -> str:

@@ -33,8 +33,8 @@ def choose_roles(mapping: PanelMapping) -> tuple[str, str, list[Issue]]:
     process, outcome = str(chosen["process"]), str(chosen["outcome"])
     if mapping.process is not None and mapping.outcome is not None:
         return process, outcome, []
-    said = f"By default {process!r} is the process and {outcome!r} the outcome. To say otherwise, "
-    return process, outcome, [info("default-roles", f"{said}pass process= and outcome=.")]
+    said = f"By default {process!r} is the process and {outcome!r} the outcome. Pass "
+    return process, outcome, [info("default-roles", f"{said}process= and outcome= to confirm.")]
 
 
 def pair(process: str, outcome: str, among: Sequence[str]) -> tuple[str, str]:
