@@ -243,6 +243,21 @@ def test_ids_with_and_without_decimals(written: list[Any], ids: list[str]) -> No
             assert "float-ids" in codes(panel)
 
 
+@pytest.mark.parametrize("code", [99, 99.0, "99", "99.0"])
+@pytest.mark.parametrize("cell", [99, 99.0, "99", "99.00"])
+def test_a_missing_code_is_a_number_however_it_is_written(code: Any, cell: Any) -> None:
+    frame = FULL.astype({"therapist": object, "session": object, "wai": object})
+    frame.loc[3, ["therapist", "session", "wai"]] = cell
+    frame.loc[3, "phq"] = np.nan
+    declared = {"therapist": [code], "session": [code], "wai": [code]}
+    given: dict[str, Any] = MAPPING | {"therapist": "therapist", "missing_codes": declared}
+    panel = ad.SessionPanel.from_frame(frame, **given)
+    assert codes(panel)["client-rows"] == 1
+    assert panel.arrays().therapists == ("4", "12")
+    with pytest.raises(DataError, match="no session number in row 3"):
+        ad.SessionPanel.from_frame(frame.assign(phq=FULL["phq"]), **given)
+
+
 def test_cells_without_a_single_value_are_refused() -> None:
     for cell in ([1], (1, 2), {1}, {"a": 1}, np.array([1, 2]), pd.Series([1])):
         frame = FULL.assign(wai=pd.Series([cell] * 9, dtype=object))

@@ -136,7 +136,7 @@ def test_therapists_dates_and_missing_scores_of_the_panel_are_kept(tmp_path):
         ({"flaws": ["typos"]}, "'typos' is no known flaw"),
         ({"each": 40}, "too few clients"),
         ({"each": 0}, "each must be at least 1"),
-        ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": -1}, "seed is -1; give a whole number from 0 up"),
     ],
 )
 def test_impossible_requests_are_refused(options, message):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError
 from alliancedyn.panel.issues import Issue, info, joined, named_rows, named_values, warning
-from alliancedyn.panel.table import Distinct
+from alliancedyn.panel.table import Distinct, declared_missing
 
 Dates = NDArray[np.datetime64]
 Mask = NDArray[np.bool_]
@@ -87,8 +87,7 @@ def read_dates(column: Distinct, rules: DateRules) -> tuple[Dates, list[Issue]]:
     """
     texts = column.stripped()
     texts[:] = [re.sub(r"[\u00a0\u202f]", " ", text.removeprefix("'")) for text in texts]
-    gone = {str(code).strip().casefold() for code in rules.missing}
-    texts[np.array([text.casefold() in gone for text in texts], bool)] = ""
+    texts[declared_missing(texts, rules.missing)] = ""
     filled = np.array([bool(text) for text in texts], bool)
     dates = np.full(len(texts), np.datetime64("NaT", "us"))
     issues: list[Issue] = []

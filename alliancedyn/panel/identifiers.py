@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.errors import DataError, listed
 from alliancedyn.panel.issues import Issue, counted, info, named_rows, named_values, warning
-from alliancedyn.panel.table import Distinct
+from alliancedyn.panel.table import Distinct, declared_missing
 
 Codes = NDArray[np.int64]
 
@@ -79,8 +79,7 @@ def read_ids(column: Distinct, role: str, missing: tuple[object, ...] = ()) -> I
     texts[:] = [t if t.isascii() else unicodedata.normalize("NFC", t) for t in texts]
     _refuse_lost_digits(column, role, texts)
     texts, more = _without_fraction(column, role, texts)
-    gone = {str(code).strip().casefold() for code in missing}
-    texts[np.array([text.casefold() in gone for text in texts], bool)] = ""
+    texts[declared_missing(texts, missing)] = ""
     names = np.array(sorted(set(texts) - {""}, key=natural), object)
     place = {name: i for i, name in enumerate(names)}
     codes = np.array([place.get(text, -1) for text in texts], np.int64)[column.codes]
@@ -195,8 +194,8 @@ def refuse_blank(column: Distinct, ids: Ids, role: str) -> None:
 
 def unfilled(column: Distinct, missing: tuple[object, ...] = ()) -> NDArray[np.bool_]:
     """Return which rows are blank or hold a declared missing code, (n,)."""
-    gone = {"", *(str(code).strip().casefold() for code in missing)}
-    empty = np.array([t.removeprefix("'").casefold() in gone for t in column.stripped()], bool)
+    texts = [text.removeprefix("'") for text in column.stripped()]
+    empty = np.array([not text for text in texts], bool) | declared_missing(texts, missing)
     return empty[column.codes]
 
 

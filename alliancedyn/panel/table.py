@@ -7,8 +7,9 @@ as its *distinct* values: however many rows there are, each different text is in
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
@@ -30,6 +31,7 @@ MIDNIGHT = "T00:00:00"  # a date that a spreadsheet or pandas keeps as a moment
 DIGITS = 22  # of a decimal number that is written out
 LARGEST = 1e22  # whole numbers below it are written out, not in scientific notation
 # Spaces a spreadsheet or a web page leaves around a value: ASCII, no-break, zero-width, BOM.
+WHOLE = re.compile(r"(-?[0-9]+)(?:[.,]0*)?")
 PADDING = " \t\r\n\f\v\u00a0\u2007\u202f\u200b\u200e\u200f\ufeff"
 
 
@@ -219,6 +221,17 @@ def blank(column: Any) -> Mask:
     padding = column[found].map(lambda value: isinstance(value, str) and not value.strip(PADDING))
     empty[found] = padding.to_numpy(bool)
     return empty
+
+
+def declared_missing(texts: Iterable[str], codes: Iterable[object]) -> Mask:
+    """Return which texts are declared missing, ignoring case and the decimals of 99.0, (u,)."""
+    gone = {_without_decimals(str(code).strip()) for code in codes}
+    return np.array([_without_decimals(text) in gone for text in texts], bool)
+
+
+def _without_decimals(text: str) -> str:
+    whole = WHOLE.fullmatch(text)
+    return text.casefold() if whole is None else whole[1]
 
 
 def close_to(name: str, names: Sequence[str]) -> list[str]:
