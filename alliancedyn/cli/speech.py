@@ -76,7 +76,7 @@ def typed(text: str) -> str:
         told |= {place} if where else set()
         out += text[end : found.start()] + words + where
         end = found.end()
-    return out + text[end:]
+    return re.sub(r"\btrue (in the \w+) or False\b", r"true or false \1", out + text[end:])
 
 
 def _said(found: re.Match[str], reading: bool) -> tuple[str, str]:
@@ -84,7 +84,8 @@ def _said(found: re.Match[str], reading: bool) -> tuple[str, str]:
     if found["quoted"]:
         return found[0], ""
     if found["call"]:
-        return found[0], "in Python"
+        shown = found["call"].startswith("SessionPanel(")  # what a panel is, not what to do
+        return found[0], "" if shown else "in Python"
     name, value = found[1] or found[3], found[2] or ""
     if not _is_option(name, value):
         return found[0], ""
