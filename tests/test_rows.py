@@ -301,3 +301,26 @@ def test_cases_around_the_table() -> None:
         ad.guess_mapping(case("2_wide.xlsx"))
     notes = ad.guess_mapping(case("5_long_by_questionnaire.csv")).notes
     assert any("one row per questionnaire" in note for note in notes)
+
+
+def test_forms_that_count_their_own_repeats_are_suspected() -> None:
+    alliance = [(c, t, 1.0 + (c * t) % 4, np.nan) for c in range(8) for t in range(1, 9)]
+    for every, expected in ((1, 0), (4, 1)):
+        symptoms = [
+            (c, place + 1, np.nan, 5.0 + (c * t) % 7)
+            for c in range(8)
+            for place, t in enumerate(range(1, 9, every))
+        ]
+        frame = pd.DataFrame([*alliance, *symptoms], columns=["client", "session", "wai", "phq"])
+        found = [
+            issue
+            for issue in ad.SessionPanel.from_frame(frame, **MAPPING).issues
+            if issue.code == "forms-counted-apart"
+        ]
+        assert len(found) == expected
+        assert all(issue.severity == "warning" and issue.count == 8 for issue in found)
+    placed = frame.assign(
+        session=frame["session"].where(frame["wai"].notna(), 4 * frame["session"] - 3)
+    )
+    panel = ad.SessionPanel.from_frame(placed, **MAPPING)  # where they belong
+    assert "forms-counted-apart" not in codes(panel)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from alliancedyn.errors import DataError
 from alliancedyn.panel.issues import Issue, counted, info, joined, named_rows, quoted, warning
 
+EACH = 4  # sessions of a client, and clients, from which a form's own count can be told
+FEWER = 0.75  # of the sessions of the other form, at most, in a form that counts by itself
+MOSTLY = 0.8  # of clients in whom it does, from where it is worth a word
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.int64]
 POLICIES = {
@@ -239,3 +242,47 @@ def _refuse(part: pd.DataFrame, rows: Codes, columns: list[str]) -> None:
         f'{hint} Correct them, or name a policy: duplicates="first", "last", "mean" or '
         '"most_complete".'
     )
+
+
+def find_counted_apart(
+    session: Codes, scores: NDArray[np.float64], codes: Codes, variables: tuple[str, ...]
+) -> list[Issue]:
+    """Say where joined forms seem to count sessions each by itself.
+
+    A form that is filled in at every fourth session, and numbers its own repeats, has the numbers
+    1, 2, 3 where the other has 1 to 12: the same number is then not the same session.
+
+    Parameters
+    ----------
+    session : (n,) int64 array
+        Sorted by client and session.
+    scores : (n, k) array
+        NaN where missing.
+    codes : (n,) int64 array
+        Client of each row.
+    variables : tuple of str
+        The score columns.
+    """
+    seen = ~np.isnan(scores)
+    counts = np.stack([np.bincount(codes, seen[:, j]) for j in range(len(variables))], axis=1)
+    last = np.zeros_like(counts)
+    for j in range(len(variables)):
+        np.maximum.at(last[:, j], codes[seen[:, j]], session[seen[:, j]])
+    longest = int(counts.sum(axis=0).argmax())
+    long = counts[:, longest]
+    found = []
+    for j, name in enumerate(variables):
+        both = (counts[:, j] > 0) & (long >= EACH)
+        unbroken = last[:, j] == counts[:, j]  # numbered 1, 2, ... without a gap
+        ends = both & unbroken & (counts[:, j] <= FEWER * long)
+        if both.sum() >= EACH and ends.sum() > MOSTLY * both.sum():
+            said = (
+                f"{name!r} ends early, without a gap before, in {ends.sum()} of "
+                f"{counted(int(both.sum()), 'client')} (after {np.median(counts[ends, j]):g} "
+                f"sessions, where {variables[longest]!r} has {np.median(long[ends]):g}). Its rows "
+                "were joined to the others by session number: if each form counts its own repeats, "
+                "equal numbers are not the same session. Then put both forms' dates into one "
+                'column, name it date= and pass order="date".'
+            )
+            found.append(warning("forms-counted-apart", said, int(ends.sum())))
+    return found

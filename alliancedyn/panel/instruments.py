@@ -48,6 +48,7 @@ class Instrument:
 
 INSTRUMENTS = {
     "wai": Instrument("WAI", "alliance", "better", (12, 36)),
+    "wav": Instrument("WAV", "alliance", "better", (12,)),  # the WAI in Dutch
     "srs": Instrument("SRS", "alliance", "better"),
     "csrs": Instrument("CSRS", "alliance", "better"),
     "haq": Instrument("HAq", "alliance", "better", (2, 11, 19)),

@@ -34,7 +34,7 @@ ROLE_NAMES = {
         *("zittingnummer", "zittingsnummer", "sessie", "sessienr", "sessienummer", "gesprek"),
         *("gespreksnummer", "afspraaknummer", "sesion", "nsesion", "nosesion", "numsesion"),
         *("numerosesion", "numerodesesion", "sesionno", "sesionnumero", "seance", "nseance"),
-        *("seancen", "sesionn"),
+        *("seancen", "sesionn", "ndeseance", "nodeseance", "ndesesion", "nodesesion", "nrsesion"),
         *("noseance", "numseance", "numeroseance", "numerodeseance", "seanceno", "seancenumero"),
         *("redcaprepeatinstance", "visit", "visitno", "visitnumber", "visite", "wave", "welle"),
         *(

@@ -23,7 +23,12 @@ from alliancedyn.panel.columns import (
     variable_ranges,
 )
 from alliancedyn.panel.dates import DateRules
-from alliancedyn.panel.duplicates import join_by_day, lend_time, resolve_duplicates
+from alliancedyn.panel.duplicates import (
+    find_counted_apart,
+    join_by_day,
+    lend_time,
+    resolve_duplicates,
+)
 from alliancedyn.panel.episodes import Series, by_column, by_pause
 from alliancedyn.panel.findings import find_all
 from alliancedyn.panel.identifiers import (
@@ -188,6 +193,10 @@ def _assemble(
     issues += [*found, *more, *directions, *find_items(mapping, table.header)]
     if mapping.episode_gap is None:
         issues += find_pauses(frame, codes, len(set(persons)))
+    if any(one.code == "rows-joined" for one in issues):
+        scores = frame[list(variables)].to_numpy(np.float64)
+        session = frame["session"].to_numpy()
+        issues += find_counted_apart(session, scores, codes, variables)
     issues += find_all(frame, codes, ids.names, variables, (process, outcome), ranges, covariates)
     frame = frame[_canonical(mapping, frame)]
     flow = _flow(steps, frame, codes, list(variables), persons)
