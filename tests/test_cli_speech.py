@@ -48,6 +48,7 @@ SAID = [
         "Pass process= and outcome= to confirm.",
         "Pass process and outcome in the mapping to confirm.",
     ),
+    ("map", "Pass day_first=True or False.", "Pass day_first = true or false in the mapping."),
     ("check", "Pass day_first=True.", "Pass day_first = true in the mapping."),
     ("check", "Give ranges=(0, 27).", "Give ranges = [0, 27] in the mapping."),
     ("check", 'Number with order="date".', 'Number with order = "date" in the mapping.'),
