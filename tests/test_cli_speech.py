@@ -54,7 +54,7 @@ SAID = [
     ("check", 'Number with order="date".', 'Number with order = "date" in the mapping.'),
     ("analyze", "Pass process= and outcome=.", "Pass process and outcome in the mapping."),
     ("analyze", "Try starts=5, draws=9 or tune=3.", "Try starts=5, draws=9 or tune=3 in Python."),
-    ("analyze", "Take order=1, not lags='free'.", "Take order=1, not lags='free' in Python."),
+    ("analyze", "Take order=1, not lags='free'.", "Take order=1 in Python, not lags='free'."),
     ("analyze", 'RICLPM(means="equal") answers.', "--families ri-clpm-equal-means answers."),
     ("analyze", "Or ContinuousTime(time='session').", "Or --families ct-session."),
     ("analyze", "Or DynamicPanelGMM().", "Or --families gmm."),
