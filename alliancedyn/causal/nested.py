@@ -161,7 +161,8 @@ def checked_gain(restricted: Fit, general: Fit) -> float:
     if gain < -2.0 * LOST:
         raise SpecificationError(
             f"The general fit has the lower log-likelihood, by {-gain / 2:.4f}: the models are not "
-            "nested, or its search ended at a lower maximum. Refit it with starts=20."
+            "nested, or its search ended at a lower maximum. Give it more starting values "
+            "(starts=)."
         )
     return max(gain, 0.0)
 

@@ -121,7 +121,8 @@ class Profile:
         if lost < -HIGHER:
             raise ConvergenceError(
                 f"The profile found a log-likelihood {-lost:.2g} higher than that of the fit, "
-                "which is therefore not at the highest maximum. Fit again with starts=20."
+                "which is therefore not at the highest maximum. Fit again with more starting "
+                "values (starts=)."
             )
         return sqrt(max(2.0 * lost, 0.0))
 

@@ -93,7 +93,7 @@ def _returned(series: Series) -> list[Issue]:
     said = f"{counted(count, 'person has', 'persons have')} more than one episode, which makes "
     said += f"{len(series.persons):,} series of {len(set(series.persons)):,} persons; each episode "
     said += f"is a series of its own, such as {series.ids.names[again][0]!r}, although the person "
-    said += 'is the same. Pass errors="cluster:person" to a fit.'
+    said += "is the same. Models take episodes of a person together in their standard errors."
     return [warning("repeated-episodes", said, count)]
 
 

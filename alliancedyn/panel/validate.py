@@ -193,7 +193,7 @@ def _assemble(
     issues += [*found, *more, *directions, *find_items(mapping, table.header)]
     if mapping.episode_gap is None:
         issues += find_pauses(frame, codes, len(set(persons)))
-    if any(one.code == "rows-joined" for one in issues):
+    if mapping.order != "date" and any(one.code == "rows-joined" for one in issues):
         scores = frame[list(variables)].to_numpy(np.float64)
         session = frame["session"].to_numpy()
         issues += find_counted_apart(session, scores, codes, variables)

@@ -188,7 +188,7 @@ def _discrete_or_continuous(discrete: Fit, session: Fit) -> str:
         "sessions: its lagged effects are not those of any process that runs on between sessions."
         if ahead > 0.0
         else "Discrete time ended below continuous time by sessions, of which it is the more "
-        "general form: its search stopped short. Fit it with starts=20."
+        "general form: its search stopped short. Give it more starting values (starts=)."
     )
 
 
