@@ -1,4 +1,4 @@
-"""What structured ratings know of lagged effects: refusals, starting values, other roots."""
+"""What ratings and covariates know: lags, sessions without variance, maxima, bad solutions."""
 
 from __future__ import annotations
 
@@ -305,3 +305,48 @@ def test_an_alt_without_a_population_says_so() -> None:
         fit = quiet(ad.ALT(), panel)
         notes.append(any("negative eigenvalue" in note for note in fit.diagnostics["notes"]))
     assert notes == [True, False]
+
+
+# -- covariates that say the same ----------------------------------------------------------------
+
+
+def with_columns(columns: dict[str, Array]) -> ad.SessionPanel:
+    frame = panel_of(drawn(80, 6, 20), np.ones((80, 6, 2), bool)).frame
+    place = frame["client"].str[1:].astype(int).to_numpy()
+    frame = frame.assign(**{name: values[place] for name, values in columns.items()})
+    return ad.SessionPanel.from_frame(
+        frame, client="client", session="session", covariates=list(columns),
+        variables={"alliance": "alliance", "symptoms": "symptoms"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ad.RICLPM(covariates=("age", "severity", "sum")),
+        ad.ALT(covariates=("age", "severity", "sum")),
+        ad.ContinuousTime(time="session", covariates=("age", "severity", "sum")),
+        ad.RICLPM(moderators=("age", "severity", "sum")),
+        ad.MLSEM(covariates=("age", "severity", "sum")),
+        ad.DSEM(predictors=("age", "severity", "sum")),
+    ],
+    ids=lambda spec: spec.name,
+)
+def test_collinear_covariates_are_named(spec: Any) -> None:
+    rng = np.random.default_rng(21)
+    age, severity = rng.normal(40.0, 10.0, 80), rng.normal(20.0, 5.0, 80)
+    panel = with_columns({"age": age, "severity": severity, "sum": age + 2.0 * severity})
+    with pytest.raises(SpecificationError, match="'sum' is nothing but 'age', 'severity'"):
+        spec.fit(panel)
+
+
+def test_a_covariate_that_the_groups_say_already_is_named() -> None:
+    half = np.repeat([0.0, 1.0], 40)
+    panel = with_columns({"treated": half, "untreated": 1.0 - half})
+    with pytest.raises(SpecificationError, match="'treated' is the same for all clients where"):
+        ad.RICLPM(covariates=("treated",), group="untreated").fit(panel)
+
+
+def test_a_covariate_may_also_moderate() -> None:
+    panel = with_columns({"age": np.random.default_rng(22).normal(0.0, 1.0, 80)})
+    assert quiet(ad.RICLPM(covariates=("age",), moderators=("age",)), panel).converged

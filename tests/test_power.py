@@ -165,6 +165,15 @@ def test_a_fit_that_fails_has_found_nothing() -> None:
     assert study_hits <= row["replications"] - row["failed"]
 
 
+def test_fits_at_a_bound_are_counted() -> None:
+    few = power(ad.RICLPM(), TRUTH, clients=20, sessions=4, replications=6, jobs=1, seed=1)
+    (row,) = few.table.to_dict("records")
+    root = np.random.SeedSequence([1, 20, 4, 0, 0, 0]).generate_state(2, np.uint64)
+    study = recover(ad.RICLPM(), TRUTH, 20, 4, replications=6, seed=int(root[0]), jobs=1)
+    most = max(study.boundaries.values())  # of one parameter: others may be at theirs elsewhere
+    assert 0 < most <= row["at_bound"] <= row["replications"] - row["failed"]
+
+
 def test_progress_runs_over_all_designs() -> None:
     heard: list[tuple[int, int, str]] = []
     power(

@@ -21,6 +21,7 @@ from alliancedyn.checking import checked
 from alliancedyn.engine.dsem import Sampled
 from alliancedyn.engine.dsem_mixture import ClientMixture
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.collinear import refuse_collinear
 from alliancedyn.models.drawing_on import LONGEST, Limit, draw_on
 from alliancedyn.models.dsem_clients import groups_of, mixture_of
 from alliancedyn.models.dsem_errors import error_notes
@@ -424,6 +425,7 @@ class DSEM:
 
     def _select(self, panel: SessionPanel) -> Selection:
         selection = select(panel, self.needs(), self.sessions)
+        refuse_collinear(selection.data.covariates, self.predictors, "predictor")
         refuse_paths(self, selection.data.variables, panel.timing)
         refuse_unsuitable(self, selection.data)
         return selection

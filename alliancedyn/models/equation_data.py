@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.collinear import refuse_collinear
 from alliancedyn.models.columns import as_numbers, by_session
 from alliancedyn.models.panel_equations import Plan
 from alliancedyn.models.selection import CLIENTS_PER_SESSION, Needs, Selection, select
@@ -187,6 +188,8 @@ def refuse_repeated(plan: Plan, data: Observed) -> None:
         if far > MOST_DIGITS:
             raise SpecificationError(FAR_FROM_ZERO.format(name=name, times=far))
     columns = {c: data.Y[:, 0, data.variables.index(c)] for c in plan.covariates}
+    if columns:
+        refuse_collinear(np.stack([*columns.values()], axis=1), plan.covariates)
     columns |= {v: data.Y[:, :, data.variables.index(v)].ravel() for v in plan.predictors}
     names = list(columns)
     for i, one in enumerate(names):

@@ -325,6 +325,13 @@ def _refuse_constant_covariates(data: Observed, needs: Needs) -> None:
         raise SpecificationError(
             f"The covariate {listed(same)} is the same for all clients in the model. Leave it out."
         )
+    for group, rows in data.rows_by_group() if data.groups else ():
+        spread = np.ptp(data.covariates[rows], axis=0)
+        if same := [c for c, width in zip(needs.covariates, spread, strict=True) if not width > 0]:
+            raise SpecificationError(
+                f"The covariate {listed(same)} is the same for all clients where {group}: it says "
+                "what the groups say already. Leave it out, or leave group= out."
+            )
 
 
 def refuse_thin_sessions(

@@ -22,6 +22,7 @@ from alliancedyn.engine.kalman import Blocks, StateSpace
 from alliancedyn.engine.likelihood import NOTHING, Family, Implied, Likelihood, Share, of_group
 from alliancedyn.engine.system import Block, Layout, Matrices
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.collinear import refuse_collinear
 from alliancedyn.models.design import Design
 from alliancedyn.models.flat_sessions import refuse_flat_sessions
 from alliancedyn.models.guards import refuse_unidentified
@@ -288,6 +289,9 @@ class Specification(Options):
                 f"The {self.name} needs {self.fewest_sessions} or more sessions; these data have "
                 f"{len(selection.sessions)}."
             )
+        numbers, c = selection.data.covariates, len(self.covariates)
+        refuse_collinear(numbers[:, :c], self.covariates)
+        refuse_collinear(numbers[:, c:], self.moderators, "moderator")
         self._refuse_unknown_lags(selection.data)
         self._refuse_flat_sessions(selection.data)
         free = {

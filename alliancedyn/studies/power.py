@@ -54,7 +54,8 @@ class PowerSurface:
     table : DataFrame
         A row per design: ``clients``, ``sessions``, ``dropout``, ``reliability``,
         ``therapists``; ``power`` with ``mcse``, the share of all replications in which the effect
-        was found, one that failed having found nothing; ``replications``, ``failed``.
+        was found, one that failed having found nothing; ``replications``, ``failed``, and
+        ``at_bound``, the fits that converged with a parameter at a bound, which count.
     level : float
         Of the intervals that decide.
     seed : int
@@ -393,4 +394,5 @@ def _counted(study: RecoveryStudy, effect: str, basis: str) -> dict[str, float |
         "mcse": float(np.sqrt(share * (1.0 - share) / study.replications)),
         "replications": study.replications,
         "failed": sum(study.failures.values()),
+        "at_bound": sum(bool(one.at_bound) for one in study.found),
     }
