@@ -6,14 +6,63 @@ It holds no client data beyond the identifier.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
+
+_OPEN, _COUNT, _CLOSE = "\x02", "\x1f", "\x03"  # around identifiers, while a message is written
+_MARKED = re.compile(f"{_OPEN}([0-9]+){_COUNT}([^{_CLOSE}]*){_CLOSE}")
+
+
+class Message(str):
+    """A sentence that knows which of its parts name clients or other people.
+
+    Attributes
+    ----------
+    identifiers : tuple of (int, int, int)
+        Where such a part begins and ends, and how many it stands for.
+    """
+
+    identifiers: tuple[tuple[int, int, int], ...]
+
+    def __new__(cls, text: object = "") -> Message:
+        """Take the marks of `identified` out of a text and remember where they were."""
+        if isinstance(text, Message):
+            return text
+        plain, places = "", []
+        pieces = _MARKED.split(str(text))
+        for before, count, named in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=False):
+            plain += before
+            places.append((len(plain), len(plain) + len(named), int(count)))
+            plain += named
+        message = super().__new__(cls, plain + pieces[-1])
+        message.identifiers = tuple(places)
+        return message
+
+    def __str__(self) -> str:
+        return self
+
+    def __radd__(self, before: str) -> Message:
+        message = super().__new__(type(self), before + "".join(self))
+        shift = len(before)
+        message.identifiers = tuple((a + shift, b + shift, n) for a, b, n in self.identifiers)
+        return message
+
+    def withheld(self) -> str:
+        """Return the sentence with identifiers replaced by their number."""
+        text = "".join(self)
+        for start, end, count in reversed(self.identifiers):
+            text = f"{text[:start]}[{count:,} not named here]{text[end:]}"
+        return text
 
 
 class AllianceDynError(Exception):
     """Root of every error that alliancedyn raises on purpose."""
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(Message(message))
 
 
 class DataError(AllianceDynError, ValueError):
@@ -33,7 +82,7 @@ class ConvergenceError(AllianceDynError, RuntimeError):
 
     exit_code = 5
 
-    def __init__(self, message: str, fit: Any = None) -> None:
+    def __init__(self, message: str = "", fit: Any = None) -> None:
         super().__init__(message)
         self.fit = fit
 
@@ -41,9 +90,15 @@ class ConvergenceError(AllianceDynError, RuntimeError):
 class DataWarning(UserWarning):
     """Something in the data that a reader of the results should know."""
 
+    def __init__(self, message: object = "") -> None:
+        super().__init__(Message(message))
+
 
 class InferenceWarning(UserWarning):
     """Something in the inference that a reader of the results should know."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(Message(message))
 
 
 def people(clients: int, persons: int | None = None) -> str:
@@ -59,6 +114,12 @@ def people(clients: int, persons: int | None = None) -> str:
     if persons is not None and persons < clients:
         return f"{persons:,} person{'s' * (persons != 1)} with {clients:,} episodes"
     return f"{clients:,} client{'s' * (clients != 1)}"
+
+
+def identified(values: Any, shown: int = 3) -> str:
+    """Name people as `listed` does, marked: whatever prints the message can leave them out."""
+    values = list(values)
+    return f"{_OPEN}{len(values)}{_COUNT}{listed(values, shown)}{_CLOSE}"
 
 
 def listed(values: Any, shown: int = 3) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -22,7 +23,8 @@ from pages import Page
 import alliancedyn as ad
 from alliancedyn.causal.agreement import stand
 from alliancedyn.decompose import decompose
-from alliancedyn.errors import SpecificationError
+from alliancedyn.errors import Message, SpecificationError, identified
+from alliancedyn.panel import Issue
 from alliancedyn.report import report_analysis
 from alliancedyn.report.privacy import Discretion
 from alliancedyn.simulate import Dropout, Dynamics, simulate
@@ -685,8 +687,9 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path, hostile):
 def test_no_client_and_no_therapist_is_named(tmp_path, panel, fits):
     fit = fits["RI-CLPM, session means"]
     clients = list(panel.arrays().clients)
-    who = f"Look at clients {clients[0]!r}, {clients[1]!r} and 7 more, seen by 'Dulcinea'."
-    aside = replace(fit.sample, clients_set_aside={f"no score, as {clients[2]!r}": 1})
+    who = Message(f"Look at {identified(clients[:9])}, seen by {identified(['Dulcinea'])}.")
+    why = Message(f"no score, as {identified(clients[2:3])}")
+    aside = replace(fit.sample, clients_set_aside={why: 1})
     noted = replace(fit, sample=aside, diagnostics={**fit.diagnostics, "notes": [who]})
     text = _write(
         tmp_path / "r.html", panel, {"RI-CLPM": noted}, failures={"CLPM": who}, notes=(who,)
@@ -710,27 +713,50 @@ def test_folders_are_not_named(tmp_path):
     panel = ad.read_sessions(
         source, client="client", session="session", variables=variables, therapist="therapist"
     )
-    text = _write(tmp_path / "r.html", panel, {"CLPM": ad.CLPM().fit(panel)})
+    fits = {"CLPM": ad.CLPM().fit(panel)}
+    assert "export.csv" not in _write(tmp_path / "r.html", panel, fits)
+    text = _write(tmp_path / "r.html", panel, fits, show_file_name=True)
     assert "export.csv" in text
     assert "patients of" not in text
     assert str(tmp_path) not in text
 
 
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        ("out of order for 'C03', 'C20' and 7 more.", "out of order for [9 not named here]."),
-        ("Client ids 'X1' and 'X2' differ", "Client ids [2 not named here] differ"),
-        ("clients 'X' (12 times), 'Y' (once)", "clients [2 not named here]"),
-        ('therapist "O\'Brien" left', "therapist [1 not named here] left"),
-        ("Column 'client_id' holds text", "Column 'client_id' holds text"),
-        ("each client's mean, the therapist's too", "each client's mean, the therapist's too"),
-        ("values 'NA' and '.' in column 'wai'", "values 'NA' and '.' in column 'wai'"),
-        ('pass order="date"', 'pass order="date"'),
-    ],
-)  # fmt: skip
-def test_identifiers_in_messages_are_withheld(message, expected):
-    assert Discretion.of(["C03", "C11"], ["T1"]).withhold(message) == expected
+STRANGE = (
+    *("O'Brien", 'the "boss"', "<b>Ann</b>", "a, b", "two\nlines", "Zoë", "患者", "client", "3"),
+    *("alliance", "rows", "' and '", "\x02C1\x03", "C1 and 7 more", "no score"),
+)
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_identifiers_in_messages_are_withheld_whatever_they_look_like(name):
+    issue = Issue("floor", "info", f"Column 'alliance': 2 rows of {identified([name])} are odd.")
+    error = ad.DataError(f"No score for {identified([name, 'C2', 'C3', 'C4'])}.")
+    note = "Model 3 of the ladder failed. " + str(error)
+    shy = Discretion.of([issue.message], [str(error)])
+    assert repr(name) in issue.message
+    assert not set("\x02\x03\x1f") & set(f"{issue.message}{error}{note}")
+    expected = "Column 'alliance': 2 rows of [1 not named here] are odd."
+    assert shy.withhold(issue.message) == shy.withhold("".join(issue.message)) == expected
+    assert shy.withhold(note) == "Model 3 of the ladder failed. No score for [4 not named here]."
+    assert shy.withhold(f"CLPM: {error} More.") == "CLPM: No score for [4 not named here]. More."
+    assert shy.withhold(f"rows, client, 3 and {name}") == f"rows, client, 3 and {name}"
+    again = pickle.loads(pickle.dumps(error))
+    assert shy.withhold(str(again)) == "No score for [4 not named here]."
+
+
+def test_strange_identifiers_of_an_export_stay_out_of_its_report(tmp_path):
+    frame = _frame(40, 5)
+    clients = sorted(set(frame["client"]))
+    names = {**dict(zip(clients, STRANGE[:7], strict=False)), clients[8]: "Quixote"}
+    frame["client"] = frame["client"].replace(names)
+    frame = frame[(frame["session"] == 1) | ~frame["client"].isin(list(names.values()))]
+    frame["therapist"] = [f"<i>Dr {1 + row % 5}</i>" for row in range(len(frame))]
+    panel = _panel(frame, ("alliance", "symptoms"), None)
+    assert any("Quixote" in one.message or "O'Brien" in one.message for one in panel.issues)
+    text = unescape(_write(tmp_path / "r.html", panel, {"CLPM": ad.CLPM().fit(panel)}))
+    for name in ("O'Brien", "boss", "Ann</b>", "a, b", "Zoë", "患者", "Quixote", "<i>Dr", "Dr 1"):
+        assert name not in text, name
+    assert "not named here" in text
 
 
 def test_small_counts_are_withheld(tmp_path):

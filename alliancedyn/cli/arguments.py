@@ -81,6 +81,10 @@ SmallestEffect = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write although something is there already.")
 ]
+ShowFileName = Annotated[
+    bool,
+    typer.Option("--show-file-name", help="Name the export in the report, too."),
+]
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of an error, and every warning.")
 ]

@@ -30,6 +30,7 @@ from alliancedyn.cli.arguments import (
     Overwrite,
     Seed,
     Sessions,
+    ShowFileName,
     SmallestEffect,
 )
 from alliancedyn.errors import AllianceDynError, listed
@@ -100,7 +101,7 @@ def demo(
 
     export, mapping = datasets.path("example"), datasets.mapping_path("example")
     title = "Demonstration with synthetic data"
-    _analyze(export, mapping, out, title=title, seed=seed, overwrite=overwrite)
+    _analyze(export, mapping, out, title=title, seed=seed, show_file_name=True, overwrite=overwrite)
     terminal.say("These data are synthetic: no person stands behind any row.")
 
 
@@ -191,6 +192,7 @@ def analyze(
     group: Group = None,
     smallest_effect: SmallestEffect = 0.05,
     bayes: Bayes = False,
+    show_file_name: ShowFileName = False,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -211,6 +213,7 @@ def analyze(
         group=group,
         smallest_effect=smallest_effect,
         bayes=bayes,
+        show_file_name=show_file_name,
         overwrite=overwrite,
     )
 
@@ -341,8 +344,10 @@ def _analyze(
     group: str | None = None,
     smallest_effect: float = 0.05,
     bayes: bool = False,
+    show_file_name: bool = False,
     overwrite: bool = False,
 ) -> None:
+    named = export.name if show_file_name else None
     try:
         with files.replacing(out, overwrite=overwrite) as folder, terminal.Bar() as bar:
             from alliancedyn.panel import read_sessions
@@ -364,7 +369,7 @@ def _analyze(
             )
             bar.last("writing the report")
             files.write_analysis(
-                folder, analysis, title=title, mapping=mapping.read_bytes(), export=export.name
+                folder, analysis, title=title, mapping=mapping.read_bytes(), export=named
             )
     except files.OccupiedError as occupied:
         raise arguments.UsageError(f"--out: {occupied}") from None

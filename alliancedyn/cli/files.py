@@ -136,12 +136,13 @@ def _rename(source: Path, place: Path) -> None:
 
 
 def write_analysis(
-    folder: Path, analysis: Analysis, *, title: str | None, mapping: bytes, export: str
+    folder: Path, analysis: Analysis, *, title: str | None, mapping: bytes, export: str | None
 ) -> None:
     """Write report, fits, effects and figures of an analysis into an empty folder."""
     from alliancedyn.report import report_analysis
 
-    report_analysis(folder / REPORT, analysis, title=title)
+    named = export is not None
+    report_analysis(folder / REPORT, analysis, title=title, show_file_name=named)
     record = describe(analysis, mapping=mapping, export=export)
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / FITS).write_text(f"{text}\n", encoding="utf-8")
@@ -150,7 +151,7 @@ def write_analysis(
     draw(folder / FIGURES, analysis)
 
 
-def describe(analysis: Analysis, *, mapping: bytes, export: str) -> dict[str, Any]:
+def describe(analysis: Analysis, *, mapping: bytes, export: str | None) -> dict[str, Any]:
     """Return all numbers of an analysis as plain values, without any row or client of the data."""
     panel, split = analysis.panel, analysis.decomposition
     record = {

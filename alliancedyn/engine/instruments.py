@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alliancedyn.allowed import numeric
-from alliancedyn.errors import DataError, SpecificationError, listed
+from alliancedyn.errors import DataError, SpecificationError, identified
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -165,8 +165,8 @@ def _refuse_duplicates(flat: Index, size: int, codes: NDArray[np.generic]) -> No
     if taken.size and taken.max() > 1:
         twice = np.unique(codes[taken[flat] > 1])
         raise DataError(
-            f"More than one row at the same session for client {listed(twice)}. Give every client "
-            "one row per session."
+            f"More than one row at the same session for client {identified(twice)}. Give every "
+            "client one row per session."
         )
 
 

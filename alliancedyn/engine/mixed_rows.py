@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from alliancedyn.errors import DataError, SpecificationError, listed
+from alliancedyn.errors import DataError, SpecificationError, identified
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -109,8 +109,9 @@ def group_rows(group: Codes, outer: Codes | None) -> Grouping:
     split = np.flatnonzero(parent[:, 1])
     if len(split):
         raise SpecificationError(
-            f"Clients have rows in more than one outer unit: {listed(labels[split])}. Give each "
-            "client one outer unit, or fit the two levels as crossed (alliancedyn.engine.crossed)."
+            f"Clients have rows in more than one outer unit: {identified(labels[split])}. Give "
+            "each client one outer unit, or fit the two levels as crossed "
+            "(alliancedyn.engine.crossed)."
         )
     sequence, blocks, outer_labels = _sorted_blocks(np.ascontiguousarray(parent[:, 0]))
     sequence = sequence if len(sequence) else np.arange(len(labels))

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError, identified
 from alliancedyn.results import Observed
 
 Array = NDArray[np.float64]
@@ -160,8 +160,9 @@ def refuse_repeats(data: Observed, clock: Clock, exact: tuple[bool, ...]) -> Non
         counts = np.bincount(moment[seen], minlength=n * n_sessions)
         again |= seen & (counts[moment] > 1)
     if again.any():
+        who = identified(data.clients[again.any(axis=1)])
         raise SpecificationError(
-            f"{int(again.sum())} sessions of {listed(data.clients[again.any(axis=1)])} share their "
+            f"{int(again.sum())} sessions of {who} share their "
             "day with another session that has a score of the same series: without measurement "
             "error the two scores would have to be equal. Give the time of day in the date "
             'column, join such sessions, use measurement_var="free", or time="session".'
@@ -178,7 +179,7 @@ def _refuse_undated(data: Observed, used: Flags) -> None:
             'Name the column when reading (date= or day=), or use time="session".'
         )
     raise SpecificationError(
-        f"{int(undated.sum())} sessions of {listed(data.clients[undated.any(axis=1)])} have a "
+        f"{int(undated.sum())} sessions of {identified(data.clients[undated.any(axis=1)])} have a "
         "score but no day, so they have no place in time. Fill in their dates, leave those rows "
         'out, or use time="session".'
     )
@@ -187,8 +188,9 @@ def _refuse_undated(data: Observed, used: Flags) -> None:
 def _refuse_backwards(data: Observed, clock: Clock) -> None:
     back = (clock.gaps < 0.0).any(axis=1)
     if back.any():
+        who = identified(data.clients[back])
         raise SpecificationError(
-            f"Days run backwards while session numbers increase for {listed(data.clients[back])}. "
+            f"Days run backwards while session numbers increase for {who}. "
             'Correct the dates, number the sessions by date with order="date" when reading, or '
             'use time="session".'
         )

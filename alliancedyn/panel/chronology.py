@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.errors import DataError, listed
+from alliancedyn.errors import DataError, identified
 from alliancedyn.panel.identifiers import MOST_SESSIONS
 from alliancedyn.panel.issues import Issue, counted, info, warning
 
@@ -115,7 +115,7 @@ def check_order(
 
 def _refuse_backwards(clients: NDArray[np.object_], column: str, trusted: bool) -> Issue:
     said = f"Sessions must increase within a client; by {column} they are out of order for "
-    said += listed(clients)
+    said += identified(clients)
     if not trusted:
         remedy = 'pass order="date", or ' if column == "date" else ""
         raise DataError(
@@ -162,5 +162,5 @@ def check_day_and_date(frame: pd.DataFrame, codes: Codes, clients: NDArray[np.ob
     if off.any():
         raise DataError(
             f"The columns for day and date disagree by more than a day for "
-            f"{listed(clients[np.unique(codes[off])])}. Correct them, or map only one."
+            f"{identified(clients[np.unique(codes[off])])}. Correct them, or map only one."
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.errors import DataError, listed
+from alliancedyn.errors import DataError, identified
 from alliancedyn.panel.issues import counted
 
 Codes = NDArray[np.int64]
@@ -56,7 +56,7 @@ def one_value_each(
 
 def _refusal(name: str, switched: NDArray[np.object_], clients: int) -> str:
     """Say for whom a column changes, and how to say what is meant."""
-    what = f"{name!r} changes over sessions for {listed(switched)}"
+    what = f"{name!r} changes over sessions for {identified(switched)}"
     few = len(switched) <= max(1, MOST_ERRORS * clients)
     correct = "correct these clients in the export, or leave them out (panel.subset)"
     if name in CLIENT_LEVEL:

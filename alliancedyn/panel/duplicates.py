@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.errors import DataError
+from alliancedyn.errors import DataError, identified
 from alliancedyn.panel.issues import Issue, counted, info, joined, named_rows, quoted, warning
 
 EACH = 4  # sessions of a client, and clients, from which a form's own count can be told
@@ -220,7 +220,10 @@ def _pairs(part: pd.DataFrame) -> str:
     pairs = part.drop_duplicates("_key")
     when = "session" if "session" in pairs else "date"
     return joined(
-        [f"{c!r} {when} {_short(s)}" for c, s in zip(pairs["client"], pairs[when], strict=True)]
+        [
+            f"{identified([c])} {when} {_short(s)}"
+            for c, s in zip(pairs["client"], pairs[when], strict=True)
+        ]
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.errors import DataError, listed
+from alliancedyn.errors import DataError, identified
 from alliancedyn.panel.chronology import elapsed
 from alliancedyn.panel.identifiers import Ids, natural, read_ids, refuse_blank
 from alliancedyn.panel.issues import Issue, counted, info, named_rows, warning
@@ -74,7 +74,7 @@ def by_column(people: Ids, column: Distinct) -> Series:
 def _series(names: Names, codes: Codes, persons: Names) -> Series:
     """Put series into natural order; two of one name are refused."""
     if len(set(names)) < len(names):
-        clash = listed(sorted({name for name in names if (names == name).sum() > 1}))
+        clash = identified(sorted({name for name in names if (names == name).sum() > 1}))
         raise DataError(
             f"Client {clash} is called like another client's episode. Rename one of them."
         )
@@ -92,8 +92,9 @@ def _returned(series: Series) -> list[Issue]:
     count = len(set(series.persons[again]))
     said = f"{counted(count, 'person has', 'persons have')} more than one episode, which makes "
     said += f"{len(series.persons):,} series of {len(set(series.persons)):,} persons; each episode "
-    said += f"is a series of its own, such as {series.ids.names[again][0]!r}, although the person "
-    said += "is the same. Models take episodes of a person together in their standard errors."
+    said += f"is a series of its own, such as {identified(series.ids.names[again][:1])}, although "
+    said += "the person is the same. Models take episodes of a person together in their standard "
+    said += "errors."
     return [warning("repeated-episodes", said, count)]
 
 

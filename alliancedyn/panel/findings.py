@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.errors import listed
+from alliancedyn.errors import identified
 from alliancedyn.panel.client_level import CLIENT_LEVEL, changing
 from alliancedyn.panel.issues import Issue, counted, info, joined, warning
 from alliancedyn.panel.prepared import find_prepared
@@ -68,7 +68,7 @@ def _find_sessions(
         single_clients = counted(int(single.sum()), "client has", "clients have")
         said = f"{single_clients} one session only, too few to show change: "
         issues.append(
-            info("single-session-clients", f"{said}{listed(clients[single])}.", single.sum())
+            info("single-session-clients", f"{said}{identified(clients[single])}.", single.sum())
         )
     gaps = last - first + 1 - sizes
     if gaps.any():
@@ -105,7 +105,7 @@ def _find_absent(scores: Array, starts: Codes, clients: NDArray[np.object_]) -> 
     never = ~np.logical_or.reduceat(scored, starts)
     if never.any():
         unscored = counted(int(never.sum()), "client has", "clients have")
-        said = f"{unscored} no score at all: {listed(clients[never])}. Models "
+        said = f"{unscored} no score at all: {identified(clients[never])}. Models "
         said += "set them aside."
         issues.append(warning("no-score-clients", said, never.sum()))
     return issues
@@ -183,10 +183,8 @@ def _find_varying(
             continue
         switched = changing(frame[name], codes)
         if len(switched):
-            said = (
-                f"{name!r} changes over sessions for {listed(clients[switched])}, so no one value "
-            )
-            said += "stands for the client; where one is needed, it is refused."
+            said = f"{name!r} changes over sessions for {identified(clients[switched])}, so no one "
+            said += "value stands for the client; where one is needed, it is refused."
             if name == "site":
                 said += " Are client ids unique across sites?"
             issues.append(warning("varying-client-column", said, len(switched)))

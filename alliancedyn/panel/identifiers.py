@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alliancedyn.errors import DataError, listed
+from alliancedyn.errors import DataError, identified
 from alliancedyn.panel.issues import Issue, counted, info, named_rows, named_values, warning
 from alliancedyn.panel.table import Distinct, declared_missing
 
@@ -113,7 +113,7 @@ def _refuse_lost_digits(column: Distinct, role: str, texts: NDArray[np.object_])
     lost = np.array([SCIENTIFIC.fullmatch(text) is not None for text in texts], bool)
     if lost.any():
         raise DataError(
-            f"The {role} ids {listed(texts[lost])} in column {column.name!r} are in scientific "
+            f"The {role} ids {identified(texts[lost])} in column {column.name!r} are in scientific "
             "notation: a spreadsheet has dropped digits, and different ids may have become one. "
             "Export again with the ids as text."
         )
@@ -139,10 +139,11 @@ def _without_fraction(
         )
     count = int(column.counts[changed].sum())
     said = f"{role.capitalize()} ids of column {column.name!r} written as decimals, such as "
-    said += f"{texts[changed][0]!r}, were read as {short[changed][0]!r} in {counted(count, 'row')}"
+    said += f"{identified(texts[changed][:1])}, were read as "
+    said += f"{identified(short[changed][:1])} in {counted(count, 'row')}"
     both = sorted(set(short[changed]) & set(texts), key=natural)
     if both:
-        said += f"; {listed(both)} {'is' if len(both) == 1 else 'are'} written both ways"
+        said += f"; {identified(both)} {'is' if len(both) == 1 else 'are'} written both ways"
     return short, [info("float-ids", f"{said}.", count)]
 
 
@@ -160,9 +161,9 @@ def _look_alikes(names: NDArray[np.object_], column: Distinct, role: str) -> lis
     twins = [name for group in folded.values() if len(group) > 1 for name in group]
     issues = []
     if twins:
-        said = f"{role.capitalize()} ids {listed(twins)} in column {column.name!r} differ only in "
+        said = f"{role.capitalize()} ids {identified(twins)} in column {column.name!r} differ only "
         said += (
-            "case, spaces or punctuation and were kept apart. Correct them if they are the same."
+            "in case, spaces or punctuation and were kept apart. Correct them if they are the same."
         )
         issues.append(warning("case-differing-ids", said, len(twins)))
     whole = [name for name in names if DIGITS.fullmatch(name)]
@@ -170,8 +171,9 @@ def _look_alikes(names: NDArray[np.object_], column: Distinct, role: str) -> lis
     width = max((len(name) for name in padded), default=0)
     short = [name for name in whole if len(name) < width and not name.startswith("0")]
     if short:
-        said = f"{role.capitalize()} ids {listed(short)} may have lost leading zeros: others, such "
-        said += f"as {padded[0]!r}, have {width} digits. Export the ids as text if so."
+        said = f"{role.capitalize()} ids {identified(short)} may have lost leading zeros: others, "
+        said += f"such as {identified(padded[:1])}, have {width} digits. Export the ids as text "
+        said += "if so."
         issues.append(warning("lost-leading-zeros", said, len(short)))
     return issues
 

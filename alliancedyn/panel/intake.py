@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from alliancedyn.errors import DataError, listed
+from alliancedyn.errors import DataError, identified
 from alliancedyn.panel.identifiers import Ids
 from alliancedyn.panel.issues import Issue, counted, info, joined, named_rows, warning
 
@@ -71,7 +71,7 @@ def set_apart(
         if len(several):
             at = known["_client"].isin(several).to_numpy()
             raise DataError(
-                f"Rows without a {what} give {listed(people.names[several])} several values of "
+                f"Rows without a {what} give {identified(people.names[several])} several values of "
                 f"{name!r} ({named_rows(rows[away][at])}). Keep the right one."
             )
         found = pd.Series(codes).map(values.first()).to_numpy(sessions[name].to_numpy().dtype)
@@ -94,5 +94,5 @@ def _say(away: Mask, people: Ids, codes: Codes, rows: Codes, what: str, taken: l
     if not len(lost):
         return info("client-rows", said, count)
     said += f" {counted(len(lost), 'client has', 'clients have')} no other row and "
-    said += f"{'is' if len(lost) == 1 else 'are'} left out: {listed(people.names[lost])}."
+    said += f"{'is' if len(lost) == 1 else 'are'} left out: {identified(people.names[lost])}."
     return warning("client-rows", said, count)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alliancedyn.checking import checked
-from alliancedyn.errors import listed
+from alliancedyn.errors import Message, identified
 
 LONGEST = 40  # characters of a cell that a message shows
 SEVERITIES = ("error", "warning", "info")
@@ -100,6 +100,9 @@ class Issue:
     message: str
     count: int = 1
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", Message(self.message))
+
 
 def info(code: str, message: str, count: int = 1) -> Issue:
     """Note something that was done or assumed."""
@@ -161,4 +164,4 @@ def about_clients(code: str, severity: str, clients: Iterable[str], text: str) -
     if not names:
         return []
     word = "client" if len(names) == 1 else "clients"
-    return [Issue(code, severity, f"{len(names)} {word} {text} ({listed(names)}).", len(names))]
+    return [Issue(code, severity, f"{len(names)} {word} {text} ({identified(names)}).", len(names))]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from alliancedyn import __version__
 from alliancedyn.checking import checked, methods_checked, named
-from alliancedyn.errors import DataError, listed, nearest, people
+from alliancedyn.errors import DataError, identified, listed, nearest, people
 from alliancedyn.panel.chronology import elapsed, since_first
 from alliancedyn.panel.client_level import changing, one_value_each
 from alliancedyn.panel.identifiers import natural
@@ -414,9 +414,8 @@ single_items, decimal, day_first, date_format
         wanted = {str(client) for client in clients}
         unknown = sorted(wanted - set(self._content.clients))
         if unknown or not wanted:
-            raise DataError(
-                f"The panel has no client {listed(unknown)}." if unknown else "Name some clients."
-            )
+            said = f"The panel has no client {identified(unknown)}." if unknown else None
+            raise DataError(said or "Name some clients.")
         kept = np.array([client in wanted for client in self._content.clients], bool)
         place = np.cumsum(kept) - 1
         rows = kept[self._content.codes]

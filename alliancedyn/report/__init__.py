@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["report_analysis", "write_report"]
 
 
-def report_analysis(path: str | Path, analysis: Analysis, *, title: str | None = None) -> Path:
+def report_analysis(
+    path: str | Path,
+    analysis: Analysis,
+    *,
+    title: str | None = None,
+    show_file_name: bool = False,
+) -> Path:
     """Write the report of an analysis as one HTML file, with all that it found.
 
     Parameters
@@ -37,6 +43,8 @@ def report_analysis(path: str | Path, analysis: Analysis, *, title: str | None =
         From :func:`alliancedyn.studies.analyze`.
     title : str, optional
         Heading above the verdict.
+    show_file_name : bool
+        Whether to name the export.
 
     Returns
     -------
@@ -61,6 +69,7 @@ def report_analysis(path: str | Path, analysis: Analysis, *, title: str | None =
         steps=analysis.steps,
         groups=analysis.groups,
         partition=analysis.partition,
+        show_file_name=show_file_name,
     )
 
 
@@ -84,6 +93,7 @@ def write_report(
     steps: Sequence[Step] = (),
     groups: GroupComparison | None = None,
     partition: TherapistPartition | None = None,
+    show_file_name: bool = False,
 ) -> Path:
     """Write a report of fits as one HTML file.
 
@@ -126,6 +136,8 @@ def write_report(
         The headline model by groups.
     partition : TherapistPartition, optional
         From :func:`alliancedyn.therapist_partition`.
+    show_file_name : bool
+        Whether to name the file that the panel was read from: its name can hold a person's.
 
     Returns
     -------
@@ -156,6 +168,7 @@ def write_report(
         steps=tuple(steps),
         groups=groups,
         partition=partition,
+        show_file_name=show_file_name,
     )
     target = Path(path)
     text = render(material)

@@ -43,6 +43,7 @@ class Material:
     steps: tuple[Step, ...] = ()
     groups: GroupComparison | None = None
     partition: TherapistPartition | None = None
+    show_file_name: bool = False
 
     def __post_init__(self) -> None:
         if not self.fits:
@@ -102,8 +103,11 @@ class Material:
     @cached_property
     def discretion(self) -> Discretion:
         """What must not be named."""
-        arrays = self.panel.arrays()
-        return Discretion.of(arrays.clients, arrays.therapists)
+        noted = [one for fit in self.fits.values() for one in fit.diagnostics.get("notes", ())]
+        aside = [one for fit in self.fits.values() for one in fit.sample.clients_set_aside]
+        told = self.groups.notes if self.groups is not None else ()
+        issues = [one.message for one in self.panel.issues]
+        return Discretion.of(issues, self.failures.values(), self.notes, noted, aside, told)
 
 
 def is_detrended(label: str) -> bool:

@@ -261,7 +261,9 @@ def provenance(material: Material) -> tuple[tuple[str, str], ...]:
     rows = [
         (_label(str(key)), _bare(str(key), str(value)))
         for key, value in facts.items()
-        if value is not None and not isinstance(value, dict | list | tuple)
+        if value is not None
+        and not isinstance(value, dict | list | tuple)
+        and (material.show_file_name or key not in _FILES)
     ]
     mapping = facts.get("mapping")
     if isinstance(mapping, dict):

@@ -80,10 +80,10 @@ def compare_groups(
                 fit, smallest_effect=smallest_effect, group=group
             )
         except AllianceDynError as refusal:
-            notes.append(f"{group} gives no verdict on direction. {refusal}")
+            notes.append(f"{group} gives no verdict on direction. " + str(refusal))
     test: GroupTest | None = None
     try:
         test = compare_paths(fit, directions)
     except SpecificationError as refusal:
-        notes.append(f"The paths of the groups were not compared. {refusal}")
+        notes.append("The paths of the groups were not compared. " + str(refusal))
     return GroupComparison(column, label, fit, directions, test, tuple(notes))
