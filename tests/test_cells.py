@@ -265,6 +265,14 @@ def test_cells_without_a_single_value_are_refused() -> None:
             ad.SessionPanel.from_frame(frame, **MAPPING)
 
 
+def test_half_a_character_is_refused() -> None:
+    frame = FULL.assign(therapist=pd.Series(["T\ud800"] * 9, dtype=object))
+    with pytest.raises(
+        DataError, match=r"'therapist' holds characters that are no text \('.ud800'"
+    ):
+        ad.SessionPanel.from_frame(frame, **MAPPING, therapist="therapist")
+
+
 def test_float_ids_with_gaps_and_blank_rows_in_parquet(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {"client": [2.0, 2, np.nan, 7, 7, np.nan], "session": [1, 2, None, 1, 2, None]}

@@ -278,6 +278,12 @@ def test_header_rows_of_qualtrics_are_left_out(labels: bool, ids: bool, tmp_path
     assert any("'IPAddress', 'RecipientEmail' and 'Loc" in note for note in guess.notes)
 
 
+def test_a_table_of_names_and_addresses_has_nothing_to_map(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("email,x,x\na@b.c,1,2\n", "utf-8")
+    with pytest.raises(DataError, match="No column of 'email', 'x' and 'x' can be mapped"):
+        ad.guess_mapping(tmp_path / "a.csv")
+
+
 def test_unnamed_columns_are_no_wide_layout(tmp_path: Path) -> None:
     text = "\n".join(line + "," * 6 for line in TABLE.rstrip().split("\n")) + "\n"
     (tmp_path / "a.csv").write_text(text, "utf-8")

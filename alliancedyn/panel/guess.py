@@ -211,7 +211,10 @@ def _without_repeats(header: object) -> list[str]:
     """Return the column names that occur once; a repeated one cannot be mapped."""
     names = list(header)  # type: ignore[call-overload]
     contact = contact_columns(names)  # who a person is helps no mapping
-    return [name for name in names if names.count(name) == 1 and name not in contact]
+    kept = [name for name in names if names.count(name) == 1 and name not in contact]
+    if not kept:
+        raise DataError(f"No column of {joined([quoted(name) for name in names])} can be mapped.")
+    return kept
 
 
 def _by_name(

@@ -137,9 +137,20 @@ def _look(table: Table, name: str) -> Distinct:
         column = pd.Series(_texts(column, name), dtype=object)
     codes, values = pd.factorize(column)
     texts = np.array([*_texts(values, name), ""], object)
+    _refuse_broken_text("".join(texts), name)
     codes = np.where(codes < 0, list(texts).index(""), codes).astype(np.int64)
     used = np.bincount(codes, minlength=len(texts)) > 0
     return Distinct(name, texts[used], (np.cumsum(used) - 1)[codes], table.rows)
+
+
+def _refuse_broken_text(text: str, name: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as problem:
+        raise DataError(
+            f"Column {name!r} holds characters that are no text ({text[problem.start]!r}). Read the "
+            "file with its own encoding."
+        ) from None
 
 
 def _texts(values: Any, name: str) -> list[str]:
