@@ -365,6 +365,19 @@ def test_identifiers_of_sessions_are_no_numbers_of_sessions(tmp_path: Path) -> N
     header = "person;SessionID;visit;wai;phq9"
     path = export_of(tmp_path / "e.csv", header, people, list(range(600)), numbers, scores, scores)
     assert ad.guess_mapping(path).mapping.session == "visit"
+    running = list(range(501, 513))
+    path = export_of(
+        tmp_path / "e.csv",
+        "Fallnummer;SessionID;Datum;wai;phq9",
+        PEOPLE,
+        running,
+        DATES,
+        SCORES,
+        SCORES,
+    )
+    guess = ad.guess_mapping(path)
+    assert guess.mapping.roles == {"client": "Fallnummer", "date": "Datum"}
+    assert guess.mapping.order == "date"
 
 
 def test_a_session_column_tells_the_rows_of_a_client_apart(tmp_path: Path) -> None:

@@ -233,11 +233,13 @@ def _short(value: object) -> str:
 
 def _refuse(part: pd.DataFrame, rows: Codes, columns: list[str]) -> None:
     """Name the sessions that disagree, in what, and what usually makes them."""
-    hint = (
-        " If numbering starts again with a new episode of care, name its column with episode=."
-        if "episode" not in part
-        else ""
-    )
+    hint = ""
+    if "episode" not in part:
+        hint = (
+            " If numbering starts again with a new episode of care, name its column with episode="
+        )
+        timed = "date" in part or "day" in part
+        hint += ", or the days of the pause before it: episode_gap=90." if timed else "."
     differ = joined([quoted(name) for name in columns])
     raise DataError(
         f"Conflicting rows for the same client and session: {_pairs(part)} ({named_rows(rows)}), "

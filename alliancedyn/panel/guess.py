@@ -174,6 +174,9 @@ def guess_mapping(path: str | Path) -> GuessedMapping:
     for role, test in TESTS.items():
         candidates = _by_name(ROLE_NAMES[role], columns, set(found.values()), test)
         if role == "session":
+            candidates = [
+                name for name in candidates if not _runs_on(columns[name], columns, found)
+            ]
             candidates = sorted(candidates, key=lambda name: not _tells_rows(name, columns, found))
         if candidates:
             found[role], reasons[role] = candidates[0], f"its name, and {CONTENT[role]}"
@@ -226,6 +229,12 @@ def _by_name(
     """Return the columns whose name is known for a role and whose content fits, surest first."""
     by_name = {folded(column): column for column in columns if column not in taken}
     return [by_name[n] for n in names if n in by_name and test(columns[by_name[n]])]
+
+
+def _runs_on(column: Distinct, columns: dict[str, Distinct], found: dict[str, str]) -> bool:
+    """Tell whether numbers run on over clients, as ids of sessions do and their numbers do not."""
+    several = "client" in found and len(columns[found["client"]].texts) > 1
+    return several and _repeats(columns[found["client"]]) and column.counts.max() == 1
 
 
 def _tells_rows(name: str, columns: dict[str, Distinct], found: dict[str, str]) -> bool:
@@ -336,6 +345,8 @@ def _guess_variables(
             variables[kind] = column = min(ranks, key=lambda name: (*ranks[name], -_longest(name)))
             taken = taken | {column}
             said = (measured(column) or ("", 0, "", ""))[3]
+            part = ranks[column][2] > 0 and said != ""
+            said = f"{said}; it may be a part of it: is there a total?" if part else said
             reasons[f"variables.{kind}"] = f"its name holds {said}"
     return variables
 

@@ -23,7 +23,7 @@ ROLE_NAMES = {
         *("nhc", "historiaclinica", "patiente", "idpatient", "numeropatient", "codepatient"),
         *("npatient", "idclient", "codeclient", "numeroclient", "numerodossier", "dossier"),
         *("sujet", "codesujet", "code", "codigo", "id", "pid", "case", "caseno"),
-        *("casenumber", "fall", "fallid", "userid", "user", "uid"),
+        *("casenumber", "fall", "fallid", "fallnummer", "fallnr", "userid", "user", "uid"),
     ),
     "session": (
         *("session", "sessionno", "sessionnumber", "sessionnr", "sessionnum", "sess", "sessno"),
