@@ -27,6 +27,7 @@ MAPPING = Path(__file__).parents[1] / "examples" / "implement_wai_bai" / "mappin
 LADDER = [
     "CLPM (equal means)",
     "CLPM (session means)",
+    "RI-CLPM (equal means)",
     "RI-CLPM (session means)",
     "LCM-SR (session means)",
     "RI-CLPM (detrended)",
@@ -88,27 +89,30 @@ def test_the_panel_is_that_of_the_article(panel: SessionPanel) -> None:
 def test_every_rung_holds(analysis: Analysis) -> None:
     assert list(analysis.fits) == LADDER
     assert analysis.failures == {}
-    assert analysis.headline == LADDER[3]
+    assert analysis.headline == "LCM-SR (session means)"
     assert all(fit.sample.clients == 57 for fit in analysis.fits.values())
 
 
 def test_the_raw_path_goes_from_negative_to_nothing(analysis: Analysis) -> None:
     """Negative while a shared course counts as a lag, nearer zero without; then not negative."""
-    path = [analysis.fits[label].params[PATH] for label in LADDER]
-    assert path[0] < path[1] < 0.0
-    assert abs(path[1]) < abs(path[0]) / 2
-    assert all(one > 0.0 for one in path[2:])
+    path = {label: analysis.fits[label].params[PATH] for label in LADDER}
+    flat, curved, within, *rest = path.values()
+    assert flat < curved < 0.0
+    assert abs(curved) < abs(flat) / 2
+    assert within < flat  # once levels are apart the shared course is all that is left
+    assert all(one > 0.0 for one in rest)
     for label in LADDER:
         effect = analysis.fits[label].effect("alliance", "anxiety")
-        assert effect.lower < 0.0 < effect.upper
-    assert {answer.lead for answer in analysis.directions.values()} == {"undetermined"}
+        assert (effect.lower < 0.0 < effect.upper) is (label != "RI-CLPM (equal means)")
+    others = [one for label, one in analysis.directions.items() if label != LADDER[2]]
+    assert {answer.lead for answer in others} == {"undetermined"}
 
 
 def test_clients_differ_in_their_trends(analysis: Analysis) -> None:
     """BIC and the test of the step agree, and the larger model stays inside its bounds."""
-    levels, trends = (analysis.fits[label] for label in LADDER[2:4])
+    levels, trends = (analysis.fits[label] for label in LADDER[3:5])
     assert trends.bic < levels.bic
-    (step,) = [one for one in analysis.steps if one.later == LADDER[3]]
+    (step,) = [one for one in analysis.steps if one.later == LADDER[4]]
     assert step.test is not None
     assert step.test.p_value < 0.001
     assert step.test.statistic == pytest.approx(2.0 * (trends.loglik - levels.loglik), abs=1e-6)
@@ -162,10 +166,25 @@ def test_the_terminal_tells_the_short_of_it(written: tuple[Path, str]) -> None:
     _, printed = written
     lines = printed.splitlines()
     assert lines[1] == "LCM-SR (session means): 57 clients, sessions 1-15"
-    assert lines[2].startswith("alliance -> anxiety: undetermined, ")
-    assert lines[3].startswith("anxiety -> alliance: undetermined, ")
+    assert lines[2] == "The answer depends on the model."
+    assert sum(line.startswith("  alliance -> anxiety: undetermined, ") for line in lines) == 2
+    assert sum(line.startswith("  anxiety -> alliance: undetermined, ") for line in lines) == 2
     assert "therapist variance of anxiety is estimated at zero" in " ".join(printed.split())
     assert [row for row in LADDER if any(line.startswith(row) for line in lines)] == LADDER
+
+
+def test_the_lesson_stands_on_the_first_page(written: tuple[Path, str]) -> None:
+    """-.10 [-.17, -.03] with one mean for all sessions, nothing with session means: by default."""
+    out, printed = written
+    html = (out / "report.html").read_text(encoding="utf-8")
+    top = " ".join(unescape(re.sub(r"<[^>]+>", " ", html[: html.index('id="data"')])).split())
+    assert "● supported, −0.10 [−0.17, −0.03]" in top
+    assert "◐ undetermined, 0.01 [−0.07, 0.08]" in top
+    said = " ".join(printed.split())
+    assert "RI-CLPM (equal means) | time order | -0.10 [-0.17, -0.03]" in said
+    gone = "alliance -> anxiety goes from supported to undetermined"
+    assert gone in said and gone.replace("->", "→") in top
+    assert "every session gets its own mean" in said and "every session gets its own mean" in top
 
 
 def test_the_stored_numbers_are_those_of_the_analysis(

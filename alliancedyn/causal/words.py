@@ -155,3 +155,11 @@ def convention(smallest_effect: float) -> str:
         f"Practically zero: the interval lies within {smallest_effect:g} within-client SDs of "
         "zero, by convention the smallest size that matters."
     )
+
+
+def units(smallest_effect: float) -> str:
+    """Say what the numbers of a verdict are measured in, and what counts as zero."""
+    return (
+        f"Within-client SDs of the later score per within-client SD of the earlier, {LEVEL:.0%} "
+        f"intervals. {convention(smallest_effect)} Another is chosen with --smallest-effect."
+    )

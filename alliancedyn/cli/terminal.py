@@ -175,6 +175,7 @@ def summarize(analysis: Analysis, out: Path) -> None:
 def print_verdict(analysis: Analysis, answer: Directions) -> None:
     """Print the first screen of the report: headline, counts, and both paths in every form."""
     from alliancedyn.causal import agreement, words
+    from alliancedyn.report.verdict import changes
 
     settled = agreement.settled(analysis.directions, analysis.fits, analysis.rungs)
     beside = any(label not in analysis.rungs for label in analysis.fits)
@@ -183,6 +184,10 @@ def print_verdict(analysis: Analysis, answer: Directions) -> None:
     for sentence in (agreement.both_forms(answer), *counted):
         if sentence:
             say(sentence)
+    if changed := changes(answer, settled, analysis.fits):
+        say("Where the answer changes:")
+        for sentence in changed:
+            bullet(sentence.replace("’", "'"))
     for form, one in answer.forms.items():
         print(f"\n{words.capital(words.form_name(form, answer.lag))}")
         for source, target, state, path, raw, immediate in (
@@ -200,8 +205,7 @@ def print_verdict(analysis: Analysis, answer: Directions) -> None:
     for sentence in (
         words.good_ends(pair, answer.higher),
         words.unknown_ends(pair, answer.higher),
-        f"Within-client SDs, 95% intervals. {words.convention(answer.smallest_effect)}"
-        " Another is chosen with --smallest-effect.",
+        words.units(answer.smallest_effect),
     ):
         if sentence:
             say(sentence)

@@ -6,20 +6,21 @@ those of ``alliancedyn.causal``. Reduced and structural form stand side by side 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING
 
 from alliancedyn.causal import agreement, words
 from alliancedyn.causal.words import capital
-from alliancedyn.plot.numerals import interval, number
+from alliancedyn.plot.numerals import interval
 from alliancedyn.report.ladder import step
 from alliancedyn.report.material import Material, is_detrended
 
 if TYPE_CHECKING:
     from alliancedyn.causal import Directions
     from alliancedyn.causal.contrast import Contrast
-    from alliancedyn.results import Estimate
+    from alliancedyn.results import Estimate, Fit
 
 MARKS = {"supported": "●", "practically zero": "○", "undetermined": "◐"}
 _WIDTH, _MARGIN = 260.0, 8.0
@@ -120,7 +121,7 @@ def conclude(material: Material) -> Verdict:
             agreement=(),
             standings=standings,
         )
-    changes = _changes(material, answer)
+    changed = _changes(material, answer)
     return Verdict(
         question=question,
         headline=_headline(material, answer),
@@ -129,8 +130,8 @@ def conclude(material: Material) -> Verdict:
         unit=_unit(answer),
         readings=_readings(answer),
         sentences=_sentences(answer),
-        agree=not changes,
-        agreement=changes or _unanimity(material),
+        agree=not changed,
+        agreement=changed or _unanimity(material),
         standings=standings,
         others=beside if ladder else (),
         chorus=_chorus(material, answer) if ladder else "",
@@ -261,12 +262,7 @@ def _strip(one: Estimate, reach: float, band: float) -> Strip | None:
 
 
 def _unit(answer: Directions) -> str:
-    band = number(answer.smallest_effect, 2)
-    return (
-        "Within-client standard deviations of the later score per standard deviation of the "
-        f"earlier, with 95% intervals. The shaded band, ±{band}, is too small to matter by "
-        "convention; another is chosen with --smallest-effect."
-    )
+    return f"{words.units(answer.smallest_effect)} That band is shaded."
 
 
 # -- sentences ----------------------------------------------------------------------------------
@@ -306,10 +302,16 @@ def _chorus(material: Material, mine: Directions) -> str:
 
 def _changes(material: Material, answer: Directions) -> tuple[str, ...]:
     """Say at which steps of the ladder the answer changes."""
-    found = agreement.changes(answer, settled(material))
+    return tuple(arrows(one) for one in changes(answer, settled(material), material.fits))
+
+
+def changes(
+    answer: Directions, answers: Mapping[str, Directions], fits: Mapping[str, Fit]
+) -> tuple[str, ...]:
+    """Say at which models the answer changes from the one before, and what they change."""
+    found = agreement.changes(answer, answers)
     return tuple(
-        f"{later}, where {step(earlier, material.fits[earlier], later, material.fits[later])}: "
-        f"{arrows(change)}."
+        f"{later}, where {step(earlier, fits[earlier], later, fits[later])}: {change}."
         for (earlier, later), change in found.items()
     )
 
@@ -324,8 +326,8 @@ def _standing(material: Material, label: str) -> Standing:
         rows=tuple(
             Row(
                 form=words.SHORT[form],
-                forward=f"{MARKS[one.forward_state]} {one.forward_state}",
-                backward=f"{MARKS[one.backward_state]} {one.backward_state}",
+                forward=_told(one.forward_state, one.forward),
+                backward=_told(one.backward_state, one.backward),
                 lead=capital(words.lead_words(one.lead, answer.source, answer.target))
                 if converged
                 else "did not converge",
@@ -333,3 +335,7 @@ def _standing(material: Material, label: str) -> Standing:
             for form, one in answer.forms.items()
         ),
     )
+
+
+def _told(state: str, path: Estimate) -> str:
+    return f"{MARKS[state]} {state}, {figures(path)}"
