@@ -148,7 +148,7 @@ def _refuse_broken_text(text: str, name: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as problem:
         raise DataError(
-            f"Column {name!r} holds characters that are not text ({text[problem.start]!r}). Read "
+            f"Column {name!r} holds characters that are no text ({text[problem.start]!r}). Read "
             "the file with its own encoding."
         ) from None
 
