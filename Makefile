@@ -24,6 +24,7 @@ help:  ## list the targets
 demo: $(VENV)/.runtime  ## analyze the bundled example and write a report
 	@$(BIN)/python -m alliancedyn demo --out "$(OUT)"
 	@echo "Open $$(cd "$(OUT)" && pwd)/report.html in a browser."
+	@echo "With data of your own: $(BIN)/alliancedyn map export.csv --out mapping.toml"
 
 test: $(VENV)/.dev  ## run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)

@@ -441,7 +441,8 @@ def _estimator(trend: Trend, levels: tuple[str, ...]) -> str:
         "linear": " of scores minus each client's line, whose degrees of freedom are counted",
     }[trend]
     return (
-        "Variances and intraclass correlations: REML, intercept-only, random intercepts for "
+        "Variances and intraclass correlations: restricted maximum likelihood (REML), "
+        "intercept-only, random intercepts for "
         f"{' and '.join(f'{level}s' for level in levels)}, independent sessions{taken}; carry-over "
         "from session to session counts partly as stable there. Reliability: REML with a random "
         "client intercept and first-order autocorrelated sessions. Correlations: observed parts, "

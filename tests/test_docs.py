@@ -57,3 +57,21 @@ def test_links_lead_somewhere(page: Path) -> None:
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.DOTALL)
     broken = [target for target in LINK.findall(prose) if not (page.parent / target).exists()]
     assert not broken
+
+
+def test_search_works_on_pages_opened_from_disk() -> None:
+    """The index comes as a script, and what stands in for the worker is a file of these pages."""
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert re.search(r"^  - offline\b", text, re.MULTILINE)
+    assert "use_directory_urls: false" in text
+    (polyfill,) = re.findall(r"^  polyfills:\n    - (\S+)$", text, re.MULTILINE)
+    assert "iframe-worker" in polyfill  # or the plugin adds one from the network
+    script = (ROOT / "docs" / polyfill).read_text("utf-8")
+    assert "window.IFrameWorker" in script and "window.Worker" in script
+    assert "://" not in text + script
+
+
+def test_the_command_is_named_where_make_puts_it() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert "`.venv/bin/alliancedyn map" in readme
+    assert "$(BIN)/alliancedyn" in (ROOT / "Makefile").read_text("utf-8")

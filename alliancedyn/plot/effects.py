@@ -115,7 +115,6 @@ def _draw_response(axes: Axes, name: str, response: pd.DataFrame, style: Look) -
         steps,
         values["estimate"],
         color=style.color,
-        linestyle=style.line,
         marker=style.marker,
         markersize=4.5,
         label=short(name, 28),

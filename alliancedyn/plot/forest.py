@@ -23,6 +23,7 @@ from alliancedyn.plot.style import (
     INK,
     RULE,
     SOFT_INK,
+    TICK_STEPS,
     Look,
     drawing,
     label,
@@ -212,7 +213,7 @@ def _draw_column(
     beside = blended_transform_factory(ax.transAxes, ax.transData)
     for row in rows:
         y, look = place[row.model, row.form], row.look
-        ax.plot([row.lower, row.upper], [y, y], color=look.color, ls=look.line, lw=1.6)
+        ax.plot([row.lower, row.upper], [y, y], color=look.color, lw=1.6)
         ax.plot(row.value, y, color=look.color, marker=look.marker, markersize=5)
         places = min(places_for(row.lower, row.upper), 3)  # more would take room from the plot
         figures = interval(row.value, row.lower, row.upper, places)
@@ -223,7 +224,7 @@ def _draw_column(
     ax.set_xlim(shown.min() - room, shown.max() + room)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=TICK_STEPS))
     if rows:
         ax.set_title(rows[0].name, color=rows[0].look.color, parse_math=False)
     ax.set_xlabel("within-client SDs")
@@ -292,7 +293,7 @@ def _draw_forest(axes: Axes, rows: list[_Row], band: float | None) -> None:
     axes.axvline(0.0, color=SOFT_INK, linewidth=0.9, zorder=1)
     beside = blended_transform_factory(axes.transAxes, axes.transData)
     for row, y in zip(rows, places, strict=True):
-        axes.plot([row.lower, row.upper], [y, y], color=row.look.color, ls=row.look.line, lw=1.8)
+        axes.plot([row.lower, row.upper], [y, y], color=row.look.color, lw=1.8)
         axes.plot(row.value, y, color=row.look.color, marker=row.look.marker, markersize=6.5)
         figures = interval(row.value, row.lower, row.upper)
         axes.text(1.02, y, figures, transform=beside, va="center", color=INK, fontsize=8.5)
@@ -329,7 +330,7 @@ def _set_forest_limits(axes: Axes, rows: list[_Row], lowest: float, band: float 
     axes.set_ylim(lowest + 0.7, -0.1)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=TICK_STEPS))
 
 
 def _forest_text(rows: list[_Row], standardized: bool, band: float | None) -> str:

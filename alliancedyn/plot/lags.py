@@ -132,7 +132,6 @@ def _draw_curve(axes: Axes, path: tuple[str, str], curve: pd.DataFrame, style: L
         at,
         values["estimate"],
         color=style.color,
-        linestyle=style.line,
         marker=style.marker,
         markevery=max(1, len(at) // 8),
         markersize=4.5,

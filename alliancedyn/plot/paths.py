@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Kind = Literal["structural", "reduced"]
 Point = tuple[float, float]
 _BOX = (1.7, 0.62)
-_OWN = Look(SOFT_INK, "-", "o")
+_OWN = Look(SOFT_INK, "o")
 
 
 @dataclass(frozen=True)

@@ -55,10 +55,8 @@ def calibration(
             style = look(place)
             x, lines = _departures(one)
             for line in lines:
-                axes.plot(
-                    x, line, color=style.color, linestyle=style.line, linewidth=0.8, alpha=0.6
-                )
-            axes.plot([], [], color=style.color, linestyle=style.line, label=name)
+                axes.plot(x, line, color=style.color, linewidth=0.8, alpha=0.6)
+            axes.plot([], [], color=style.color, label=name)
         axes.axhline(0.0, color=INK, linewidth=0.8)
         axes.set_xlim(0.0, 1.0)
         write_labels(axes, x="rank, as a share", y="ECDF minus uniform", title=title)

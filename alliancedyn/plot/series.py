@@ -18,6 +18,7 @@ from alliancedyn.plot.style import (
     RULE,
     SMALL_CELL,
     SOFT_INK,
+    TICK_STEPS,
     drawing,
     label,
     panels,
@@ -177,7 +178,7 @@ def _dot_lone_scores(axes: Axes, sessions: Array, line: Array) -> None:
 
 def _set_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=TICK_STEPS))
     axes.grid(axis="y", color=RULE, linewidth=0.5, alpha=0.7)
 
 
@@ -243,8 +244,8 @@ def _cloud(axes: Axes, values: Array, r: float, title: str, names: tuple[str, st
         if len(values) > 2 and np.isfinite(r):
             _draw_trend(axes, values, r)
         write_labels(axes, x=names[0], y=names[1], title=f"{title}: r = {number(r)}")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=TICK_STEPS))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=TICK_STEPS))
         axes.axhline(values[:, 1].mean() if len(values) else 0, color=RULE, lw=0.7, zorder=0)
         axes.axvline(values[:, 0].mean() if len(values) else 0, color=RULE, lw=0.7, zorder=0)
 

@@ -1,7 +1,8 @@
 """How the figures look: one palette, one type size, no global state.
 
 Colors are those of Okabe and Ito, which stay apart for color-blind readers; every series also has
-its own line style and marker, so that a grey photocopy says the same. Figures are made with the
+its own marker, so that a grey photocopy says the same. A dashed line means one thing in all
+figures: an interval that includes zero. Figures are made with the
 object-oriented interface alone: nothing here opens a window or alters ``matplotlib.rcParams``.
 """
 
@@ -32,26 +33,26 @@ FAINT = "#eef1f4"
 SMALL_CELL = 5
 """Fewest clients behind a drawn mean: a mean of fewer could be read back to a person."""
 LARGEST = 100.0  # inches
+TICK_STEPS = (1, 2, 5, 10)  # those that a reader counts in, whole points of most scales among them
 
 
 @dataclass(frozen=True)
 class Look:
-    """Color, line style and marker of one series; any one of the three tells series apart."""
+    """Color and marker of one series; either tells series apart."""
 
     color: str
-    line: Any
     marker: str
 
 
-FORWARD = Look("#0072B2", "-", "o")
-BACKWARD = Look("#D55E00", (0, (4, 1.6)), "s")
+FORWARD = Look("#0072B2", "o")
+BACKWARD = Look("#D55E00", "s")
 LOOKS = (
     FORWARD,
     BACKWARD,
-    Look("#009E73", (0, (1, 1.2)), "D"),
-    Look("#CC79A7", (0, (5, 1.2, 1, 1.2)), "^"),
-    Look("#56B4E9", (0, (7, 2)), "v"),
-    Look("#E69F00", (0, (3, 1, 1, 1, 1, 1)), "P"),
+    Look("#009E73", "D"),
+    Look("#CC79A7", "^"),
+    Look("#56B4E9", "v"),
+    Look("#E69F00", "P"),
 )
 
 STYLE: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,17 @@ from markupsafe import Markup, escape
 
 from alliancedyn.causal.words import capital
 from alliancedyn.report import each, figures, ladder, methods, tables, verdict
+from alliancedyn.report.abbreviations import spelled
 from alliancedyn.report.material import Material, is_detrended
 from alliancedyn.report.merging import merged
+from alliancedyn.report.parameters import in_words
 
 if TYPE_CHECKING:
     from alliancedyn.results import Fit
 
 __all__ = ["Material", "render"]
 
+_MINUS = re.compile(r"(?<![\w.\-'\"])-(?=\.?\d)")  # a quoted code stays as it was typed
 CAUSAL = (
     "These are predictions from one session to another, not effects of an intervention. To read "
     "a path as a causal effect one must also believe that nothing that changes over time within "
@@ -39,11 +43,13 @@ def render(material: Material) -> str:
         loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_typographic,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["discreet"] = material.discretion.withhold
     environment.filters["soft"] = _breakable
+    environment.filters["verbatim"] = escape
     environment.filters["capital"] = capital
     environment.filters["joined"] = methods.joined
     style = files("alliancedyn.report").joinpath("templates/report.css").read_text("utf-8")
@@ -52,6 +58,7 @@ def render(material: Material) -> str:
         material=material,
         verdict=verdict.conclude(material),
         counts=methods.count(material.panel),
+        spelled=spelled(material.fits.values()),
         **_data(material),
         **_parts(material),
         **_models(material),
@@ -60,6 +67,11 @@ def render(material: Material) -> str:
         assumptions=_assumptions(material),
         **_closing(material),
     )
+
+
+def _typographic(value: object) -> object:
+    """Give negative numbers in sentences the minus sign that they have in tables."""
+    return _MINUS.sub("−", value) if type(value) is str else value
 
 
 def _breakable(text: str) -> Markup:
@@ -119,7 +131,7 @@ def warnings(material: Material) -> list[tuple[str, str]]:
     """List who says what must be known before any number is used."""
     found: list[tuple[str, str]] = []
     for label, fit in material.fits.items():
-        found += [(label, sentence) for sentence in _fit_warnings(fit)]
+        found += [(label, in_words(sentence)) for sentence in _fit_warnings(fit)]
     unknown = [
         name
         for name in material.panel.variables

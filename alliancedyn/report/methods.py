@@ -143,7 +143,7 @@ def _models(material: Material) -> str:
     if material.reason is not None:
         text += f" {material.reason}"
     if material.failures:
-        text += f" {joined(list(material.failures))} could not be fitted (reasons in section 4)."
+        text += f" {joined(list(material.failures))} could not be fitted (reasons in section 3)."
     return text
 
 

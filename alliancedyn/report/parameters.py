@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ _NEVER_ZERO = (
     *("unit_loading", "loading", "phi_sd", "log_innovation_sd"),
     *("threshold", "degrees"),
 )
+_NAMED = re.compile(r"\b[a-z][a-z_0-9]*\[[^\[\]\n]+\](?:@\d+)?(?:\|[\w.]+=[\w.]+)?")
+_AT = re.compile(r"'([^'@\n]+)@(\d+)'")  # a column of the wide data
 MOST_SESSIONS = 16  # rows of a table by session: of more, so many evenly spread
 
 
@@ -230,6 +233,27 @@ def _estimate(frame: pd.DataFrame, name: str | None) -> str:
     if not (np.isfinite(lower) and np.isfinite(upper)):
         return number(value, 3)
     return interval(value, lower, upper, min(places_for(lower, upper), 3))
+
+
+def in_words(sentence: str) -> str:
+    """Say in words what a sentence calls by the names of parameters."""
+    named = _NAMED.sub(lambda found: _spelled(found.group()), sentence)
+    return _AT.sub(r"\1 at session \2", named)
+
+
+def _spelled(name: str) -> str:
+    """Return a parameter's name in words, the kind first; other text stays as it is."""
+    family, indices, session = _parse(name)
+    kind = next((one for one in (_Kind(*k) for k in _KINDS) if family in one.families), None)
+    if kind is None or not indices:
+        return name
+    title = kind.title.format(unit="session")
+    text = f"{title[:1].lower()}{title[1:]} ({_said(kind.words, family, indices)}"
+    if session is not None:
+        text += f", session {session}"
+    if (group := _group_of(name)) is not None:
+        text += f", {group}"
+    return f"{text})"
 
 
 # -- words ---------------------------------------------------------------------------------------

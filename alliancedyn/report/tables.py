@@ -13,9 +13,10 @@ from alliancedyn.causal.words import SHORT, capital, form_name
 from alliancedyn.errors import AllianceDynError
 from alliancedyn.partition.wording import COURSES
 from alliancedyn.plot.numerals import interval, number
+from alliancedyn.report.abbreviations import CRITERIA, INDICES
 from alliancedyn.report.material import USUAL, Material, is_detrended
 from alliancedyn.report.merging import merged
-from alliancedyn.report.parameters import probability
+from alliancedyn.report.parameters import in_words, probability
 
 if TYPE_CHECKING:
     from alliancedyn.decompose import Decomposition
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SMALL_CELL = 5
 _MOST_SESSIONS = 16
 _MOST_NAMED = 6
+_BETTER = {"better": "higher", "worse": "lower"}
 _WHEN = {"before": "before the session", "after": "after the session"}
 
 
@@ -59,6 +61,8 @@ def scores(material: Material) -> Table:
         (
             str(name),
             _WHEN.get(material.panel.timing.get(str(name), ""), "unknown"),
+            _range(material, str(name)),
+            _BETTER.get(material.panel.higher.get(str(name), ""), "not said"),
             f"{int(facts['scores']):,}",
             f"{float(facts['missing_percent']):.1f}%",
             number(float(facts["mean"])),
@@ -71,6 +75,8 @@ def scores(material: Material) -> Table:
     head = (
         "Variable",
         "Rated",
+        "Range",
+        "Better",
         "Scores",
         "Missing rows",
         "Mean",
@@ -78,8 +84,19 @@ def scores(material: Material) -> Table:
         "Per client, median",
         "Adjacent pairs",
     )
-    note = "Adjacent pairs: scores whose previous session has a score of the same variable too."
+    note = (
+        "Score points. Range: the lowest and highest score that can be, where it was declared. "
+        "Better: which end is good for the client. Adjacent pairs: scores whose previous session "
+        "has a score of the same variable too."
+    )
     return Table("scores", "The scores", head, rows, (note,))
+
+
+def _range(material: Material, name: str) -> str:
+    if name not in material.panel.ranges:
+        return "not declared"
+    low, high = material.panel.ranges[name]
+    return f"{low:g} to {high:g}"
 
 
 def attendance(material: Material) -> Table:
@@ -131,7 +148,10 @@ def variance(decomposition: Decomposition) -> Table:
             )
             cells += [number(float(decomposition.variance.loc[level, name]), 3), _share(share)]
         rows.append(tuple(cells))
-    notes = (f"{decomposition.estimator.rstrip('.')}.", "The share of a level is its ICC.")
+    notes = (
+        f"{decomposition.estimator.rstrip('.')}.",
+        "The share of a level is its intraclass correlation (ICC).",
+    )
     return Table("variance", "Variance by level", tuple(head), tuple(rows), notes)
 
 
@@ -297,7 +317,7 @@ def indices(material: Material) -> Table:
         found, reason = _indices_of(fit)
         rows.append((label, *_index_cells(found), *_criteria(material, label)))
         if reason:
-            reasons.append((label, reason))
+            reasons.append((label, in_words(reason)))
     head: tuple[str, ...] = (
         "Model",
         "χ² (df)",
@@ -312,7 +332,7 @@ def indices(material: Material) -> Table:
     if all(cell == "–" for row in rows for cell in row[1:-2]):
         head = (head[0], *head[-2:])
         rows = [(row[0], *row[-2:]) for row in rows]
-    notes = []
+    notes = [INDICES if len(head) > 3 else CRITERIA]
     for labels, reason in merged(reasons):
         many = f"{len(labels)} models" if len(labels) > _MOST_NAMED else ", ".join(labels)
         who = "No fit indices" if len(labels) == len(material.fits) else many
