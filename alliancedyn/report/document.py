@@ -48,6 +48,7 @@ def render(material: Material) -> str:
         lstrip_blocks=True,
     )
     environment.filters["discreet"] = material.discretion.withhold
+    environment.filters["words"] = in_words
     environment.filters["soft"] = _breakable
     environment.filters["verbatim"] = escape
     environment.filters["capital"] = capital
@@ -131,7 +132,7 @@ def warnings(material: Material) -> list[tuple[str, str]]:
     """List who says what must be known before any number is used."""
     found: list[tuple[str, str]] = []
     for label, fit in material.fits.items():
-        found += [(label, in_words(sentence)) for sentence in _fit_warnings(fit)]
+        found += [(label, sentence) for sentence in _fit_warnings(fit)]
     unknown = [
         name
         for name in material.panel.variables

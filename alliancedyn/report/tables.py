@@ -16,7 +16,7 @@ from alliancedyn.plot.numerals import interval, number
 from alliancedyn.report.abbreviations import CRITERIA, INDICES
 from alliancedyn.report.material import USUAL, Material, is_detrended
 from alliancedyn.report.merging import merged
-from alliancedyn.report.parameters import in_words, probability
+from alliancedyn.report.parameters import probability
 
 if TYPE_CHECKING:
     from alliancedyn.decompose import Decomposition
@@ -317,7 +317,7 @@ def indices(material: Material) -> Table:
         found, reason = _indices_of(fit)
         rows.append((label, *_index_cells(found), *_criteria(material, label)))
         if reason:
-            reasons.append((label, in_words(reason)))
+            reasons.append((label, reason))
     head: tuple[str, ...] = (
         "Model",
         "χ² (df)",
