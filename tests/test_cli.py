@@ -203,6 +203,7 @@ def test_fits_json_holds_the_numbers_and_no_person(demo: tuple[Path, str]) -> No
     assert [step["later"] for step in stored["steps"]] == [
         "CLPM (session means)",
         "RI-CLPM (session means)",
+        "RI-CLPM (session means)",
         "LCM-SR (session means)",
     ]
     for step in stored["steps"]:
@@ -222,7 +223,7 @@ def test_effects_csv_agrees_with_fits_json(demo: tuple[Path, str]) -> None:
     fits = strict_json(out / "fits.json")["fits"]
     with (out / "effects.csv").open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    assert len(rows) == 10
+    assert len(rows) == 12
     for row in rows:
         name = f"phi[{row['target']},{row['source']}]"
         assert float(row["estimate"]) == pytest.approx(fits[row["model"]]["params"][name])

@@ -280,13 +280,16 @@ def print_groups(analysis: Analysis) -> None:
     found = analysis.groups
     if found is None:
         return
-    print(f"{found.label}, by {found.column}")
+    from alliancedyn.causal.words import form_name
+
+    forms = {form_name(one.basis, one.lag): None for one in found.directions.values()}
+    say(f"{found.label}, by {found.column}, {' or '.join(forms)}")
     for group, answer in found.directions.items():
         for source, target, state, path in (
             (answer.source, answer.target, answer.forward_state, answer.forward),
             (answer.target, answer.source, answer.backward_state, answer.backward),
         ):
-            print(f"  {group}, {source} -> {target}: {state}, {path}")
+            print(f"  {group}, {source} -> {target}: {state}, {figures(path)}")
     if found.test is not None:
         say(f"Are the paths the same in all groups? {found.test.text}")
     print()

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from alliancedyn.checking import checked
-from alliancedyn.plot.numerals import interval, number, short
+from alliancedyn.plot.numerals import interval, number, short, with_end
 from alliancedyn.plot.style import (
     BACKWARD,
     FORWARD,
@@ -74,7 +74,7 @@ def impulse_response(
         write_labels(
             axes,
             x="Sessions after the shock",
-            y="Score points" if response is None else f"{short(response, 20)}, score points",
+            y="Score points" if response is None else with_end(response, fit.higher, 20),
             title=title or f"One point more {short(source, 22)} than expected",
         )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

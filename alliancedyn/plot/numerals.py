@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isfinite
 
 from alliancedyn.results.estimate import places_for
 
-__all__ = ["interval", "number", "places_for", "short"]
+__all__ = ["interval", "number", "places_for", "short", "with_end"]
 
 
 def short(name: str, most: int) -> str:
@@ -41,3 +42,9 @@ def interval(value: float, lower: float, upper: float, places: int | None = None
     if places is None:
         places = places_for(lower, upper)
     return f"{number(value, places)} [{number(lower, places)}, {number(upper, places)}]"
+
+
+def with_end(name: str, higher: Mapping[str, str], most: int) -> str:
+    """Name a score as the label of an axis, with what a higher one means where that is known."""
+    end = f" (higher = {higher[name]})" if name in higher else ""
+    return f"{short(name, most)}{end}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.checking import checked
 from alliancedyn.errors import SpecificationError, nearest
-from alliancedyn.plot.numerals import number, short
+from alliancedyn.plot.numerals import number, short, with_end
 from alliancedyn.plot.style import (
     FORWARD,
     RULE,
@@ -92,7 +92,7 @@ def spaghetti(
         write_labels(
             axes,
             x="Session",
-            y=short(name, 30),
+            y=with_end(name, panel.higher, 30),
             title=title or _spaghetti_title(len(sample), panel),
         )
         _set_ticks(axes)

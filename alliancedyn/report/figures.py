@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from alliancedyn import plot
+from alliancedyn.causal.words import good_ends
 from alliancedyn.errors import AllianceDynError, SpecificationError
 from alliancedyn.plot.numerals import short
 from alliancedyn.report.material import Material
@@ -98,7 +99,7 @@ def forest(material: Material) -> Picture:
         axes,
         "Both paths with 95% intervals, in within-client SDs. Time order: the structural form. "
         "Session to session: the reduced form. The shaded band holds what is too small to matter "
-        f"by convention.{line}",
+        f"by convention.{line}{_ends(fit)}",
     )
 
 
@@ -134,7 +135,7 @@ def paths(material: Material) -> Picture:
         "paths",
         axes,
         f"{order} Within-client standardized coefficients with 95% intervals, "
-        f"{material.speaker}. Dashed: the interval includes zero.",
+        f"{material.speaker}. Dashed: the interval includes zero.{_ends(fit)}",
     )
 
 
@@ -166,6 +167,12 @@ def _both_responses(fit: Fit, kind: Literal["reduced", "structural"], steps: int
         title = f"{short(shock, 15)} → {short(response, 15)}"
         plot.impulse_response(fit, shock, steps, kind, response=response, title=title, ax=place)
     return axes
+
+
+def _ends(fit: Fit) -> str:
+    """Say which end of the scores is good, as far as that is set."""
+    said = good_ends((fit.process, fit.outcome), fit.higher)
+    return f" {said}" if said else ""
 
 
 def _picture(name: str, axes: Any, caption: str) -> Picture:

@@ -439,5 +439,9 @@ def groups(material: Material) -> Table | None:
         f"{found.fit.outcome} → {found.fit.process}",
         "Leads",
     )
-    note = "Within-client standard deviations of each group, with 95% intervals."
+    forms = {capital(form_name(one.basis, one.lag)): None for one in found.directions.values()}
+    note = (
+        f"{' or '.join(forms)}: within-client standard deviations of each group, with 95% "
+        "intervals."
+    )
     return Table("groups", f"{found.label}, by {found.column}", head, rows, (note,))
