@@ -265,6 +265,15 @@ def test_cells_without_a_single_value_are_refused() -> None:
             ad.SessionPanel.from_frame(frame, **MAPPING)
 
 
+def test_one_word_among_ids_is_reported_and_among_numbers_refused() -> None:
+    frame = FULL.assign(therapist=pd.array([True, *[1] * 8], object))
+    panel = ad.SessionPanel.from_frame(frame, **MAPPING, therapist="therapist")
+    assert panel.arrays().therapists == ("1", "True")
+    assert codes(panel)["suspect-missing-code"] == 1
+    with pytest.raises(DataError, match=r"'therapist' holds text where values .* 'True' \(once\)"):
+        ad.SessionPanel.from_frame(frame, **MAPPING, covariates={"x": "therapist"})
+
+
 def test_half_a_character_is_refused() -> None:
     frame = FULL.assign(therapist=pd.Series(["T\ud800"] * 9, dtype=object))
     with pytest.raises(

@@ -15,6 +15,7 @@ from alliancedyn.panel.intake import ID_ROLES
 from alliancedyn.panel.issues import Issue, counted, info, named_rows, warning
 from alliancedyn.panel.mapping import PanelMapping
 from alliancedyn.panel.numbers import (
+    LOGICAL,
     SUSPECT_TEXTS,
     code_numbers,
     decide_decimal,
@@ -128,7 +129,9 @@ def read_date(table: Table, name: str, rules: DateRules) -> tuple[Any, list[Issu
 
 def suspect_texts(column: Distinct, ids: Ids, role: str) -> list[Issue]:
     """Report ids that look like words for "missing"."""
-    odd = [name for name in ids.names if name.casefold() in SUSPECT_TEXTS]
+    words = [name.casefold() for name in ids.names]
+    strange = SUSPECT_TEXTS if set(words) <= LOGICAL else SUSPECT_TEXTS | LOGICAL
+    odd = [name for name, word in zip(ids.names, words, strict=True) if word in strange]
     if not odd:
         return []
     count = int(np.isin(ids.codes, [list(ids.names).index(name) for name in odd]).sum())
@@ -149,7 +152,8 @@ def read_covariate(
     numbers = parse(texts, codes, decimal)
     words = {str(text).casefold() for text in texts.stripped()[numbers.bad]}
     some = not np.isnan(numbers.values).all()
-    if some and words <= SUSPECT_TEXTS:  # numbers, and words that mean "none": ask, do not guess
+    strange = SUSPECT_TEXTS | LOGICAL
+    if some and words <= strange:  # numbers, and words that mean "none": ask, do not guess
         refuse_bad(texts, numbers, "values")
     if some and not words:
         issues += note_cleaning(texts, numbers)

@@ -38,6 +38,10 @@ CODES = {
     "excel-serial-dates": "dates read from a spreadsheet's serial numbers",
     "float-ids": "ids written as decimal numbers, such as 12.0",
     "floor": "many scores at the lowest declared value",
+    "forms-counted-apart": (
+        "joined forms of which one ends early in nearly every client, as where each counts its own "
+        "repeats"
+    ),
     "header-below": "lines above the column names, left out",
     "header-rows": "rows of question texts and import ids below the column names, left out",
     "joint-zeros": "zeros in all scores of the same rows, apart from the other scores",

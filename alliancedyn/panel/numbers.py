@@ -40,6 +40,7 @@ SUSPECT_TEXTS = frozenset(
         *("unknown", "refused"),
     }
 )
+LOGICAL = frozenset({"true", "false"})  # a spreadsheet's own words, out of place among others
 SUSPECT_NUMBERS = (
     *(-9999.0, -999.0, -99.0, -98.0, -97.0, -88.0, -77.0, -66.0, -9.0, -8.0, -7.0, -1.0),
     *(0.0, 8.0, 9.0, 66.0, 77.0, 88.0, 97.0, 98.0, 99.0, 777.0, 888.0, 998.0, 999.0, 9999.0),
