@@ -16,7 +16,7 @@ OUT ?= demo-out
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types contracts docs check bench changelog clean
+.PHONY: help demo test lint format types contracts docs check bench studies changelog clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F': ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -50,6 +50,9 @@ check: lint types contracts docs test  ## everything above, tests last
 
 bench: $(VENV)/.dev  ## time the engine against its peers where they are installed
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
+
+studies: $(VENV)/.dev  ## pass, read and type thousands of hostile things: minutes
+	$(BIN)/python simulations/hostile_inputs.py $(ARGS)
 
 changelog:  ## print the next section of CHANGELOG.md from its fragments
 	@for kind in results added fixed; do \

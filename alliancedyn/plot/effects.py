@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from alliancedyn.checking import checked
+from alliancedyn.errors import SpecificationError
 from alliancedyn.plot.numerals import interval, number, short, with_end
 from alliancedyn.plot.style import (
     BACKWARD,
@@ -61,6 +62,8 @@ def impulse_response(
     ax : Axes, optional
         Where to draw; a new figure otherwise.
     """
+    if sessions < 1:
+        raise SpecificationError(f"sessions is {sessions}; give how many to follow, 1 or more.")
     source = fit.process if shock is None else shock
     frame = fit.impulse_response(shock=source, sessions=sessions, kind=kind)
     if response is not None:
