@@ -24,6 +24,7 @@ from alliancedyn.panel.sisters import families
         (["s3_wai_01", "s3_wai_02", "s3_wai_03"], [("s3_wai", 3)]),
         (["s1_wai", "s2_wai", "s3_wai"], [("s", 3)]),
         (["phq_a", "phq_b", "phq_c", "phq_d"], [("phq", 4)]),
+        (["phq_a", "phq_b", "phq_c", "phq_t", "phq_r"], [("phq", 3)]),
         ([f"phq{i}" for i in range(1, 10)], [("phq", 9)]),
         ([f"phq9_{i}" for i in range(1, 10)] + ["phq9"], [("phq9", 9)]),
         (["phq2", "phq9", "phq15"], []),

@@ -185,36 +185,35 @@ def _place_undated(part: Codes, codes: Codes, session: Codes | None, rows: Codes
     last = np.zeros(int(codes.max()) + 1, np.int64)
     np.maximum.at(last, codes, part)
     part = np.where(dated, part, 0)
-    unclear = []
-    for i in np.flatnonzero(~dated & (last[codes] > 0)):
-        mine = dated & (codes == codes[i])
-        parts = [
-            p
-            for p in np.unique(part[mine])
-            if session is not None and _encloses(session[mine & (part == p)], session[i])
-        ]
-        if len(parts) != 1:
-            unclear.append(rows[i])
-        part[i] = parts[0] if parts else 0
-    if unclear:
+    undated = np.flatnonzero(~dated & (last[codes] > 0))
+    unclear = undated
+    if session is not None and len(undated):
+        spans = _spans(session[dated], codes[dated], part[dated])
+        rest = pd.DataFrame({"row": undated, "code": codes[undated], "number": session[undated]})
+        met = rest.merge(spans, on="code")
+        met = met[(met["low"] <= met["number"]) & (met["number"] <= met["high"])]
+        met = met.drop_duplicates("row", keep=False)  # a number inside two parts tells nothing
+        part[met["row"]] = met["part"]
+        unclear = np.setdiff1d(undated, met["row"])
+    if len(unclear):
         raise DataError(
             f"episode_gap cannot tell on which side of a pause the sessions without a date in "
-            f"{named_rows(unclear)} lie. Fill in their dates, or delete the rows."
+            f"{named_rows(rows[unclear])} lie. Fill in their dates, or delete the rows."
         )
     return part
 
 
-def _encloses(numbers: Codes, number: int) -> bool:
-    return bool(numbers.min() <= number <= numbers.max())
+def _spans(session: Codes, codes: Codes, part: Codes) -> pd.DataFrame:
+    """Return the lowest and the highest session number of every part, in order."""
+    frame = pd.DataFrame({"code": codes, "part": part, "number": session})
+    spans = frame.groupby(["code", "part"])["number"].agg(low="min", high="max")
+    return spans.reset_index()
 
 
 def _from_one(session: Codes, codes: Codes, part: Codes) -> Codes:
     """Let the numbers of a later part start at 1 where they run on from the part before."""
-    numbers = session.copy()
-    for client in np.unique(codes[part > 0]):
-        mine = codes == client
-        for p in range(1, int(part[mine].max()) + 1):
-            here, before = mine & (part == p), mine & (part == p - 1)
-            if session[here].min() > session[before].max():
-                numbers[here] += 1 - session[here].min()
-    return numbers
+    spans = _spans(session, codes, part)
+    before = spans.groupby("code")["high"].shift()
+    spans["shift"] = np.where(spans["low"] > before, 1 - spans["low"], 0)
+    rows = pd.DataFrame({"code": codes, "part": part}).merge(spans, "left", ["code", "part"])
+    return session + rows["shift"].to_numpy(np.int64)

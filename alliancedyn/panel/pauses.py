@@ -89,9 +89,10 @@ def far_beyond(days: Array, steps: Codes, client: Codes) -> NDArray[np.bool_]:
     """
     each = days / np.maximum(steps, 1)
     common = float(np.median(each)) if len(each) else 0.0
+    starts, ends = (np.searchsorted(client, client, side) for side in ("left", "right"))  # sorted
     far = np.zeros(len(days), bool)
     for i in np.flatnonzero(each > SHORTEST):
-        others = np.delete(each, i)[np.delete(client, i) == client[i]]
+        others = np.delete(each[starts[i] : ends[i]], i - starts[i])
         rhythm = float(np.median(others)) if len(others) > 1 else common
         far[i] = each[i] > FAR * rhythm
     return far

@@ -64,12 +64,14 @@ def families(header: Sequence[str], fewest: int = FEWEST) -> list[Family]:
     for name in dict.fromkeys(header):
         for key in _patterns(name):
             found.setdefault(key, []).append(name)
-    sets = [
-        Family(key[1] or key[2], tuple(names))
-        for key, names in found.items()
-        if len(names) >= fewest
-        and (_lettered(names) if key[0] == LAST_LETTER else not _different(names))
-    ]
+    sets = []
+    for key, names in found.items():
+        if key[0] == LAST_LETTER:
+            names = _lettered(names)
+        elif _different(names):
+            continue
+        if len(names) >= fewest:
+            sets.append(Family(key[1] or key[2], tuple(names)))
     return sorted(sets, key=lambda family: -len(family.columns))
 
 
@@ -98,10 +100,13 @@ def _different(names: Sequence[str]) -> bool:
     )
 
 
-def _lettered(names: Sequence[str]) -> bool:
-    """Tell whether the letters at the end are a, b, c, ... in order."""
-    letters = sorted(name[-1].casefold() for name in names)
-    return letters == [chr(ord("a") + i) for i in range(len(letters))]
+def _lettered(names: Sequence[str]) -> list[str]:
+    """Return the names that end in a, b, c, ... without a gap: letters of items, not of raters."""
+    by_letter = {name[-1].casefold(): name for name in names}
+    run = 0
+    while chr(ord("a") + run) in by_letter:
+        run += 1
+    return [by_letter[chr(ord("a") + i)] for i in range(run)] if run >= FEWEST else []
 
 
 def check_items(mapping: PanelMapping, header: Sequence[str]) -> None:
