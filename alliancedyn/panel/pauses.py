@@ -91,7 +91,10 @@ def far_beyond(days: Array, steps: Codes, client: Codes) -> NDArray[np.bool_]:
     common = float(np.median(each)) if len(each) else 0.0
     starts, ends = (np.searchsorted(client, client, side) for side in ("left", "right"))  # sorted
     far = np.zeros(len(days), bool)
-    for i in np.flatnonzero(each > SHORTEST):
+    if not len(each):
+        return far
+    least = np.minimum.reduceat(each, np.unique(starts))[np.unique(starts, return_inverse=True)[1]]
+    for i in np.flatnonzero((each > SHORTEST) & (each > FAR * np.minimum(least, common))):
         others = np.delete(each[starts[i] : ends[i]], i - starts[i])
         rhythm = float(np.median(others)) if len(others) > 1 else common
         far[i] = each[i] > FAR * rhythm
