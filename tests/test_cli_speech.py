@@ -56,6 +56,8 @@ SAID = [
     ("analyze", "Try starts=5, draws=9 or tune=3.", "Try starts=5, draws=9 or tune=3 in Python."),
     ("analyze", "Take order=1, not lags='free'.", "Take order=1 in Python, not lags='free'."),
     ("analyze", 'RICLPM(means="equal") answers.', "--families ri-clpm-equal-means answers."),
+    ("analyze", 'Use means="equal".', "Use --families ri-clpm-equal-means."),
+    ("power", 'Use means="equal".', 'Use means = "equal" in the configuration.'),
     ("analyze", "Or ContinuousTime(time='session').", "Or --families ct-session."),
     ("analyze", "Or DynamicPanelGMM().", "Or --families gmm."),
     (

@@ -92,6 +92,8 @@ def _said(found: re.Match[str], reading: bool) -> tuple[str, str]:
     command = _command.get()
     if command in _ELSEWHERE and name not in ("seed", "jobs", "cluster"):
         return _written(name, value), _ELSEWHERE[command]
+    if name == "means" and value[1:-1] == "equal":
+        return f"--families {_MODELS[0][2]}", ""
     if name == "sessions":
         return f"--sessions {_window(value)}".rstrip(), ""
     if name in _TYPED or (name in _EITHER and not reading):
