@@ -338,4 +338,5 @@ def _standing(material: Material, label: str) -> Standing:
 
 
 def _told(state: str, path: Estimate) -> str:
-    return f"{MARKS[state]} {state}, {figures(path)}"
+    unbroken = figures(path).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{MARKS[state]} {state}, {unbroken}"
