@@ -213,7 +213,6 @@ def draw(results: pd.DataFrame) -> np.ndarray:
                     own["mean"],
                     yerr=own["empirical_se"],
                     color=looks.color,
-                    linestyle=looks.line,
                     marker=looks.marker,
                     linewidth=1.2,
                     label=name,

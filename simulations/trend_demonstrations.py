@@ -401,7 +401,7 @@ def draw_regressions(regressions: pd.DataFrame, titles: dict[str, str]) -> np.nd
             some = forward[forward["world"] == name]
             for j, correction in enumerate(CORRECTIONS):
                 rows, looks = some[some["correction"] == correction], look(j)
-                line = {"color": looks.color, "linestyle": looks.line}
+                line = {"color": looks.color}
                 ax.plot(rows["sessions"], rows["limit"], **line)
                 ax.plot(rows["sessions"], rows["mean"], looks.marker, color=looks.color)
                 ax.plot([], [], marker=looks.marker, label=correction, **line)

@@ -47,7 +47,7 @@ def draw(found: pd.DataFrame, study: dict[str, Any]) -> np.ndarray:
 def _over_x(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
     for method, some in rows.groupby("method", sort=False):
         own, exact = looks[str(method)], some["exact"].fillna(some["mean"])
-        line = {"color": own.color, "linestyle": own.line}
+        line = {"color": own.color}
         ax.plot(some["x"], exact, **line)
         ax.errorbar(
             some["x"], some["mean"], 2.0 * some["mcse"], fmt=own.marker, color=own.color, lw=1.2
