@@ -31,7 +31,6 @@ Codes = NDArray[np.int64]
 Trend = Literal["session", "linear"] | None
 
 LEVELS = (("client",), ("therapist", "client"))
-TRENDS = (None, "session", "linear")
 AROUND = {
     None: "around their means: a course that all share is in it",
     "session": "around their means and the course that all share",
@@ -202,8 +201,6 @@ def decompose(
     Curran & Bauer (2011), The disaggregation of within-person and between-person effects in
     longitudinal models of change, Annual Review of Psychology 62, 583-619.
     """
-    if trend not in TRENDS:
-        raise SpecificationError(f'Unknown trend {trend!r}. Use "session", "linear" or None.')
     if levels not in LEVELS:
         raise SpecificationError(
             f'Unknown levels {levels!r}. Use ("client",) or ("therapist", "client").'
@@ -423,15 +420,15 @@ def _bound_sentence(
 def _serial_sentence(name: str, bound: str, trend: Trend) -> str:
     said = {
         "between": f"stable variance of {name} is estimated at zero (its lower bound, REML) once "
-        "neighboring sessions may be alike: the reliability of its person means is zero.",
+        "neighboring sessions may be alike, and with it the reliability of its person means. Slow "
+        "change of clients' own can hide a stable level: no proof that there is none.",
         "drift": f"autocorrelation of {name} is estimated at the upper limit of the search: a slow "
         "drift and a stable level cannot be told apart, so its reliability is not given.",
         "alternation": f"autocorrelation of {name} is estimated at the lower limit of the search: "
         "its scores alternate from session to session.",
     }[bound]
-    if trend is None and bound != "alternation":
-        said += ' The course that all clients share is in it: judge by trend="session".'
-    return said
+    judge = ' The course that all clients share is in it: judge by trend="session".'
+    return said + (judge if trend is None and bound != "alternation" else "")
 
 
 def _estimator(trend: Trend, levels: tuple[str, ...]) -> str:

@@ -337,7 +337,7 @@ def test_therapist_level_is_refused_where_it_cannot_be_estimated():
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        ({"trend": "quadratic"}, "Unknown trend 'quadratic'"),
+        ({"trend": "quadratic"}, "trend is 'quadratic'; choose 'session'"),
         ({"levels": ("client", "therapist")}, "Unknown levels"),
         ({"levels": ()}, "Unknown levels"),
     ],

@@ -605,7 +605,7 @@ def test_taking_the_course_out_undoes_it_exactly():
     )
     plain, moved = (therapist_partition(to_panel(one)).table for one in (frame, bent))
     np.testing.assert_allclose(moved, plain, rtol=1e-4, atol=1e-7)
-    refuse("Unknown trend 'linear'", trend="linear")
+    refuse("trend is 'linear'; choose 'session'", trend="linear")
 
 
 def refuse(match, frame=None, therapist="therapist", **options):
@@ -623,7 +623,7 @@ def test_what_cannot_be_asked_is_refused_by_name():
     refuse("'mood'", process="mood")
     refuse("both 'symptoms'", process="symptoms")
     refuse("lag=2", lag=2)
-    refuse("level=95", level=95)
+    refuse("level is 95", level=95)
     refuse("alliance is the same in every pair", frame.assign(alliance=3.0))
     refuse("symptoms is the same in every pair", frame.assign(symptoms=3.0))
     never = frame.assign(symptoms=frame["symptoms"].where(frame["session"] == 1))

@@ -106,7 +106,7 @@ def therapist_partition(
     Multivariate Analysis 1, 257-275: the estimating equations.
     """
     checked_level(level)
-    process, outcome = roles(panel, process, outcome, lag, trend)
+    process, outcome = roles(panel, process, outcome, lag)
     chosen = select(panel, process, outcome, lag, trend)
     pairs = reduce_pairs(chosen.a, chosen.s, chosen.client, chosen.therapist)
     group = _deal(pairs.pairs)

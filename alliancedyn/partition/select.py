@@ -16,7 +16,6 @@ from alliancedyn.panel import Issue, SessionPanel
 from alliancedyn.panel.issues import about_clients
 
 Trend = Literal["session"] | None
-TRENDS = ("session", None)
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
@@ -35,7 +34,7 @@ class Selected:
 
 
 def roles(
-    panel: SessionPanel, process: str | None, outcome: str | None, lag: int, trend: Trend
+    panel: SessionPanel, process: str | None, outcome: str | None, lag: int
 ) -> tuple[str, str]:
     """Return process and outcome; refuse what cannot be asked."""
     if not isinstance(panel, SessionPanel):
@@ -56,8 +55,6 @@ def roles(
         raise SpecificationError(
             f"lag={lag!r}: use 1 (process one session before the outcome) or 0 (same session)."
         )
-    if trend not in TRENDS:
-        raise SpecificationError(f'Unknown trend {trend!r}. Use "session" or None.')
     return process, outcome
 
 
