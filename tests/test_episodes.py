@@ -166,6 +166,8 @@ def test_a_fit_over_a_pause_says_so() -> None:
     fit = ad.CLPM(means="equal").fit(read(treated(people)), strict=False)
     assert any("so effects are lagged over it" in note for note in fit.diagnostics["notes"])
     assert fit.sample.people == "30 clients"
+    by_days = ad.ContinuousTime(time="days", means="equal").fit(read(treated(people)), strict=False)
+    assert not any("lagged over" in note for note in by_days.diagnostics["notes"])
     parted = ad.CLPM(means="equal").fit(read(treated(people), episode_gap=90), strict=False)
     assert not any("lagged over" in note for note in parted.diagnostics["notes"])
     assert parted.sample.people == "30 persons with 40 episodes"

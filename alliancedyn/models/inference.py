@@ -101,7 +101,7 @@ def fit_likelihood(
             *centers,
             *(between_sessions(seen) if getattr(model, "time", None) == "session" else []),
             *notes(selection, found, clusters, fewer, starts),
-            *cautions(panel.issues),
+            *cautions(panel.issues, in_days=getattr(model, "time", None) == "days"),
             *cluster_notes(panel, selection.data, errors, clusters),
         ],
         "evaluations": found.evaluations,

@@ -118,9 +118,17 @@ def warning(code: str, message: str, count: int = 1) -> Issue:
     return Issue(code, "warning", message, int(count))
 
 
-def cautions(issues: Iterable[Issue]) -> list[str]:
-    """Return the messages that belong beside every lagged effect of these data."""
-    return [issue.message for issue in issues if issue.code in CAUTIONS]
+def cautions(issues: Iterable[Issue], *, in_days: bool = False) -> list[str]:
+    """Return the messages that belong beside every lagged effect of these data.
+
+    Parameters
+    ----------
+    issues : iterable of Issue
+    in_days : bool
+        Whether the model runs by days, to which a pause is as long as it was.
+    """
+    said = [issue for issue in issues if issue.code in CAUTIONS]
+    return [issue.message for issue in said if not (in_days and issue.code == "long-pauses")]
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
