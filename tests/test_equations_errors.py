@@ -202,7 +202,7 @@ EXPORTS: list[tuple[Change, dict[str, str]]] = [
             WB: '0 sessions of 0 clients.*lag="nearest_earlier"',
             FE: "three sessions in a row",
             GMM: "one after the other.*check the session numbers",
-            SEM: "Fewer than 5 clients have",
+            SEM: "multiples of 2 sessions",
         },
     ),
     (

@@ -246,6 +246,24 @@ def test_a_session_at_which_one_score_repeats_the_other_is_named() -> None:
         ad.RICLPM().fit(panel_of(Y, np.ones(Y.shape, bool)))
 
 
+@pytest.mark.parametrize(
+    "spec", [ad.CLPM(), ad.ALT(), ad.ContinuousTime(time="session"), ad.MLSEM()], ids=repr
+)
+def test_a_series_that_never_changes_within_a_client_is_named(spec: Any) -> None:
+    Y = drawn(80, 6, 23)
+    Y[:, :, 1] = Y[:, :1, 1]
+    with pytest.raises(SpecificationError, match="'symptoms' never changes within a client"):
+        spec.fit(panel_of(Y, np.ones(Y.shape, bool)))
+
+
+def test_a_series_with_one_score_per_client_is_named() -> None:
+    seen = np.ones((80, 6, 2), bool)
+    seen[:, :, 1] = np.arange(6) == (np.arange(80) % 6)[:, None]
+    for spec in (ad.RICLPM(means="equal"), ad.WithinBetween()):
+        with pytest.raises(SpecificationError, match="No client has two scores of 'symptoms'"):
+            spec.fit(panel_of(drawn(80, 6, 24), seen))
+
+
 def test_a_few_clients_with_one_coarse_score_are_no_reason_to_refuse() -> None:
     Y, seen = drawn(80, 6, 14), np.ones((80, 6, 2), bool)
     seen[6:, 5] = False

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.collinear import refuse_collinear
 from alliancedyn.models.columns import as_numbers, by_session
+from alliancedyn.models.flat_sessions import refuse_unchanging
 from alliancedyn.models.panel_equations import Plan
 from alliancedyn.models.selection import CLIENTS_PER_SESSION, Needs, Selection, select
 from alliancedyn.panel import SessionPanel
@@ -25,6 +26,7 @@ FAR_FROM_ZERO = (
 )
 MOST_DIGITS = 1e4  # mean in units of spread, beyond which squares lose what changes
 REPEATED = 1e-12  # 1 - |r| of columns that are the same up to rounding
+UNCHANGING = "Name it in covariates=, or leave it out."
 REMEDY = "Restrict the sessions to those that more clients reached: sessions=(first, last)."
 
 
@@ -166,14 +168,8 @@ def refuse_constant(plan: Plan, data: Observed) -> None:
     SpecificationError
         With the series and the remedy.
     """
-    for name in plan.predictors:
-        scores = data.Y[:, :, data.variables.index(name)]
-        some = ~np.isnan(scores).all(axis=1)
-        if not (np.nanmax(scores[some], axis=1) > np.nanmin(scores[some], axis=1)).any():
-            raise SpecificationError(
-                f"{name!r} never changes within a client, so its scores at different sessions "
-                "cannot be told apart. Name it in covariates=, or leave it out."
-            )
+    at = [data.variables.index(name) for name in plan.predictors]
+    refuse_unchanging(data.Y[:, :, at], plan.predictors, UNCHANGING)
 
 
 def refuse_repeated(plan: Plan, data: Observed) -> None:
@@ -188,8 +184,6 @@ def refuse_repeated(plan: Plan, data: Observed) -> None:
         if far > MOST_DIGITS:
             raise SpecificationError(FAR_FROM_ZERO.format(name=name, times=far))
     columns = {c: data.Y[:, 0, data.variables.index(c)] for c in plan.covariates}
-    if columns:
-        refuse_collinear(np.stack([*columns.values()], axis=1), plan.covariates)
     columns |= {v: data.Y[:, :, data.variables.index(v)].ravel() for v in plan.predictors}
     names = list(columns)
     for i, one in enumerate(names):
@@ -199,6 +193,9 @@ def refuse_repeated(plan: Plan, data: Observed) -> None:
                     f"{other!r} repeats {one!r}: one is the other times a number plus a number, "
                     "so their effects cannot be told apart. Leave one of them out."
                 )
+    if plan.covariates:
+        wide = np.stack([columns[c] for c in plan.covariates], axis=1)
+        refuse_collinear(wide, plan.covariates)
 
 
 def far_from_zero(Y: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Sessions at which a score does not vary: their likelihood grows without limit, and tells nothing.
+"""Scores that do not vary, at a session or within clients: they tell nothing of effects.
 
 An entry criterion, a default of the form or a blank read as zero gives all clients one score at
 one session; a score derived from another repeats it there.
@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 BY_CHANCE = 10  # clients of a later session who may have one score because the scale is coarse
+ROUNDING = 1e-12  # change within a client, relative to the scores, that is none
 REPEATED = 1e-10  # 1 - |r| of scores that are the same up to rounding
 
 
@@ -69,6 +70,40 @@ def refuse_flat_sessions(Y: Array, names: tuple[str, ...], sessions: tuple[int, 
                     "times a number plus a number, so that they cannot be told apart. "
                     f"{_remedy(sessions, copies)}"
                 )
+
+
+def refuse_unchanging(Y: Array, names: tuple[str, ...], remedy: str) -> None:
+    """Refuse series that never change within a client: nothing lagged can be told of them.
+
+    Parameters
+    ----------
+    Y : (N, T, k)
+        Scores, NaN = missing.
+    names : tuple of str
+        The k series.
+    remedy : str
+        What to do, a sentence.
+
+    Raises
+    ------
+    SpecificationError
+        With the series and the remedy.
+    """
+    for name, scores in zip(names, np.moveaxis(Y, 2, 0), strict=True):
+        seen = ~np.isnan(scores)
+        twice = seen.sum(axis=1) > 1
+        if not twice.any():
+            raise SpecificationError(
+                f"No client has two scores of {name!r} in the sessions of the model, so nothing is "
+                "known of its change. Widen sessions=(first, last), or check the export."
+            )
+        highest = np.where(seen, scores, -np.inf).max(axis=1)[twice]
+        lowest = np.where(seen, scores, np.inf).min(axis=1)[twice]
+        if not (highest - lowest).max() > ROUNDING * np.abs(scores[seen]).max():
+            raise SpecificationError(
+                f"{name!r} never changes within a client, so nothing can be said of what goes "
+                f"before or after a change. {remedy}"
+            )
 
 
 def _repeats(one: Array, other: Array) -> list[int]:

@@ -19,6 +19,7 @@ from alliancedyn.checking import checked
 from alliancedyn.engine import names
 from alliancedyn.errors import SpecificationError, listed, nearest
 from alliancedyn.models.equations import Equation, joined
+from alliancedyn.models.flat_sessions import refuse_unchanging
 from alliancedyn.models.persons import cluster_notes, usual_errors
 from alliancedyn.models.selection import Needs, Selection, cluster_codes, select
 from alliancedyn.models.verdict import tell
@@ -29,7 +30,10 @@ from alliancedyn.results.model import Params, spelled
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-ROUNDING = 1e-12  # change within clients below this share of the largest score is none
+UNCHANGING = (
+    "Check that the export holds a score of every session, or name another series with process= "
+    "or outcome=."
+)
 
 
 @dataclass(frozen=True)
@@ -213,7 +217,7 @@ class Regression:
         process, outcome = self.roles(panel)
         needs = replace(self.needs(), variables=(process, outcome))
         selection = select(panel, needs, self.sessions)
-        refuse_unchanging(selection.data)
+        refuse_unchanging(selection.data.Y, selection.data.variables, UNCHANGING)
         asked = errors is not None
         errors = usual_errors(selection.data, self.usual_errors) if errors is None else errors
         clusters = _clusters(panel, selection, errors, self.known_errors)
@@ -335,28 +339,6 @@ def checked_names(option: str, given: object) -> tuple[str, ...]:
     if twice := sorted({str(name) for name in given if list(given).count(name) > 1}):
         raise SpecificationError(f"{option} names {listed(twice)} more than once. Name it once.")
     return tuple(given)
-
-
-def refuse_unchanging(data: Observed) -> None:
-    """Refuse series that never change within a client: nothing lagged can be told of them.
-
-    Raises
-    ------
-    SpecificationError
-        With the series.
-    """
-    for j, name in enumerate(data.variables):
-        scores = data.Y[:, :, j]
-        seen = ~np.isnan(scores)
-        highest = np.where(seen, scores, -np.inf).max(axis=1)
-        lowest = np.where(seen, scores, np.inf).min(axis=1)
-        width = (highest - lowest)[seen.any(axis=1)]
-        if width.size and not width.max() > ROUNDING * np.abs(scores[seen]).max():
-            raise SpecificationError(
-                f"{name!r} never changes within a client, so nothing can be said of what goes "
-                "before or after a change. Check that the export holds a score of every session, "
-                "or name another series with process= or outcome=."
-            )
 
 
 def _clusters(

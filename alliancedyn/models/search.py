@@ -38,8 +38,10 @@ def search(
     found = maximise(likelihood, _starts(likelihood, starts, seed))
     gappy = patchy(seen)
     doubtful = gappy or found.flat or not found.converged or likelihood.layout.bounds(found.theta)
-    if doubtful and starts < RESTARTS:
-        found = maximise(likelihood, _starts(likelihood, RESTARTS, seed))
+    swings = gappy and any(block.family == "drift" for block in likelihood.layout.blocks)
+    more = MANY if swings else RESTARTS  # roots of a drift are no finite number
+    if doubtful and starts < more:
+        found = maximise(likelihood, _starts(likelihood, more, seed))
     return _over_roots(likelihood, found) if gappy else found
 
 

@@ -24,7 +24,7 @@ from alliancedyn.engine.system import Block, Layout, Matrices
 from alliancedyn.errors import SpecificationError, listed
 from alliancedyn.models.collinear import refuse_collinear
 from alliancedyn.models.design import Design
-from alliancedyn.models.flat_sessions import refuse_flat_sessions
+from alliancedyn.models.flat_sessions import refuse_flat_sessions, refuse_unchanging
 from alliancedyn.models.guards import refuse_unidentified
 from alliancedyn.models.inference import fit_likelihood
 from alliancedyn.models.known_lags import refuse_apart, refuse_unknown_lags
@@ -40,6 +40,8 @@ from alliancedyn.models.options import SHARED, Options
 from alliancedyn.models.selection import Needs, Selection, refuse_thin_sessions, select
 from alliancedyn.panel import SessionPanel
 from alliancedyn.results import ClientGroup, Fit, Observed
+
+UNCHANGING = "Leave it out with variables=(...), name it in covariates=, or check the export."
 
 Array = NDArray[np.float64]
 Params = Mapping[str, float]
@@ -316,10 +318,11 @@ class Specification(Options):
                 refuse_unknown_lags(seen[rows], series)
 
     def _refuse_flat_sessions(self, data: Observed) -> None:
-        """Refuse single scores that do not vary at a session."""
+        """Refuse single scores that do not vary within clients, or at a session."""
         design = self.design(data)
         single = [j for j, v in enumerate(data.variables) if v in design.variables]
         names = tuple(data.variables[j] for j in single)
+        refuse_unchanging(data.Y[:, :, single], names, UNCHANGING)
         refuse_flat_sessions(data.Y[:, :, single], names, data.sessions)
 
     def _seen(self, data: Observed) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
