@@ -394,8 +394,11 @@ def test_a_lead_that_the_estimator_makes_up_is_withdrawn() -> None:
     assert directions.bias is not None
     assert directions.by_basis["reduced"].lead == "forward"  # what the numbers alone would say
     assert directions.bias.dominance
-    assert directions.lead == "undetermined"
+    assert directions.lead == "undetermined" and directions.withdrawn
+    assert directions.forms["reduced"].lead == "undetermined"
     assert "the estimator alone could have produced it" in directions.text
+    assert directions.text.count("Which of the two leads is undetermined.") == 1
+    assert "stronger path" not in directions.text  # nothing is said to lead before or after
 
 
 def test_a_lead_that_it_does_not_make_up_stays() -> None:

@@ -49,8 +49,8 @@ app = typer.Typer(
 LADDER = "clpm-equal-means, clpm, ri-clpm-equal-means, ri-clpm, lcm-sr, ri-clpm-detrended"
 BESIDE = (
     "ri-clpm-free, ri-clpm-order2, ri-clpm-step@SESSION, lcm-sr-log, lcm-sr-straight-means,",
-    "starts, gclm, alt, latent-change, ct-session, ct-days, ml-sem, gmm, fixed-effects,",
-    "within-between, dsem, dsem-slopes; or all",
+    "starts, gclm, alt, latent-change, ct-session, ct-session-straight-means, ct-days, ml-sem,",
+    "gmm, fixed-effects, within-between, dsem, dsem-slopes; or all",
 )
 
 
