@@ -10,6 +10,8 @@ import pytest
 
 import alliancedyn as ad
 from alliancedyn.errors import DataError, InferenceWarning, SpecificationError
+from alliancedyn.models.dsem_task import task_of
+from alliancedyn.models.selection import select
 
 TECHNIQUE = ad.Dynamics(
     mean=(4.0, 12.0),
@@ -160,3 +162,56 @@ def test_phi_is_that_without_the_term(techniques: ad.SessionPanel) -> None:
     phi = "phi[symptoms,alliance]"
     assert fit.params[phi] == pytest.approx(raw.params[phi], abs=0.003)
     assert fit.se[phi] == pytest.approx(raw.se[phi], rel=0.02)
+
+
+def test_moderators_of_a_dsem_are_deviations_from_the_clients_means(
+    techniques: ad.SessionPanel,
+) -> None:
+    for at, back in (("outcome", 0), ("predictor", 1)):
+        spec = ad.DSEM(moderators=("technique",), moderator_session=at)
+        data = select(techniques, spec.needs()).data
+        task = task_of(spec, data)
+        frame = techniques.frame
+        own = frame["technique"] - frame.groupby("client")["technique"].transform("mean")
+        wide = frame.assign(own=own).pivot(index="client", columns="session", values="own")
+        wide = wide.loc[list(data.clients)].shift(back, axis=1).fillna(0.0).to_numpy()
+        (spread,) = task.units.moderator
+        np.testing.assert_allclose(task.data.moderators[:, :, 0] * spread, wide, atol=1e-12)
+        assert task.data.moderators.std() == pytest.approx(1.0)
+        shift, factor = task.units.of_parameters(task.shape)
+        place = list(task.shape.parameter_names()).index(MODERATION)
+        a, s = task.units.unit
+        assert (shift[place], factor[place]) == (0.0, pytest.approx(s / a / spread))
+        assert spec.engine == "nutpie"
+
+
+def test_what_a_moderated_dsem_cannot_be_is_refused(techniques: ad.SessionPanel) -> None:
+    for options, says in (
+        ({"sampler": "gibbs"}, "no slopes of clients over sessions or moderators"),
+        ({"sampler": "laplace"}, "quick look"),
+        ({"lagged": ("symptoms<-alliance",)}, "does not go with lagged="),
+        ({"moderator_session": "later"}, "choose 'outcome' or 'predictor'"),
+    ):
+        with pytest.raises(SpecificationError, match=says):
+            ad.DSEM(moderators=("technique",), **options)
+    frame = techniques.frame
+    frame["still"] = pd.factorize(frame["client"])[0]
+    frame.loc[3, "technique"] = np.nan
+    panel = panel_of(frame, covariates=["technique", "still"])
+    with pytest.raises(SpecificationError, match=r"does not change over sessions\. Use predictors"):
+        ad.DSEM(moderators=("still",)).fit(panel)
+    with pytest.raises(SpecificationError, match="is not known in 1 sessions that have scores"):
+        ad.DSEM(moderators=("technique",)).fit(panel)
+
+
+@pytest.mark.slow
+def test_a_moderation_comes_back_from_a_dsem() -> None:
+    panel = ad.simulate(TECHNIQUE, clients=80, sessions=12, missing=0.05, seed=5)
+    spec = ad.DSEM(moderators=("technique",), draws=300, tune=300, chains=2, max_draws=300)
+    fit = spec.fit(panel, seed=1, strict=False)
+    found = fit.table().loc[MODERATION]
+    assert abs(found["estimate"] + 0.30) < 2.5 * found["se"] and found["se"] < 0.15
+    assert abs(fit.params["input[symptoms,technique]"] - 0.5) < 0.25
+    assert any("rated before that session" in note for note in fit.diagnostics["notes"])
+    with pytest.raises(SpecificationError, match="are estimated only"):
+        fit.predict()

@@ -27,6 +27,7 @@ from alliancedyn import MLSEM
 from alliancedyn.engine.covariance import Sufficient, slopes_by_client, value_and_slopes
 from alliancedyn.engine.likelihood import Likelihood
 from alliancedyn.engine.moments import loglik_by_client
+from alliancedyn.engine.system import Layout
 from alliancedyn.errors import SpecificationError
 
 Array = NDArray[np.float64]
@@ -360,8 +361,8 @@ def test_one_direction_contains_both() -> None:
     fit, alone = MLSEM(direction="both").fit(data), MLSEM().fit(data)
     likelihood = MLSEM(direction="both").objective(data)
     joint, single = fit.model.plan(fit.data), alone.model.plan(alone.data)
-    matrices = likelihood.layout.from_params(fit.params)
-    moments = likelihood.equations.moments(matrices)
+    layout = Layout(likelihood.layout.blocks)  # of scores as they are: the search centers them
+    moments = likelihood.equations.moments(layout.from_params(fit.params))
     with_sources = moments.reach @ moments.sources  # columns: alpha of both, first scores, errors
     natural = {name: fit.params.get(name, 0.0) for name in alone.params.index}
     natural["residual_var[symptoms]"] = fit.params["innovation_cov[symptoms,symptoms]"]

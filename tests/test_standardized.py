@@ -320,3 +320,62 @@ def test_models_without_innovations_are_refused() -> None:
         fitted(ad.LatentChange()).standardized()
     with pytest.raises(SpecificationError, match="coverage between 0 and 1"):
         fitted(ad.RICLPM()).standardized(level=2)
+
+
+def known_panel() -> ad.SessionPanel:
+    data = panel(6)
+    frame = data.frame
+    code = pd.factorize(frame["client"])[0]
+    frame["severity"] = np.random.default_rng(2).normal(size=code.max() + 1)[code]
+    frame["crisis"] = (np.random.default_rng(3).random(len(frame)) < 0.2).astype(float)
+    frame["arm"] = np.where(code % 2, "b", "a")
+    return ad.SessionPanel.from_frame(
+        frame,
+        client="client",
+        session="session",
+        variables=[A, S],
+        covariates=["severity", "crisis"],
+        arm="arm",
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"covariates": ("severity",)},
+        {"time_varying": ("crisis",)},
+        {"covariates": ("severity",), "time_varying": ("crisis",), "group": "arm"},
+    ],
+    ids=["covariates", "inputs", "all"],
+)
+@pytest.mark.parametrize("family", [ad.CLPM, ad.RICLPM, ad.LCMSR, ad.ALT, ad.STARTS, ad.GCLM])
+def test_what_is_known_beside_the_scores_is_no_obstacle(
+    family: type[ad.RICLPM], options: dict[str, tuple[str, ...]]
+) -> None:
+    fit = family(**options).fit(known_panel(), strict=False)
+    table = fit.standardized()
+    assert np.isfinite(table["estimate"]).all()
+    pd.testing.assert_frame_equal(fit.without_data().standardized(), table)
+    if family is ad.GCLM:  # whose effect at the next session is phi + ma
+        return
+    for group in ("|arm=a", "|arm=b") if "group" in options else ("",):
+        effect = fit.effect(A, S, "within", group=group.lstrip("|") or None)
+        assert table.loc[f"phi[{S},{A}]{group}", "estimate"] == pytest.approx(effect.value)
+
+
+def test_shares_between_are_given_covariates() -> None:
+    fit = fitted(ad.RICLPM(covariates=("severity",), initial="stationary"), known_panel())
+    between, within = (fit.params[f"{f}_cov[{A},{A}]"] for f in ("between", "initial"))
+    share = fit.standardized().loc[f"icc[{A}]", "estimate"]
+    assert share == pytest.approx(between / (between + within))
+
+
+def test_the_joint_ml_sem_is_standardized_without_shares_between() -> None:
+    fit = ad.MLSEM(direction="both", covariates=("severity",), sessions=(1, 4)).fit(
+        known_panel(), strict=False
+    )
+    table = fit.standardized()
+    effect = fit.effect(A, S, "within")
+    assert table.loc[f"phi[{S},{A}]", "estimate"] == pytest.approx(effect.value)
+    assert not [name for name in table.index if name.startswith("icc")]
+    pd.testing.assert_frame_equal(fit.without_data().standardized(), table)

@@ -98,6 +98,9 @@ class DsemData:
         Codes 0 .. J - 1.
     measurement_var : (k,)
         Known error variances; 0 where there is none.
+    moderators : (N, T, m)
+        What lagged effects into a session change with, as deviations from clients' means; m may
+        be 0.
     """
 
     Y: Array
@@ -105,6 +108,7 @@ class DsemData:
     predictors: Array
     therapist: Codes | None
     measurement_var: Array
+    moderators: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
 
     @property
     def k(self) -> int:
@@ -142,6 +146,8 @@ class DsemShape:
         had been no deviation before it.
     random_trend : bool
         Whether clients have slopes over sessions of their own.
+    moderators : tuple of str
+        Names of what lagged effects change with from session to session.
     """
 
     variables: tuple[str, ...]
@@ -157,6 +163,7 @@ class DsemShape:
     same: tuple[tuple[str, str], ...] = ()
     initial: Literal["free", "innovation"] = "free"
     random_trend: bool = False
+    moderators: tuple[str, ...] = ()
 
     @property
     def stable(self) -> tuple[str, ...]:
@@ -212,7 +219,8 @@ class DsemShape:
     def parameter_names(self) -> tuple[str, ...]:
         """Name every population parameter, in the order in which draws are stored.
 
-        mean[a]; trend[a] or session[a]@t; phi[a,b]; same[a,b]; phi_sd[a,b]; same_sd[a,b];
+        mean[a]; trend[a] or session[a]@t; phi[a,b]; same[a,b]; moderation[a,b,z], input[a,z];
+        phi_sd[a,b]; same_sd[a,b];
         log_innovation_sd[a] (SD of the log innovation variance); predictor[effect,x]; between_cov
         of intercepts and slopes; random_corr[e,f] of all pairs of effects that are not in it;
         therapist_cov; innovation_cov (of a client with average log variances; variances alone
@@ -227,6 +235,9 @@ class DsemShape:
                 else:
                     found.append(names.label(column, name))
         found += [names.label(*one) for one in self.coefficients]
+        for z in self.moderators:
+            found += [names.label("moderation", row, column, z) for row in v for column in v]
+            found += [names.label("input", row, z) for row in v]
         for family, row, column in self.coefficients[slice(*self.own_coefficients)]:
             found.append(names.label(f"{family}_sd", row, column))
         if self.random_innovation:

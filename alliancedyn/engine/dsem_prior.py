@@ -117,7 +117,7 @@ def terms(shape: DsemShape, priors: Priors) -> tuple[Term, ...]:
         "session": priors.trend,
         "phi": priors.phi,
         "same": priors.same,
-        "predictor": priors.effect,
+        **dict.fromkeys(("predictor", "moderation", "input"), priors.effect),
     }
     half = {
         "phi_sd": priors.phi_sd,

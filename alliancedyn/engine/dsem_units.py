@@ -5,7 +5,7 @@ All parameters are then carried back by what a change of units does to them::
 
     mean, cuts     center_a + unit_a mean       phi, same, their SDs    unit_a / unit_b
     trend, session unit_a                       covariances             unit_a unit_b
-    predictor      unit of the effect / unit of the predictor
+    predictor      unit of the effect / unit of the predictor; moderation and input likewise
 
 Correlations and SDs of log variances have no unit.
 """
@@ -13,7 +13,7 @@ Correlations and SDs of log variances have no unit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,14 @@ class Units:
     ----------
     center, unit : (k,)
         Score points.
-    predictor : (c,)
-        What predictors are divided by, in their own units.
+    predictor, moderator : (c,), (m,)
+        What predictors and moderators are divided by, in their own units.
     """
 
     center: Array
     unit: Array
     predictor: Array
+    moderator: Array = field(default_factory=lambda: np.zeros(0))
 
     def of_effects(self, shape: DsemShape) -> Array:
         """Return the unit (q,) of every effect of a client."""
@@ -62,6 +63,7 @@ class Units:
         middle = dict(zip(shape.variables, self.center.tolist(), strict=True))
         effect = dict(zip(shape.effects, self.of_effects(shape).tolist(), strict=True))
         by = dict(zip(shape.predictors, self.predictor.tolist(), strict=True))
+        by |= dict(zip(shape.moderators, self.moderator.tolist(), strict=True))
         shift, factor = [], []
         for name in labels or shape.parameter_names():
             family, of, _ = names.parse(name)
@@ -70,6 +72,10 @@ class Units:
                 factor.append(own[of[0]])
             elif family in ("phi", "phi_sd", "same", "same_sd"):
                 factor.append(own[of[0]] / own[of[1]])
+            elif family == "moderation":
+                factor.append(own[of[0]] / own[of[1]] / by[of[2]])
+            elif family == "input":
+                factor.append(own[of[0]] / by[of[1]])
             elif family == "predictor":
                 factor.append(effect[of[0]] / by[of[1]])
             elif family.endswith("_cov"):

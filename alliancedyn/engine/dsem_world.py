@@ -16,6 +16,7 @@ from alliancedyn.engine import names
 from alliancedyn.engine.dsem import DsemData, DsemShape
 from alliancedyn.engine.kalman import Blocks, StateSpace, loglik_by_client
 from alliancedyn.engine.var import reduced_form
+from alliancedyn.errors import SpecificationError
 
 Array = NDArray[np.float64]
 
@@ -59,6 +60,11 @@ class Population:
     @classmethod
     def of(cls, shape: DsemShape, values: Array) -> Population:
         """Read one vector of parameters (n,)."""
+        if shape.moderators:
+            raise SpecificationError(
+                "Lagged effects that change from session to session, by moderators=, are estimated "
+                "only: there are no forecasts, states, simulated scores or looks at single clients."
+            )
         p = dict(zip(shape.parameter_names(), values.tolist(), strict=True))
         v, k = shape.variables, len(shape.variables)
         between = between_of(shape, p)

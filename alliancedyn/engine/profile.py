@@ -345,8 +345,9 @@ def _reported(likelihood: Likelihood, name: str) -> Curve:
     """Return a free number, or a parameter that follows from others."""
     layout = likelihood.layout
     if name in layout.names:  # theta itself, but for the unit
-        unit = layout.jacobian(np.zeros(layout.n_free))[layout.names.index(name)]
-        return Curve(lambda theta: float(unit @ theta), lambda theta: unit)
+        row, nothing = layout.names.index(name), np.zeros(layout.n_free)
+        unit, zero = layout.jacobian(nothing)[row], float(layout.natural(nothing)[row])
+        return Curve(lambda theta: float(unit @ theta) + zero, lambda theta: unit)
     row = list(likelihood.to_params(likelihood.start)).index(name)
     return Curve(
         lambda theta: _or_nan(lambda p: p[name], likelihood, theta),

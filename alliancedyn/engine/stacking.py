@@ -3,10 +3,12 @@
 With psi_a (n, q_a) each client's first-order share in the estimates of equation a (estimates minus
 truth is about psi_a' 1), and V_a (q_a, q_a) the covariance that the equation itself gives them,
 
-    C = B R B',   R_ab = psi_a' psi_b,   B = blockdiag(V_a^(1/2) R_aa^(-1/2)).
+    C = B R B',   R_ab = psi_a' psi_b,   B = blockdiag((V_a R_aa^-1)^(1/2)).
 
-Diagonal blocks of C are the V_a; what lies between them is correlated as the clients' shares are;
-and C cannot be indefinite. Where V_a is itself the sum of squared shares, C is the sandwich.
+B is the same operation for any linear functions of the estimates, so that neither unit nor zero of
+a scale matters. Diagonal blocks of C are the V_a; what lies between them is correlated as the
+clients' shares are; and C cannot be indefinite. Where V_a is itself the sum of squared shares, C is
+the sandwich.
 """
 
 from __future__ import annotations
@@ -50,22 +52,26 @@ def joint_covariance(
     B = np.zeros_like(R)
     for V, end in zip(covariances, ends, strict=True):
         own = slice(end - len(V), end)
-        B[own, own] = _root(V) @ _root(R[own, own], inverse=True)
+        B[own, own] = _matching(V, R[own, own])
     C = B @ R @ B.T
     for V, end in zip(covariances, ends, strict=True):  # to the last digit
         C[end - len(V) : end, end - len(V) : end] = V
     return np.asarray(C)
 
 
-def _root(V: Array, inverse: bool = False) -> Array:
-    """Return the symmetric root of a covariance, or its inverse, scaled to units first."""
-    d = np.sqrt(np.where(np.diag(V) > 0.0, np.diag(V), 1.0))
-    values, axes = np.linalg.eigh(V / d / d[:, None])
+def _matching(V: Array, R: Array) -> Array:
+    """Return B = (V R^-1)^(1/2), with B R B' = V, where R says something.
+
+    With R = L L', B = L (L^-1 V L^-T)^(1/2) L^-1.
+    """
+    d = np.sqrt(np.where(np.diag(R) > 0.0, np.diag(R), 1.0))
+    values, axes = np.linalg.eigh(R / d / d[:, None])
     keep = values > _NOTHING * max(float(values.max(initial=0.0)), 0.0)
-    size = np.sqrt(np.where(keep, values, 1.0))
-    powers = np.where(keep, 1.0 / size if inverse else size, 0.0)
-    middle = (axes * powers) @ axes.T
-    return np.asarray(middle / d if inverse else d[:, None] * middle)
+    size = np.sqrt(values[keep])
+    L, back = d[:, None] * axes[:, keep] * size, (axes[:, keep] / size).T / d
+    middle = back @ V @ back.T
+    roots, turn = np.linalg.eigh((middle + middle.T) / 2.0)
+    return np.asarray(L @ (turn * np.sqrt(np.maximum(roots, 0.0))) @ turn.T @ back)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,19 @@ Every series has an intercept and one or two slopes; the states stand series by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alliancedyn.engine import names
 from alliancedyn.engine.assembly import block_diagonal, join
+from alliancedyn.engine.centered import Shift
 from alliancedyn.engine.kalman import StateSpace
 from alliancedyn.engine.starting import Moments, courses
-from alliancedyn.engine.system import Block, Matrices, ratios, vector
+from alliancedyn.engine.system import Block, Matrices, matrix, ratios, vector
 from alliancedyn.errors import SpecificationError
 from alliancedyn.models.design import TREND, TREND2, Design
 
@@ -210,3 +213,35 @@ def carried(system: StateSpace, reached: Array, design: Design) -> StateSpace:
         load_at=design.at_every(2),
         drive=np.zeros((d + c, 0)),
     )
+
+
+def first_with_factors(factors: tuple[str, ...], design: Design) -> Block:
+    """Return the covariances of the first session's scores with the growth factors."""
+    block = matrix("initial_between_cov", design.variables, factors, design.units)
+    products = [design.units[v] * design.units[f] for v in design.variables for f in factors]
+    return replace(block, scale=tuple(products))
+
+
+def shifts_of_course(design: Design, level: Mapping[str, float]) -> dict[str, Shift]:
+    """Return what the level of scores adds to an ALT's first session and intercepts.
+
+    With y = c + y', a + phi (c + y') - c makes the intercept of y' out of a = a' + c - phi c.
+    """
+    plain = [v for v in design.variables if v not in design.measured]
+    found: dict[str, Shift] = {}
+    for v in plain:
+        found[names.label("mean", v, session=design.sessions[0])] = (level[v], {})
+        by = {names.label("phi", v, u): -level[u] for u in plain}
+        found[names.label("intercept", v)] = (level[v], by)
+    return found
+
+
+def shifts_of_change(design: Design, level: Mapping[str, float]) -> dict[str, Shift]:
+    """Return what the level of scores adds to the start and the constant of latent change."""
+    plain = [v for v in design.variables if v not in design.measured]
+    found: dict[str, Shift] = {}
+    for v in plain:
+        found[names.label("intercept", v)] = (level[v], {})
+        by = {names.label("coupling", v, u): -level[u] for u in plain if u != v}
+        found[names.label("trend", v)] = (0.0, {names.label("self", v): -level[v], **by})
+    return found

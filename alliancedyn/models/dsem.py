@@ -20,13 +20,16 @@ from typing import Any, ClassVar, Literal
 from alliancedyn.checking import checked
 from alliancedyn.engine.dsem import Sampled
 from alliancedyn.engine.dsem_mixture import ClientMixture
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError
 from alliancedyn.models.collinear import refuse_collinear
 from alliancedyn.models.drawing_on import LONGEST, Limit, draw_on
+from alliancedyn.models.dsem_checks import check_numbers
 from alliancedyn.models.dsem_clients import groups_of, mixture_of
 from alliancedyn.models.dsem_errors import error_notes
 from alliancedyn.models.dsem_paths import (
+    check_moderators,
     check_paths,
+    moderator_notes,
     path_assumptions,
     path_notes,
     random_effects,
@@ -34,13 +37,11 @@ from alliancedyn.models.dsem_paths import (
 )
 from alliancedyn.models.dsem_scales import (
     Bounds,
-    check_scales,
     scale_assumptions,
     scale_sentences,
 )
 from alliancedyn.models.dsem_task import (
     Task,
-    check_priors,
     flags,
     predictor_means,
     raw_terms,
@@ -64,7 +65,17 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "levels": (("client",), ("therapist", "client")),
     "initial": ("free", "innovation"),
 }
-_TUPLES = ("random", "predictors", "levels", "variables", "sessions", "ordinal", "same", "lagged")
+_TUPLES = (
+    "random",
+    "predictors",
+    "moderators",
+    "levels",
+    "variables",
+    "sessions",
+    "ordinal",
+    "same",
+    "lagged",
+)
 
 
 @checked
@@ -128,6 +139,12 @@ class DSEM:
     lagged : tuple of str, optional
         Lagged effects that there are, ``("symptoms<-symptoms", "symptoms<-alliance")``; all of
         them by default.
+    moderators : tuple of str
+        Numbers of sessions, such as technique, with which all lagged effects into a session change,
+        ``moderation[symptoms,alliance,technique]``, beside ``input[symptoms,technique]``: as
+        deviations from the client's mean, so that phi is the effect there.
+    moderator_session : {"outcome", "predictor"}
+        Whether they are those of the session of the outcome, or of the one before.
     initial : {"free", "innovation"}
         Whether deviations at the first session have a covariance of their own, or vary as
         innovations do, as if there had been none before.
@@ -158,6 +175,8 @@ class DSEM:
     ordinal: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
     lagged: tuple[str, ...] | None = None
+    moderators: tuple[str, ...] = ()
+    moderator_session: Literal["outcome", "predictor"] = "outcome"
     initial: Literal["free", "innovation"] = "free"
     max_draws: int | None = None
     max_seconds: float = LONGEST
@@ -201,37 +220,8 @@ class DSEM:
         if "trend" in self.random and self.trend is None:
             object.__setattr__(self, "trend", "linear")
         check_paths(self.random, self.same, self.lagged)
-        self._check_numbers()
-
-    def _check_numbers(self) -> None:
-        if self.sessions is not None and len(self.sessions) != 2:
-            raise SpecificationError(
-                f"sessions is {self.sessions!r}; give the first and the last, such as (1, 8)."
-            )
-        given = self.measurement_var
-        if isinstance(given, str) and given != "free":
-            raise SpecificationError(
-                f'measurement_var is {given!r}; give variances by name, or "free".'
-            )
-        if any(not value >= 0.0 for value in self.known_errors.values()):
-            raise SpecificationError("measurement_var: a variance cannot be negative.")
-        check_scales(self.known_bounds, self.ordinal)
-        if self.sampler == "gibbs" and not self._in_blocks:
-            raise SpecificationError(
-                "The Gibbs sampler is for normal innovations, known measurement error, scores "
-                "without bounds or categories, and no slopes of clients over sessions. Use "
-                'sampler="nutpie".'
-            )
-        if self.sampler == "laplace" and not (self.one_system and self.draws_panels):
-            raise SpecificationError(
-                "The quick look needs random intercepts alone (or with slopes over sessions), "
-                "normal innovations, known measurement error, and scores without bounds or "
-                'categories. Use sampler="gibbs" or "nutpie".'
-            )
-        absent = [x for x in self.predictors if x not in (self.predictor_means or self.predictors)]
-        if absent:
-            raise SpecificationError(f"predictor_means lacks {listed(absent)}.")
-        check_priors(self.priors or {})
+        check_moderators(self)
+        check_numbers(self)
 
     # -- verbs ----------------------------------------------------------------------------------
 
@@ -276,6 +266,7 @@ class DSEM:
         sampled, judged = draw_on(self._rounds(task, seed, progress), read, self._limit)
         flat = judged.draws.reshape(-1, judged.draws.shape[-1])
         notes = [*flags(self, selection.data), *path_notes(self, panel.timing)]
+        notes += moderator_notes(self, selection.data.variables, panel.timing)
         return sampled_fit(
             self._known(selection.data),
             panel,
@@ -346,22 +337,23 @@ class DSEM:
         """What draws: the fastest that can, unless one was named."""
         if self.sampler != "auto":
             return self.sampler
-        return "gibbs" if self._in_blocks else "nutpie"
+        return "gibbs" if self.in_blocks else "nutpie"
 
     @property
-    def _in_blocks(self) -> bool:
+    def in_blocks(self) -> bool:
+        """Whether the Gibbs sampler can draw it, block by block."""
         line = self.trend is not None and self.initial == "innovation"
         return self.draws_panels and "trend" not in self.random and not line
 
     @property
     def one_system(self) -> bool:
         """Whether all clients have one process, around levels and slopes of their own."""
-        return set(self.random) <= {"intercept", "trend"}
+        return set(self.random) <= {"intercept", "trend"} and not self.moderators
 
     @property
     def draws_panels(self) -> bool:
         """Whether panels can be drawn: all normal, known errors, no bounds or categories."""
-        seen = not self.known_bounds and not self.ordinal
+        seen = not (self.known_bounds or self.ordinal or self.moderators)
         return self.innovations == "normal" and self.measurement_var != "free" and seen
 
     @property
@@ -432,7 +424,12 @@ class DSEM:
 
     def needs(self) -> Needs:
         """Return what the model needs of a panel."""
-        return Needs(variables=self.variables, covariates=self.predictors, fewest=1)
+        return Needs(
+            variables=self.variables,
+            covariates=self.predictors,
+            moderators=self.moderators,
+            fewest=1,
+        )
 
     def _known(self, data: Observed) -> DSEM:
         """Return the specification with predictors centered where these clients have their mean."""

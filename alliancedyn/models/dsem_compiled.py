@@ -63,7 +63,7 @@ class Structure:
         therapist = np.zeros(1, np.int64) if data.therapist is None else data.therapist
         known: list[NDArray[Any]] = [data.course, data.measurement_var]
         if not marginal:
-            known += [data.predictors, therapist, np.isnan(data.Y)]
+            known += [data.predictors, therapist, np.isnan(data.Y), data.moderators]
         size = (*data.Y.shape, int(therapist.max()) + 1)
         constants = tuple(np.ascontiguousarray(one).tobytes() for one in known)
         return cls(shape, priors, innovations, measurement, size, constants, build)

@@ -109,7 +109,8 @@ def is_marginal(
 ) -> bool:
     """Say whether everything latent can be integrated out."""
     random = shape.random_phi or shape.random_innovation or shape.random_same
-    return not random and innovations == "normal" and limits is None and ordinal is None
+    scored = innovations == "normal" and limits is None and ordinal is None
+    return scored and not (random or shape.moderators)
 
 
 def _check(
@@ -150,6 +151,7 @@ def _coords(data: DsemData, shape: DsemShape) -> dict[str, Any]:
         "same_session": [f"{row}<-{column}" for row, column in shape.same],
         "course": list(shape.course),
         "predictor": list(shape.predictors),
+        "moderator": list(shape.moderators),
     }
     if shape.therapist and data.therapist is not None:
         coords["therapist"] = np.arange(int(data.therapist.max()) + 1)
@@ -342,7 +344,18 @@ def _kept(model: pymc.Model) -> list[str]:
 
 
 _CARRIED = (
-    *("mean", "trend", "phi", "same", "phi_sd", "same_sd", "log_innovation_sd", "slopes"),
+    *(
+        "mean",
+        "trend",
+        "phi",
+        "same",
+        "moderation",
+        "input",
+        "phi_sd",
+        "same_sd",
+        "log_innovation_sd",
+        "slopes",
+    ),
     "between_cov",
     *("random_corr", "therapist_cov", "therapist_z", "innovation_cov", "initial_cov"),
     *("client_effects", "degrees", "measurement_var"),
@@ -361,6 +374,11 @@ def canonical(values: Mapping[str, Array], shape: DsemShape) -> dict[str, Array]
         elif family == "predictor":
             at = (effects.index(of[0]), shape.predictors.index(of[1]))
             found[name] = values["slopes"][..., at[0], at[1]]
+        elif family == "moderation":
+            places = shape.moderators.index(of[2]), v.index(of[0]), v.index(of[1])
+            found[name] = values[family][..., places[0], places[1], places[2]]
+        elif family == "input":
+            found[name] = values[family][..., shape.moderators.index(of[1]), v.index(of[0])]
         elif family == "random_corr":
             found[name] = values[family][..., effects.index(of[0]), effects.index(of[1])]
         elif family == "between_cov":

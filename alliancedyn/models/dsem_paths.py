@@ -18,11 +18,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.models.rows import client_means
+from alliancedyn.models.rows import lagged as lagged_scores
+from alliancedyn.results import Observed
 
 if TYPE_CHECKING:
     from alliancedyn.models.dsem import DSEM
 
+Array = NDArray[np.float64]
 Pair = tuple[str, str]
 
 RANDOM = ("intercept", "trend", "phi", "same", "innovation")
@@ -134,6 +141,70 @@ def path_notes(spec: DSEM, timing: Mapping[str, str]) -> list[str]:
                 f"{outcome}. That the effect runs this way is assumed."
             )
     return said
+
+
+def check_moderators(spec: DSEM) -> None:
+    """Refuse what lagged effects that change from session to session do not go with.
+
+    Raises
+    ------
+    SpecificationError
+        With the remedy.
+    """
+    if spec.moderators and spec.lagged is not None:
+        raise SpecificationError(
+            "moderators= change all lagged effects; it does not go with lagged=. Leave one out."
+        )
+    if spec.moderator_session not in ("outcome", "predictor"):
+        raise SpecificationError(
+            f"moderator_session is {spec.moderator_session!r}; choose 'outcome' or 'predictor'."
+        )
+
+
+def moderating(spec: DSEM, data: Observed) -> Array:
+    """Return moderators (N, T, m) at the session into which they change lagged effects.
+
+    As deviations from the client's mean; 0 where there was no session.
+
+    Raises
+    ------
+    SpecificationError
+        If one is a series of the model, never changes, or is not known at a session with scores.
+    """
+    found = np.zeros((*data.Y.shape[:2], len(spec.moderators)))
+    held = ~np.isnan(data.Y).all(axis=2)
+    for c, name in enumerate(spec.moderators):
+        values = data.inputs[:, :, c]
+        if name in data.variables:
+            raise SpecificationError(
+                f"moderators names {name!r}, a series of the model. Leave it out of one of the two."
+            )
+        if missing := int((np.isnan(values) & held).sum()):
+            raise SpecificationError(
+                f"The moderator {name!r} is not known in {missing} sessions that have scores. Fill "
+                "it in, or set those scores missing."
+            )
+        deviation = np.nan_to_num(values - client_means(values)[:, None])
+        if not np.abs(deviation).max() > 0.0:
+            raise SpecificationError(
+                f"The moderator {name!r} does not change over sessions. Use predictors=({name!r},)."
+            )
+        if spec.moderator_session == "predictor":
+            deviation = np.nan_to_num(lagged_scores(deviation))
+        found[:, :, c] = deviation
+    return found
+
+
+def moderator_notes(spec: DSEM, variables: Sequence[str], timing: Mapping[str, str]) -> list[str]:
+    """Say of moderators of the session of an outcome that the outcome may have come first."""
+    first = [v for v in variables if timing.get(v) == "before"]
+    if not spec.moderators or spec.moderator_session != "outcome" or not first:
+        return []
+    return [
+        f"{listed(spec.moderators)} moderates as it was at the session of the outcome, and "
+        f"{listed(first)} was rated before that session. If it is of the session itself, use "
+        'moderator_session="predictor".'
+    ]
 
 
 def path_assumptions(spec: DSEM) -> tuple[str, ...]:

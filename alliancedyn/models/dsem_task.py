@@ -14,7 +14,7 @@ from alliancedyn.engine.dsem import DsemData, DsemShape, Priors
 from alliancedyn.engine.dsem_prior import Term, quantities, terms
 from alliancedyn.engine.dsem_units import Units, within_units
 from alliancedyn.errors import SpecificationError, listed
-from alliancedyn.models.dsem_paths import pair_of
+from alliancedyn.models.dsem_paths import moderating, pair_of
 from alliancedyn.models.dsem_scales import cuts_of, limits_of, refuse_scales, scale_flags
 from alliancedyn.results import Observed
 
@@ -75,16 +75,19 @@ def task_of(spec: DSEM, data: Observed) -> Task:
     """Put scores on the scale of the priors."""
     raw = raw_data(spec, data)
     k, c = raw.k, raw.predictors.shape[1]
-    units = Units(np.zeros(k), np.ones(k), np.ones(c))
+    m = raw.moderators.shape[2]
+    units = Units(np.zeros(k), np.ones(k), np.ones(c), np.ones(m))
     if spec.scale == "within":
         center, unit = within_units(data.Y)
-        units = Units(center, unit, np.std(raw.predictors, axis=0))
+        spread = np.std(raw.moderators, axis=(0, 1)) if m else np.ones(0)
+        units = Units(center, unit, np.std(raw.predictors, axis=0), spread)
     scaled = DsemData(
         Y=(raw.Y - units.center) / units.unit,
         course=raw.course,
         predictors=raw.predictors / units.predictor,
         therapist=raw.therapist,
         measurement_var=raw.measurement_var / units.unit**2,
+        moderators=raw.moderators / units.moderator if m else raw.moderators,
     )
     limits = limits_of(spec, data)
     if limits is not None:  # as scores are, so that equal ones stay equal
@@ -158,6 +161,7 @@ def raw_data(spec: DSEM, data: Observed) -> DsemData:
         predictors=data.covariates - np.array([centers[x] for x in spec.predictors]),
         therapist=therapist,
         measurement_var=np.array([float(known.get(v, 0.0)) for v in data.variables]),
+        moderators=moderating(spec, data),
     )
 
 
@@ -200,6 +204,7 @@ def shape_of(spec: DSEM, variables: tuple[str, ...], sessions: tuple[int, ...]) 
         lagged=None if spec.lagged is None else tuple(map(pair_of, spec.lagged)),
         same=tuple(map(pair_of, spec.same)),
         initial=spec.initial,
+        moderators=spec.moderators,
     )
 
 
@@ -276,6 +281,7 @@ def refuse_unsuitable(spec: DSEM, data: Observed) -> None:
     if "therapist" in spec.levels:
         _refuse_therapists(data)
     refuse_scales(spec, data)
+    moderating(spec, data)
     unknown = [v for v in spec.known_errors if v not in data.variables]
     if unknown:
         raise SpecificationError(

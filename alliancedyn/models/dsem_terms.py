@@ -28,6 +28,10 @@ def population(data: DsemData, shape: DsemShape, priors: Priors) -> Tensors:
         "mean": pm.Normal("mean", *priors.mean, dims="variable"),
         **_coefficients(shape, priors),
     }
+    if shape.moderators:
+        dims = ("moderator", "outcome", "source")
+        parts["moderation"] = pm.Normal("moderation", *priors.effect, dims=dims)
+        parts["input"] = pm.Normal("input", *priors.effect, dims=("moderator", "outcome"))
     if shape.course:
         parts["course"] = pm.Normal("trend", *priors.trend, dims=("course", "variable"))
     if shape.predictors:
@@ -235,6 +239,8 @@ def add_process(
     if not free:  # a session before the first, without deviations
         w, n_sessions = pt.concatenate([pt.zeros_like(w[:, :1]), w], axis=1), n_sessions + 1
     new = _new(w, shape, parts, effects)
+    if shape.moderators:
+        new = new - _moderated(w[:, :-1], data.moderators[:, 1 if free else 0 :], parts)
     steps = last_seen(data.Y) - free
     client, step = np.nonzero(np.arange(n_sessions - 1) < steps[:, None])
     new = new[client, step]
@@ -267,6 +273,17 @@ def _new(w: Any, shape: DsemShape, parts: Tensors, effects: Any) -> Any:
         by = before if family == "phi" else after
         left[v.index(row)] = left[v.index(row)] - size * by[:, :, v.index(column)]
     return pt.stack(left, axis=-1)
+
+
+def _moderated(before: Any, moderators: NDArray[np.float64], parts: Tensors) -> Any:
+    """Return what moderators (N, T - 1, m) of a session do there, and to lags into it."""
+    import pytensor.tensor as pt
+
+    total: Any = 0.0
+    for j in range(moderators.shape[2]):
+        lags = pt.dot(before, parts["moderation"][j].T)
+        total = total + moderators[:, :, j : j + 1] * (parts["input"][j] + lags)
+    return total
 
 
 def _whiten(e: Any, root: Any, k: int) -> list[Any]:

@@ -24,7 +24,7 @@ FAR_FROM_ZERO = (
     "The scores of {name!r} lie {times:.0e} times their spread away from zero, which leaves too "
     "few digits for what changes. Subtract a constant, such as their mean, and check the export."
 )
-MOST_DIGITS = 1e4  # mean in units of spread, beyond which squares lose what changes
+MOST_DIGITS = 1e8  # mean in units of spread, beyond which too few are left once it is out
 REPEATED = 1e-12  # 1 - |r| of columns that are the same up to rounding
 UNCHANGING = "Name it in covariates=, or leave it out."
 REMEDY = "Restrict the sessions to those that more clients reached: sessions=(first, last)."

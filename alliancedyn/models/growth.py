@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from alliancedyn.checking import checked
 from alliancedyn.engine import names, starting
 from alliancedyn.engine.assembly import block_diagonal, join
+from alliancedyn.engine.centered import Shift
 from alliancedyn.engine.kalman import StateSpace
 from alliancedyn.engine.likelihood import NOTHING, Implied
 from alliancedyn.engine.system import (
@@ -32,7 +33,6 @@ from alliancedyn.engine.system import (
     Matrices,
     covariance,
     entries,
-    matrix,
     ratios,
     vector,
 )
@@ -43,8 +43,11 @@ from alliancedyn.models.courses import (
     factor_mean_blocks,
     factor_means,
     factor_names,
+    first_with_factors,
     growth_loadings,
     mean_course,
+    shifts_of_change,
+    shifts_of_course,
     spread,
     stack,
     start_courses,
@@ -223,6 +226,11 @@ class ALT(LCMSR):
         """Say whether loadings depend on parameters."""
         return True
 
+    def shifts(self, design: Design, level: Mapping[str, float]) -> dict[str, Shift]:
+        """Return how intercepts and the first session carry the level of the scores."""
+        one = self.lags == "equal" and self.step is None
+        return shifts_of_course(design, level) if one else {}  # else no one intercept does
+
     def blocks(self, design: Design) -> list[Block]:
         """Return lagged effects, innovations, first session with factors, and means."""
         plain = tuple(v for v in design.variables if v not in design.measured)
@@ -231,7 +239,7 @@ class ALT(LCMSR):
         return [
             *within_blocks(self, design),
             covariance("between_cov", factors, design.units),
-            _first_with_factors(factors, design),
+            first_with_factors(factors, design),
             *basis_blocks(self, design),
             *factor_mean_blocks(self, design),
             *first,
@@ -307,13 +315,6 @@ def _joint_covs(params: Params) -> dict[str | None, Array]:
     return found
 
 
-def _first_with_factors(factors: tuple[str, ...], design: Design) -> Block:
-    """Return the covariances of the first session's scores with the growth factors."""
-    block = matrix("initial_between_cov", design.variables, factors, design.units)
-    products = [design.units[v] * design.units[f] for v in design.variables for f in factors]
-    return replace(block, scale=tuple(products))
-
-
 @checked
 @dataclass(frozen=True, repr=False)
 class LatentChange(LCMSR):
@@ -350,10 +351,7 @@ class LatentChange(LCMSR):
             "innovations": ("none", "equal", "free"),
             "means": ("growth",),
             "initial": ("free",),
-            "order": (1,),
-            "growth": ("linear",),
-            "step": (None,),
-            "moderators": ((),),
+            **{"order": (1,), "growth": ("linear",), "step": (None,), "moderators": ((),)},
         }
         return {**super().choices(), **only}
 
@@ -375,6 +373,10 @@ class LatentChange(LCMSR):
     def moves_loads(self) -> bool:
         """Say whether loadings depend on parameters."""
         return True
+
+    def shifts(self, design: Design, level: Mapping[str, float]) -> dict[str, Shift]:
+        """Return how the start and the constant change carry the level of the scores."""
+        return shifts_of_change(design, level)
 
     def blocks(self, design: Design) -> list[Block]:
         """Return self-feedback, coupling, innovations if any, factors and their means."""

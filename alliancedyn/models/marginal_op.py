@@ -200,7 +200,7 @@ class MarginalLogLik(Op):
     def __init__(self, spec: Specification, panel: SessionPanel) -> None:
         self.spec = spec
         self.panel = panel
-        self.likelihood = spec.objective(panel)
+        self.likelihood = spec.objective(panel, centered=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the likelihood, which holds functions."""

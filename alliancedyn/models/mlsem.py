@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from alliancedyn.checking import checked
 from alliancedyn.engine.assembly import Assembly
+from alliancedyn.engine.centered import centered_layout
 from alliancedyn.engine.kalman import Blocks
 from alliancedyn.engine.likelihood import NOTHING, Implied, Share
 from alliancedyn.engine.structural import EquationLikelihood
@@ -100,6 +101,7 @@ class MLSEM:
     starts: int = field(default=1, kw_only=True)
 
     name: ClassVar[str] = "ML-SEM"
+    splits: ClassVar[bool] = False  # scores into parts between and within clients
     assumptions: ClassVar[tuple[str, ...]] = (
         "Clients differ by a constant of their own, which may go with their first scores and with "
         "all scores of the process: no client has a trend of their own around the session "
@@ -245,6 +247,13 @@ class MLSEM:
         reference = tuple(data.variables.index(v) for v in variables)
         return [ClientGroup(np.arange(n), system, np.zeros((n, T, 0)), reference)]
 
+    def nobody(
+        self, variables: tuple[str, ...], sessions: tuple[int, ...], groups: tuple[str, ...] = ()
+    ) -> Observed:
+        """Return a panel of these series without clients, as the model sees one."""
+        columns = dict.fromkeys((*variables, *self.exogenous, *self.covariates))
+        return Observed.of_nobody(tuple(columns), sessions, groups)
+
     def remarks(self, params: Params) -> list[str]:
         """Return what a reader should know about these estimates, in sentences."""
         return []
@@ -283,6 +292,9 @@ class MLSEM:
     def likelihood(self, data: Observed) -> EquationLikelihood:
         """Return the log-likelihood of observed scores, with starting values."""
         plan = self.plan(data)
+        level = np.nanmean(data.Y, axis=(0, 1))
+        data = replace(data, Y=data.Y - level)
+        shifts = plan.shifts(dict(zip(data.variables, level.tolist(), strict=True)))
         wide = plan.wide(data.Y, data.variables)
         spread = [np.nanstd(data.Y[:, :, j]) or 1.0 for j in range(len(data.variables))]
         sd = {v: float(s) for v, s in zip(data.variables, spread, strict=True)}
@@ -296,8 +308,9 @@ class MLSEM:
         start = layout.theta({b.key: values[b.key].reshape(b.shape) for b in layout.blocks})
         cells, own = plan.cells(data.variables), plan.within
         implied = NOTHING if self.direction == "both" else Implied(plan.within_names, own)
+        reported = centered_layout(layout, shifts) or layout
         return EquationLikelihood(
-            layout, (share,), start, implied, equations=plan.equations, cells=cells
+            reported, (share,), start, implied, equations=plan.equations, cells=cells
         )
 
     def _resolved(self, panel: SessionPanel) -> MLSEM:

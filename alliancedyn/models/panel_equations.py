@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alliancedyn.engine import names
+from alliancedyn.engine.centered import Shift
 from alliancedyn.engine.kalman import StateSpace
 from alliancedyn.engine.structural import Entry, Equations, Pattern
 from alliancedyn.engine.system import EVERY, Block, Matrices, covariance, variances
@@ -160,6 +161,18 @@ class Plan:
             found.append(_plain(FEEDBACK, labels, [sd[g[0]] * sd[y] for g, _ in moved]))
         labels = [names.label("mean", v, session=t) for v, t in self.given]
         found.append(_plain("mean", labels, [sd[v] for v, _ in self.given], linear=True))
+        return found
+
+    def shifts(self, level: Mapping[str, float]) -> dict[str, Shift]:
+        """Return how means and intercepts carry the level of the columns."""
+        found: dict[str, Shift] = {
+            names.label("mean", v, session=t): (level[v], {}) for v, t in self.given
+        }
+        for y in self.targets:
+            by = {names.label("phi", y, x): -level[x] for x in self.predictors}
+            by |= {names.label("between", y, c): -level[c] for c in self.covariates}
+            for t in self.sessions[1:]:
+                found[names.label("intercept", y, session=t)] = (level[y], by)
         return found
 
     # -- moments --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from alliancedyn.checking import checked
 from alliancedyn.engine import starting
 from alliancedyn.engine.assembly import Assembly
+from alliancedyn.engine.centered import Shift, centered_layout
 from alliancedyn.engine.kalman import Blocks, StateSpace
 from alliancedyn.engine.likelihood import NOTHING, Family, Implied, Likelihood, Share, of_group
 from alliancedyn.engine.system import Block, Layout, Matrices
@@ -86,6 +87,14 @@ class Specification(Options):
         """Return parameters that are reported but not free."""
         return NOTHING
 
+    def shifts(self, design: Design, level: Mapping[str, float]) -> dict[str, Shift]:
+        """Return by how much parameters change with the level of scores through lagged effects.
+
+        Parameter -> (constant, {other parameter: weight}); empty where lagged effects act on
+        deviations alone.
+        """
+        return {}
+
     def remarks(self, params: Params) -> list[str]:
         """Return what a reader should know about these estimates, in sentences."""
         return []
@@ -138,14 +147,18 @@ class Specification(Options):
         selection = self._select(panel)
         known = self._with_known_errors(selection)
         likelihood = known.likelihood(selection.data)
-        return likelihood.loglik(known.matrices(params, known.design(selection.data)))
+        return likelihood.loglik(likelihood.layout.from_params(params))
 
     @checked
-    def objective(self, panel: SessionPanel) -> Likelihood:
-        """Return the log-likelihood as a function of an unconstrained vector, with its score."""
+    def objective(self, panel: SessionPanel, *, centered: bool = True) -> Likelihood:
+        """Return the log-likelihood as a function of an unconstrained vector, with its score.
+
+        With ``centered=False`` the vector is that of the parameters of the scores as they are.
+        """
         selection = self._select(panel)
         known = self._with_known_errors(selection)
-        likelihood = known.likelihood(selection.data)
+        data = selection.data
+        likelihood = known.likelihood(data) if centered else known.likelihood_as_is(data)
         refuse_unidentified(known, known.design(selection.data), likelihood, selection.data)
         return likelihood
 
@@ -176,11 +189,17 @@ class Specification(Options):
         self, params: Params, variables: tuple[str, ...], sessions: tuple[int, ...]
     ) -> StateSpace:
         """Return the system matrices at natural parameters, for models without groups."""
-        nobody = Observed.of_scores(
-            np.empty(0, object), sessions, variables, np.empty((0, len(sessions), len(variables)))
-        )
-        (group,) = self.groups_of(params, nobody, variables)
+        (group,) = self.groups_of(params, self.nobody(variables, sessions), variables)
         return group.system
+
+    def nobody(
+        self, variables: tuple[str, ...], sessions: tuple[int, ...], groups: tuple[str, ...] = ()
+    ) -> Observed:
+        """Return a panel of these series without clients, as the model sees one."""
+        items = self.indicators or {}
+        scores = tuple(item for name in variables for item in items.get(name, [name]))
+        known = len(self.covariates) + len(self.moderators)
+        return Observed.of_nobody(scores, sessions, groups, known, len(self.time_varying))
 
     # -- the parts, put together ----------------------------------------------------------------
 
@@ -241,7 +260,22 @@ class Specification(Options):
         return series, tuple(series.index(owner.get(item, item)) for item in items)
 
     def likelihood(self, data: Observed) -> Likelihood:
-        """Return the log-likelihood of observed scores, with starting values."""
+        """Return the log-likelihood of observed scores, with starting values.
+
+        Searched around the level of the scores, where that makes a difference; parameters are
+        those of the scores as they are.
+        """
+        level = np.nanmean(data.Y, axis=(0, 1))
+        named = dict(zip(data.variables, level.tolist(), strict=True))
+        shifts = self.shifts(self.design(data), named)
+        if not shifts:
+            return self.likelihood_as_is(data)
+        found = self.likelihood_as_is(replace(data, Y=data.Y - level))
+        layout = centered_layout(found.layout, shifts)
+        return self.likelihood_as_is(data) if layout is None else replace(found, layout=layout)
+
+    def likelihood_as_is(self, data: Observed) -> Likelihood:
+        """Return the log-likelihood of scores, with starting values, in parameters of its own."""
         bare = self.design(data)
         items = starting.item_moments(data.Y, bare.series_of)
         rough = starting.moments(items.series, traits=bool(self.static(bare)))

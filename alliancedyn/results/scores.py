@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,25 @@ class Observed:
             group=np.zeros(n, np.int64),
             groups=(),
             seen=np.ones(n, bool),
+        )
+
+    @classmethod
+    def of_nobody(
+        cls,
+        variables: tuple[str, ...],
+        sessions: tuple[int, ...],
+        groups: tuple[str, ...] = (),
+        covariates: int = 0,
+        inputs: int = 0,
+    ) -> Observed:
+        """Return a panel without clients, with so many covariates and inputs."""
+        scores = np.empty((0, len(sessions), len(variables)))
+        found = cls.of_scores(np.empty(0, object), sessions, variables, scores)
+        return replace(
+            found,
+            covariates=np.empty((0, covariates)),
+            inputs=np.empty((0, len(sessions), inputs)),
+            groups=groups,
         )
 
     def rows_by_group(self) -> list[tuple[str | None, NDArray[np.int64]]]:

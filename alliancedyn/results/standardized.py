@@ -17,7 +17,7 @@ errors, all as the model implies them::
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -161,17 +161,20 @@ class Solution:
     def of(cls, fit: Fit) -> Solution:
         """Decide what standardizes, once for all values of the parameters."""
         form = fit.lagged
-        owners = getattr(fit.model, "indicators", None) or {}
-        items = tuple(item for name in fit.variables for item in owners.get(name, [name]))
-        shape = (0, len(fit.sessions), len(items))
-        nobody = Observed.of_scores(np.empty(0, object), fit.sessions, items, np.empty(shape))
+        of_model = getattr(fit.model, "nobody", Observed.of_nobody)
+        nobody = of_model(fit.variables, fit.sessions, form.groups)
         bases = {label: fit.sd_within_basis(group=label) for label in form.groups or (None,)}
-        return cls(fit, form, bases, replace(nobody, groups=form.groups))
+        return cls(fit, form, bases, nobody)
 
     @property
     def _one_path(self) -> bool:
         """Whether all clients have the same lags at the same sessions."""
-        return not self.form.families & OWN_LAGS
+        return self._splits and not self.form.families & OWN_LAGS
+
+    @property
+    def _splits(self) -> bool:
+        """Whether the model splits scores into parts between and within clients."""
+        return bool(getattr(self.fit.model, "splits", True))
 
     def rows(self, p: Params) -> Rows:
         """Return every quantity by name, in the same order for any ``p``."""
@@ -256,7 +259,8 @@ class Solution:
         owner = form.suffix("between_cov") if "between_cov" in form.families else None
         stable = [names.label("between_cov", v, v, group=owner) for v in form.variables]
         error = getattr(self.fit.model, "measurement_var", None)
-        if error is None and self.nobody.variables == form.variables and stable[0] in p:
+        alone = self.nobody.variables == form.variables and stable[0] in p
+        if error is None and self._splits and alone:
             between = np.array([p[name] for name in stable])
             out |= _named("icc", form.variables, between / (between + within), group=label)
         return out
