@@ -7,10 +7,13 @@ It holds no client data beyond the identifier.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 _OPEN, _COUNT, _CLOSE = "\x02", "\x1f", "\x03"  # around identifiers, while a message is written
+_withholding: ContextVar[bool] = ContextVar("_withholding", default=False)
 _MARKED = re.compile(f"{_OPEN}([0-9]+){_COUNT}([^{_CLOSE}]*){_CLOSE}")
 
 
@@ -116,9 +119,21 @@ def people(clients: int, persons: int | None = None) -> str:
     return f"{clients:,} client{'s' * (clients != 1)}"
 
 
+@contextmanager
+def withholding(asked: bool = True) -> Iterator[None]:
+    """Let messages that are written inside count people instead of naming them, if asked to."""
+    token = _withholding.set(asked)
+    try:
+        yield
+    finally:
+        _withholding.reset(token)
+
+
 def identified(values: Any, shown: int = 3) -> str:
     """Name people as `listed` does, marked: whatever prints the message can leave them out."""
     values = list(values)
+    if _withholding.get():
+        return f"[{len(values):,} not named here]"
     return f"{_OPEN}{len(values)}{_COUNT}{listed(values, shown)}{_CLOSE}"
 
 

@@ -840,3 +840,19 @@ def test_json_holds_what_json_can_hold() -> None:
         "none": None,
         "kind": "a",
     }
+
+
+@pytest.mark.parametrize(("more", "said"), [([], "'Quixote'"), (["--hide-identifiers"], "[1 not")])
+def test_people_are_named_to_who_has_the_export_unless_hidden(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    export, mapping = tmp_path / "e.csv", tmp_path / "m.toml"
+    export.write_text("client,session,a,s\nQuixote,2,1,2\nQuixote,2,2,3\n", encoding="utf-8")
+    mapping.write_text(
+        'client = "client"\nsession = "session"\n[variables]\nalliance = "a"\nsymptoms = "s"\n',
+        encoding="utf-8",
+    )
+    assert commands.run(["check", str(export), "--map", str(mapping), *more]) == 3
+    told = capsys.readouterr().err
+    assert said in told
+    assert ("Quixote" in told) == (not more)

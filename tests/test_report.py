@@ -23,7 +23,7 @@ from pages import Page
 import alliancedyn as ad
 from alliancedyn.causal.agreement import stand
 from alliancedyn.decompose import decompose
-from alliancedyn.errors import Message, SpecificationError, identified
+from alliancedyn.errors import Message, SpecificationError, identified, withholding
 from alliancedyn.panel import Issue
 from alliancedyn.report import report_analysis
 from alliancedyn.report.privacy import Discretion
@@ -746,6 +746,13 @@ def test_identifiers_in_messages_are_withheld_whatever_they_look_like(name):
     assert shy.withhold(f"rows, client, 3 and {name}") == f"rows, client, 3 and {name}"
     again = pickle.loads(pickle.dumps(error))
     assert shy.withhold(str(again)) == "No score for [4 not named here]."
+
+
+def test_messages_count_people_where_that_is_asked():
+    with withholding():
+        error = ad.DataError(f"No score for {identified(['Ann', 'Bob'])}.")
+    assert str(error) == "No score for [2 not named here]."
+    assert str(ad.DataError(f"No score for {identified(['Ann'])}.")) == "No score for 'Ann'."
 
 
 def test_strange_identifiers_of_an_export_stay_out_of_its_report(tmp_path):

@@ -81,6 +81,10 @@ SmallestEffect = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write although something is there already.")
 ]
+HideIdentifiers = Annotated[
+    bool,
+    typer.Option("--hide-identifiers", help="Count clients in messages instead of naming them."),
+]
 ShowFileName = Annotated[
     bool,
     typer.Option("--show-file-name", help="Name the export in the report, too."),

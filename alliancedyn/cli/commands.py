@@ -25,6 +25,7 @@ from alliancedyn.cli.arguments import (
     Export,
     Families,
     Group,
+    HideIdentifiers,
     Mapping,
     Out,
     Overwrite,
@@ -33,7 +34,7 @@ from alliancedyn.cli.arguments import (
     ShowFileName,
     SmallestEffect,
 )
-from alliancedyn.errors import AllianceDynError, listed
+from alliancedyn.errors import AllianceDynError, listed, withholding
 
 INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -152,6 +153,7 @@ def check(
     export: Export,
     mapping: Mapping = None,
     sessions: Sessions = None,
+    hide_identifiers: HideIdentifiers = False,
     debug: Debug = False,
 ) -> None:
     """Show what is in an export: row counts, findings, and which models the data can carry."""
@@ -194,6 +196,7 @@ def analyze(
     bayes: Bayes = False,
     show_file_name: ShowFileName = False,
     overwrite: Overwrite = False,
+    hide_identifiers: HideIdentifiers = False,
     debug: Debug = False,
 ) -> None:
     """Fit the ladder of models, compare both directions and write the report.
@@ -284,6 +287,7 @@ def export_syntax(
         typer.Option("--out", help="Folder for the text and its data.", metavar="DIR"),
     ] = None,
     overwrite: Overwrite = False,
+    hide_identifiers: HideIdentifiers = False,
     debug: Debug = False,
 ) -> None:
     """Write a model of these data as a text that lavaan or Mplus runs.
@@ -387,7 +391,7 @@ def main(typed: list[str] | None = None) -> None:
 def run(typed: list[str]) -> int:
     """Run one command and return its exit code; every error is one line on stderr."""
     word = next((one for one in typed if one in COMMANDS), "")
-    with speech.answering(word):
+    with speech.answering(word), withholding("--hide-identifiers" in typed):
         return _run(typed, word)
 
 
