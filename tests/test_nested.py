@@ -247,6 +247,14 @@ def test_the_expected_information_is_the_observed_one_of_scores_that_fit(
     )
 
 
+def test_a_test_that_would_take_minutes_is_refused_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("alliancedyn.engine.expected.LARGEST", 1_000)
+    with pytest.raises(SpecificationError, match=r"would take minutes\. Choose fewer sessions"):
+        ad.boundary_test(fitted("CLPM"), fitted("RI-CLPM"))
+
+
 def test_groups_have_their_own_natural_scores() -> None:
     spec = ad.RICLPM(group="arm", equal_across_groups=("lags",))
     likelihood = spec.objective(panel("crosslagged_complete", "panel"))

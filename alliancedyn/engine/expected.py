@@ -25,8 +25,11 @@ from alliancedyn.engine.likelihood import Likelihood, Share, of_group
 from alliancedyn.engine.moments import find_patterns
 from alliancedyn.engine.natural import flat
 from alliancedyn.engine.system import Matrices
+from alliancedyn.errors import SpecificationError
 
 Array = NDArray[np.float64]
+
+LARGEST = 10_000_000  # slopes of covariances that are held at once: some 100 sessions, two series
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,21 @@ def expected_information(likelihood: Likelihood, natural: Array) -> Array:
     likelihood : Likelihood
     natural : (n,)
         Where; covariances may be zero as long as those of the scores are definite.
+
+    Raises
+    ------
+    SpecificationError
+        If there are too many scores per client and parameters: of 200 sessions with means of their
+        own it would take minutes and gigabytes.
     """
     n = likelihood.layout.n_free
+    scores = max(share.blocks.gather(share.blocks.seen)[0].size for share in likelihood.shares)
+    if n * scores**2 > LARGEST:
+        raise SpecificationError(
+            f"A test by the expected information takes the slopes of {scores} x {scores} "
+            f"covariances by {n} parameters, which would take minutes. Choose fewer sessions with "
+            "sessions=(first, last), or compare BIC."
+        )
     out = np.zeros((n, n))
     matrices = likelihood.layout.unflatten(natural)
     for share, slopes in zip(likelihood.shares, moment_slopes(likelihood, natural), strict=True):
