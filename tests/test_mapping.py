@@ -87,6 +87,15 @@ def test_a_file_says_what_arguments_say(export: Path) -> None:
     assert np.isnan(panel.client_values("age")[1])
 
 
+@pytest.mark.parametrize("line", ["episode_gap = 90", 'single_items = ["wai"]', 'order = "date"'])
+def test_an_option_below_a_table_is_sent_above_it(export: Path, line: str) -> None:
+    mapping = export.parent / "map.toml"
+    for table in ("[ranges]", "[timing]", "[variables]"):
+        mapping.write_text(TOML.replace(table, f"{table}\n{line}"), "utf-8")
+        with pytest.raises(DataError, match=r"stands under .* Move it above the first \[table\]"):
+            ad.read_sessions(export, mapping)
+
+
 def test_arguments_overrule_the_file_one_by_one(export: Path) -> None:
     mapping = str(export.parent / "map.toml")
     panel = ad.read_sessions(

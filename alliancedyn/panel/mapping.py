@@ -33,6 +33,7 @@ KEYS = (
 )
 REPEAT = "redcap_repeat_instance"
 LARGEST_CODE = 10**15
+OPTIONS = ("order", "duplicates", "episode_gap", "single_items", "missing_codes", "day_first")
 RESERVED = "[](),@|="
 
 
@@ -124,7 +125,22 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         near = close_to(unknown[0], KEYS)
         hint = f" Did you mean {near[0]!r}?" if near else f" Known keys: {', '.join(KEYS)}."
         raise DataError(f"The mapping {path.name!r} has unknown {_keys(unknown)}.{hint}")
+    _refuse_misplaced(values, path.name)
     return values
+
+
+def _refuse_misplaced(values: Mapping[str, Any], name: str) -> None:
+    """Refuse an option below the head of a table, which TOML takes for a part of that table."""
+    scores = values.get("variables", {})
+    named = [*scores, *scores.values()] if isinstance(scores, dict) else []
+    for table in ("variables", "timing", "higher", "ranges"):
+        under = values.get(table)
+        for key in under if isinstance(under, dict) else ():
+            if key in OPTIONS and (table == "variables" or key not in named):
+                raise DataError(
+                    f"In the mapping {name!r}, {key} stands under [{table}] and so belongs to it. "
+                    "Move it above the first [table] of the file."
+                )
 
 
 def _keys(names: Sequence[str]) -> str:
