@@ -150,6 +150,16 @@ def test_a_rung_is_had_by_name(panel: SessionPanel) -> None:
     assert found.headline == "RI-CLPM (session means)"
 
 
+def test_the_smallest_effect_that_matters_is_chosen(panel: SessionPanel) -> None:
+    found = analyze(panel, families=["ri-clpm"], smallest_effect=0.9)
+    answer = found.directions[found.headline]
+    assert answer.smallest_effect == 0.9 and answer.lead == "neither"
+    assert "within 0.9 within-client SDs of zero, by convention" in answer.text
+    for wrong in (-0.1, float("nan")):
+        with pytest.raises(SpecificationError, match="smallest_effect"):
+            analyze(panel, smallest_effect=wrong)
+
+
 def test_progress_hears_of_every_step(panel: SessionPanel) -> None:
     heard: list[tuple[int, int, str]] = []
     analyze(panel, families=["clpm", "ri-clpm"], progress=lambda *said: heard.append(said))
