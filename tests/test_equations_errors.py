@@ -245,7 +245,7 @@ EXPORTS: list[tuple[Change, dict[str, str]]] = [
     ),
     (
         lambda f: f.assign(symptoms=f["symptoms"] + 1e8),
-        {GMM: "center_instruments=True", SEM: "Subtract a constant"},
+        {GMM: "center_instruments=True"},
     ),
 ]
 

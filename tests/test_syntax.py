@@ -355,7 +355,7 @@ def test_an_option_that_the_pieces_do_not_follow_is_refused(monkeypatch: Any) ->
     [
         (ContinuousTime(), "lavaan", "differ from client to client"),
         (Newer(), "lavaan", "Newer has no text"),
-        ("ri-clpm", "lavaan", "str has no text"),
+        ("ri-clpm", "lavaan", "give a model such as RICLPM"),
         (RICLPM(moderators=("one",)), "mplus", "moderators="),
         (RICLPM(order=2, initial="stationary"), "mplus", "no polynomial"),
         (RICLPM(), "amos", "choose 'lavaan' or 'mplus'"),
