@@ -30,6 +30,7 @@ TIMING = {"alliance": "after", "symptoms": "before"}
 TOTALS = {"alliance": "wai_total", "symptoms": "phq9_total"}
 ROUNDED = 5e-4  # of scores with three decimals
 SHOWN = 5e-4  # of an effect with three decimals
+SAME = 1e-4  # of a standard error, in its own units, whatever constant is added to the scores
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +141,7 @@ def test_intake_rows_give_the_clinician() -> None:
 def test_qualtrics_is_recognized_and_no_item_is_a_scale() -> None:
     guess = guess_mapping(cases_dir() / "4_qualtrics_numeric.csv")
     text = guess.to_toml()
+    assert "Qualtrics" in text
     found = tomllib.loads(text)
     named = [*found.values(), *found.get("variables", {}).values()]
     assert not [one for one in named if re.match(r"(WAI|PHQ)_\d", str(one))]
@@ -331,6 +333,22 @@ def test_a_process_rated_at_every_third_session_is_answered() -> None:
     assert abs(path.value + 0.125) < 0.1
 
 
+@pytest.mark.parametrize("constant", [1000.0, 10_000.0, 30_000.0])
+def test_a_constant_added_to_scores_changes_nothing(constant: float) -> None:
+    panel = bug("location.csv")
+    frame = panel.frame.assign(
+        alliance=panel.frame["alliance"] + constant, symptoms=panel.frame["symptoms"] - constant
+    )
+    moved = ad.SessionPanel.from_frame(
+        frame, client="client", session="session", variables=PAIR, timing=TIMING
+    )
+    spec = ad.MLSEM(direction="both")
+    known, found = (spec.fit(one, strict=False) for one in (panel, moved))
+    effects = [name for name in known.params.index if name.startswith("phi")]
+    assert found.params[effects].to_numpy() == pytest.approx(known.params[effects], abs=SAME)
+    assert found.se[effects].to_numpy() == pytest.approx(known.se[effects].to_numpy(), rel=SAME)
+
+
 def test_clients_without_a_therapist_stay() -> None:
     panel = bug("partially_nested.csv", therapist="therapist", covariates=("arm01",))
     fit = ad.WithinBetween(levels=("therapist", "client")).fit(panel, strict=False)
@@ -353,6 +371,25 @@ def test_no_policy_for_duplicates_loses_a_variable(policy: str) -> None:
         duplicates=policy,
     )
     assert panel.frame[["alliance", "symptoms"]].notna().sum().tolist() == [150, 150]
+
+
+COVARIATES: list[Any] = [
+    ad.CLPM(covariates=("sev",)),
+    ad.RICLPM(covariates=("sev",)),
+    ad.LCMSR(covariates=("sev",)),
+    ad.STARTS(covariates=("sev",)),
+    ad.GCLM(covariates=("sev",)),
+    ad.MLSEM(direction="both", covariates=("sev",)),
+    ad.RICLPM(moderators=("sev",)),
+    ad.ContinuousTime(time="session", covariates=("sev",)),
+]
+
+
+@pytest.mark.parametrize("spec", COVARIATES, ids=lambda spec: repr(spec)[:40])
+def test_models_with_covariates_are_standardized(spec: Any) -> None:
+    fit = spec.fit(bug("with_covariate.csv", covariates=("sev",)), strict=False)
+    table = fit.standardized()
+    assert np.isfinite(table["estimate"]).all()
 
 
 def test_a_cell_that_is_true_is_a_text_and_no_score() -> None:

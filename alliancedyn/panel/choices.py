@@ -81,8 +81,9 @@ def choose_timing(mapping: PanelMapping) -> tuple[dict[str, str], list[Issue]]:
     unknown = [name for name in mapping.variables if name not in timing]
     if unknown:
         listing = joined([repr(name) for name in unknown])
-        said = f"It is unknown whether {listing} was rated before or after the session; what needs "
-        said += "that order is refused. Pass timing=."
+        was = "was" if len(unknown) == 1 else "were"
+        said = f"It is unknown whether {listing} {was} rated before or after the session; what "
+        said += "needs that order is refused. Pass timing=."
         issues.append(warning("unknown-timing", said, len(unknown)))
     return {name: timing[name] for name in mapping.variables if name in timing}, issues
 
