@@ -69,10 +69,12 @@ def world() -> dict[str, Any]:
     other = clpm.fit(panel, strict=False)
     days = ad.ContinuousTime(traits=False).fit(panel, strict=False)
     mixed = ad.WithinBetween().fit(panel, strict=False)
+    drawn = ad.DSEM(draws=40, tune=40, chains=2, sampler="gibbs")
+    sampled = drawn.fit(panel, strict=False, seed=1)
     return {
         **{"truth": truth, "panel": panel, "spec": riclpm, "fit": fit, "clpm_fit": other},
         **{"riclpm_fit": fit, "restricted_fit": other, "general_fit": fit, "mixed": mixed},
-        **{"fits": {"RI-CLPM": fit}, "days": days, "frame": panel.frame},
+        **{"fits": {"RI-CLPM": fit}, "days": days, "sampled": sampled, "frame": panel.frame},
         **{"directions": {"RI-CLPM": ad.compare_directions(fit)}, "results": {}},
         **{"comparison": ad.compare_models({"RI-CLPM": fit}), "quality": ad.check(panel)},
         **{"decomposition": ad.decompose(panel), "therapists": therapists, "gaps": gaps},
@@ -138,6 +140,13 @@ class Call:
     given: dict[str, Any] = field(default_factory=dict)
 
 
+# Whose argument is a fit in continuous time, or a sampled one.
+FITS = {
+    "days": ("describe_drift", "effect_by_lag", "peak_lag", "plot.effect_by_lag"),
+    "sampled": ("bayes_factor", "posterior_statements", "power_scaling", "prior_overlap", "loo",
+                "save_draws", "plot.prior_posterior", "plot.client_effects", "client_effects"),
+}  # fmt: skip
+
 # Long by their nature even at their smallest: their types are checked, their work is not done.
 LONG = ("calibrate", "DSEM.fit", "Bayes.fit", "recover", "power", "ladder", "constraint_search",
         "compare_clocks", "loo", "posterior_check", "prior_predictive", "Bayes.build")  # fmt: skip
@@ -155,7 +164,12 @@ def calls() -> tuple[Call, ...]:
         elif callable(thing) and not (isinstance(thing, type) and issubclass(thing, Exception)):
             found.append(_call(name, thing))
     owners = {
-        **{"Fit": parts["fit"], "ContinuousFit": parts["days"], "MixedFit": parts["mixed"]},
+        **{
+            "Fit": parts["fit"],
+            "SampledFit": parts["sampled"],
+            "ContinuousFit": parts["days"],
+            "MixedFit": parts["mixed"],
+        },
         **{"SessionPanel": parts["panel"], "Dynamics": parts["truth"]},
         **{"TherapistPartition": ad.therapist_partition(parts["panel"])},
         **{"World": ad.worlds.load("reciprocal"), "RICLPM": parts["spec"], "MLSEM": ad.MLSEM()},
@@ -193,6 +207,8 @@ def _call(name: str, function: Callable[..., Any]) -> Call:
             given[option] = NAMED[option]
         if one.default is one.empty and option in parts:
             given[option] = parts[option]
+    if "fit" in given:
+        given["fit"] = parts[next((kind for kind, names in FITS.items() if name in names), "fit")]
     if name.startswith("Objective"):
         given = {"theta": np.zeros(3)}
     if name == "messy":

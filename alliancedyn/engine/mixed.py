@@ -101,7 +101,7 @@ def _checked_rows(
     if not all(numeric(part, flags=True) for part in (y, X, Z)):
         raise DataError("y, X and Z must hold numbers. Turn text into numbers first.")
     scores, fixed, random = (np.asarray(part, dtype=np.float64) for part in (y, X, Z))
-    if not all(numeric(code) for code in (group, outer) if code is not None):
+    if not numeric(group) or not (outer is None or numeric(outer)):
         raise DataError("Group codes must be integers. Use numpy.unique(..., return_inverse=True).")
     codes = [np.atleast_1d(np.asarray(code)) for code in (group, outer) if code is not None]
     if scores.ndim != 1 or fixed.ndim != 2 or random.ndim != 2:
