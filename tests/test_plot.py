@@ -334,3 +334,9 @@ def _unknown_timing(panel: ad.SessionPanel) -> ad.SessionPanel:
         session="session",
         variables={"wai": "wai", "phq": "phq"},
     )
+
+
+def test_axes_of_ones_own_are_saved_too(tmp_path):
+    axes = plot.panels(1, (3.0, 2.0))
+    axes[0].plot([0.0, 1.0], [1.0, 0.0])
+    assert plot.save(axes, tmp_path / "own.png").read_bytes().startswith(b"\x89PNG")

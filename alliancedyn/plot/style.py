@@ -147,13 +147,18 @@ def alt_text(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
     SpecificationError
         If the axes were not drawn by this module, and so have no text.
     """
-    drawn = np.ravel(np.asarray(ax, dtype=object))
-    texts = [str(one.get_label()) for one in drawn if isinstance(one, Axes)]
-    if not any(texts):
+    told = _words(ax)
+    if not told:
         raise SpecificationError(
             "These axes carry no alternative text. Pass the axes that a function of "
             "alliancedyn.plot returned."
         )
+    return told
+
+
+def _words(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
+    drawn = np.ravel(np.asarray(ax, dtype=object))
+    texts = [str(one.get_label()) for one in drawn if isinstance(one, Axes)]
     return " ".join(dict.fromkeys(text for text in texts if text))
 
 
@@ -183,7 +188,7 @@ def svg(ax: Axes | Sequence[Axes] | np.ndarray) -> str:
 def save(ax: Axes | Sequence[Axes] | np.ndarray, path: str | Path) -> Path:
     """Write the figure behind ``ax`` to ``path``; the suffix (svg, png, pdf) names the format.
 
-    A PNG carries its words, those of :func:`alt_text`, as its description.
+    A PNG carries its words, those of :func:`alt_text`, as its description, if it has any.
     """
     target = Path(path)
     if target.suffix.lower() == ".svg":
@@ -191,6 +196,8 @@ def save(ax: Axes | Sequence[Axes] | np.ndarray, path: str | Path) -> Path:
         return target
     figure = _figure(ax)
     with rc_context(STYLE):
-        told = {"Description": alt_text(ax)} if target.suffix.lower() == ".png" else None
-        figure.savefig(target, metadata=told)
+        if target.suffix.lower() == ".png" and (told := _words(ax)):
+            figure.savefig(target, metadata={"Description": told})
+        else:
+            figure.savefig(target)
     return target
