@@ -249,7 +249,7 @@ def test_a_fit_without_its_data_takes_the_panel(
 
 
 def test_what_cannot_be_resampled_is_refused(fit: Fit) -> None:
-    with pytest.raises(SpecificationError, match="coverage between 0 and 1"):
+    with pytest.raises(SpecificationError, match="number between 0 and 1"):
         ad.bootstrap(fit, 5, level=95)
     with pytest.raises(SpecificationError, match="resamples=1: give a whole number, 2 or more"):
         ad.bootstrap(fit, 1)

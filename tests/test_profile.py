@@ -300,7 +300,7 @@ def test_a_fit_without_its_data_takes_the_panel(fit: Fit) -> None:
 def test_what_cannot_be_profiled_is_refused(fit: Fit) -> None:
     with pytest.raises(SpecificationError, match="is not a parameter of this fit"):
         fit.profile("phi[symptoms,aliance]")
-    with pytest.raises(SpecificationError, match="coverage between 0 and 1"):
+    with pytest.raises(SpecificationError, match="number between 0 and 1"):
         fit.profile("phi[symptoms,alliance]", level=95)
     scores = make_scores(np.zeros((3, 8, 2)), ("alliance", "symptoms"))
     with pytest.raises(SpecificationError, match="none to profile"):

@@ -318,7 +318,7 @@ def test_it_needs_no_data() -> None:
 def test_models_without_innovations_are_refused() -> None:
     with pytest.raises(SpecificationError, match="no lagged effects phi with innovations"):
         fitted(ad.LatentChange()).standardized()
-    with pytest.raises(SpecificationError, match="coverage between 0 and 1"):
+    with pytest.raises(SpecificationError, match="number between 0 and 1"):
         fitted(ad.RICLPM()).standardized(level=2)
 
 
