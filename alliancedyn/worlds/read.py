@@ -230,7 +230,7 @@ def _toml(path: Path) -> dict[str, Any]:
             "between_cov and mean, or the name of a world to worlds.load(name)."
         ) from None
     except DataError as problem:  # a folder, or nothing that may be read
-        raise SpecificationError(f"The world: {problem} Give a TOML file.") from None
+        raise SpecificationError(f"The world cannot be read: {problem}") from None
     try:
         return parse_toml(raw)
     except ValueError as problem:
