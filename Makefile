@@ -51,8 +51,9 @@ check: lint types contracts docs test  ## everything above, tests last
 bench: $(VENV)/.dev  ## time the engine against its peers where they are installed
 	@for script in benchmarks/*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
 
-studies: $(VENV)/.dev  ## pass, read and type thousands of hostile things: minutes
+studies: $(VENV)/.dev  ## hostile things by the thousand, ratings at every so many sessions: minutes
 	$(BIN)/python simulations/hostile_inputs.py $(ARGS)
+	$(BIN)/python simulations/structured_gaps.py
 
 changelog:  ## print the next section of CHANGELOG.md from its fragments
 	@for kind in results added fixed; do \

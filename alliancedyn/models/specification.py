@@ -22,7 +22,7 @@ from alliancedyn.engine.centered import Shift, centered_layout
 from alliancedyn.engine.kalman import Blocks, StateSpace
 from alliancedyn.engine.likelihood import NOTHING, Family, Implied, Likelihood, Share, of_group
 from alliancedyn.engine.system import Block, Layout, Matrices
-from alliancedyn.errors import SpecificationError, listed
+from alliancedyn.errors import SpecificationError, at_sessions, listed
 from alliancedyn.models.collinear import refuse_collinear
 from alliancedyn.models.design import Design
 from alliancedyn.models.flat_sessions import refuse_flat_sessions, refuse_unchanging
@@ -323,7 +323,7 @@ class Specification(Options):
         if len(selection.sessions) < self.fewest_sessions:
             raise SpecificationError(
                 f"The {self.name} needs {self.fewest_sessions} or more sessions; these data have "
-                f"{len(selection.sessions)}."
+                f"{len(selection.sessions)} ({at_sessions(selection.sessions)})."
             )
         numbers, c = selection.data.covariates, len(self.covariates)
         refuse_collinear(numbers[:, :c], self.covariates)
