@@ -320,11 +320,11 @@ class ContinuousTime(Specification):
         found = super().groups_of(params, data, variables)
         return [replace(group, placed=placed[group.rows]) for group in found]
 
-    def likelihood_as_is(self, data: Observed) -> Likelihood:
+    def likelihood(self, data: Observed) -> Likelihood:
         """Return the log-likelihood of scores, with starting values, in parameters of its own."""
         clock = self.clock(data)
         refuse_repeats(data, clock, self._exact(data))
-        found = super().likelihood_as_is(data)
+        found = super().likelihood(data)
         start = found.layout.matrices(found.start)
         for key in start:
             if key.partition("|")[0] in ("drift", "diffusion_cov"):

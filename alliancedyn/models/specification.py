@@ -134,7 +134,7 @@ class Specification(Options):
         """
         selection = self._select(panel)
         known = self._with_known_errors(selection)
-        likelihood = known.likelihood(selection.data)
+        likelihood = known.around_level(selection.data)
         refuse_unidentified(known, known.design(selection.data), likelihood, selection.data)
         variables, _ = self._series(selection.data.variables)
         return fit_likelihood(
@@ -146,7 +146,7 @@ class Specification(Options):
         """Return the log-likelihood at any parameters, by canonical name."""
         selection = self._select(panel)
         known = self._with_known_errors(selection)
-        likelihood = known.likelihood(selection.data)
+        likelihood = known.around_level(selection.data)
         return likelihood.loglik(likelihood.layout.from_params(params))
 
     @checked
@@ -158,7 +158,7 @@ class Specification(Options):
         selection = self._select(panel)
         known = self._with_known_errors(selection)
         data = selection.data
-        likelihood = known.likelihood(data) if centered else known.likelihood_as_is(data)
+        likelihood = known.around_level(data) if centered else known.likelihood(data)
         refuse_unidentified(known, known.design(selection.data), likelihood, selection.data)
         return likelihood
 
@@ -259,8 +259,8 @@ class Specification(Options):
         series = tuple(dict.fromkeys(owner.get(item, item) for item in items))
         return series, tuple(series.index(owner.get(item, item)) for item in items)
 
-    def likelihood(self, data: Observed) -> Likelihood:
-        """Return the log-likelihood of observed scores, with starting values.
+    def around_level(self, data: Observed) -> Likelihood:
+        """Return the log-likelihood that is searched, with starting values.
 
         Searched around the level of the scores, where that makes a difference; parameters are
         those of the scores as they are.
@@ -269,12 +269,12 @@ class Specification(Options):
         named = dict(zip(data.variables, level.tolist(), strict=True))
         shifts = self.shifts(self.design(data), named)
         if not shifts:
-            return self.likelihood_as_is(data)
-        found = self.likelihood_as_is(replace(data, Y=data.Y - level))
+            return self.likelihood(data)
+        found = self.likelihood(replace(data, Y=data.Y - level))
         layout = centered_layout(found.layout, shifts)
-        return self.likelihood_as_is(data) if layout is None else replace(found, layout=layout)
+        return self.likelihood(data) if layout is None else replace(found, layout=layout)
 
-    def likelihood_as_is(self, data: Observed) -> Likelihood:
+    def likelihood(self, data: Observed) -> Likelihood:
         """Return the log-likelihood of scores, with starting values, in parameters of its own."""
         bare = self.design(data)
         items = starting.item_moments(data.Y, bare.series_of)

@@ -106,7 +106,8 @@ def maximum_of(fit: Fit, data: Observed) -> Maximum:
 
 
 def _likelihood(fit: Fit, data: Observed) -> Likelihood:
-    found = getattr(fit.model, "likelihood", None)
+    plain = getattr(fit.model, "likelihood", None)
+    found = getattr(fit.model, "around_level", plain)
     if found is None or fit.draws is not None:
         raise SpecificationError(
             f"{fit.model.name} was not fitted by maximizing a likelihood of its parameters, so "
