@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -337,6 +338,11 @@ def _advice(value: Any, words: str) -> str:
         )
     if "Fit" in words.split() and hasattr(value, "fit"):
         return " Fit it first: model.fit(panel)."
-    if "Fit" not in words and "number" in words and isinstance(value, str):
+    if (
+        "Fit" not in words
+        and "number" in words
+        and isinstance(value, str)
+        and re.search(r"\d", value)
+    ):
         return " Write it without quotes."
     return ""

@@ -717,7 +717,7 @@ def test_specifications_are_values() -> None:
         ({"moderators": ("severity",)}, "moderators is"),
         ({"time": "weeks"}, "choose 'days' or 'session'"),
         ({"time_unit": 0.0}, "days in a unit of time"),
-        ({"time_unit": "week"}, "days in a unit of time"),
+        ({"time_unit": "week"}, "give a finite number"),
         ({"means": "free", "trend": "linear"}, 'means="equal" with trend='),
         ({"initial_mean": "session"}, "choose 'common' or 'free'"),
     ],

@@ -455,7 +455,7 @@ class TestDraws:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"draws": 0}, "1 or more"),
+            ({"draws": 0}, "from 1 up"),
             ({"parameters": "random"}, "'fixed' or 'drawn'"),
             ({"of": "items"}, "'scores' or 'states'"),
         ],
@@ -541,7 +541,7 @@ class TestCalibration:
         )
         with pytest.raises(DataError, match="smaller horizon"):
             fitted().calibration(horizon=5, panel=early)
-        with pytest.raises(SpecificationError, match="1 or more"):
+        with pytest.raises(SpecificationError, match="from 1 up"):
             fitted().calibration(horizon=0)
 
     def test_shows_itself(self) -> None:

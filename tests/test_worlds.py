@@ -328,7 +328,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path, text, message):
 
 
 def test_a_folder_is_no_world(tmp_path):
-    with pytest.raises(SpecificationError, match="cannot be read"):
+    with pytest.raises(SpecificationError, match="is a folder"):
         worlds.read(tmp_path)
 
 
