@@ -36,7 +36,11 @@ WHOLE = {
 }
 SHARES = ("level", "power")  # floats strictly between 0 and 1, where that is their default
 NOT_NEGATIVE = ("smallest_effect",)
-WORDS = {"errors": "'observed', 'robust' or 'cluster:therapist'"}
+WORDS = {
+    "errors": "'observed', 'robust' or 'cluster:therapist'",
+    "bounds": "the lowest and the highest possible score by name, finite numbers or None where "
+    'there is no such end, such as {"alliance": (1, 7)} or {"symptoms": (None, 7)}',
+}
 PROSE = ("message", "text", "headline", "reason", "notes", "note", "title")
 LONGEST_NAME = 1_000  # characters of a name or a path
 OR_ONE = "or one of them, not in a list"  # Annotated[Sequence[Event], OR_ONE]

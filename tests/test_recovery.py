@@ -294,11 +294,11 @@ def test_power_of_a_variance_is_not_given() -> None:
     [
         ({"truth": "a world"}, "give a Dynamics"),
         ({"level": 95}, "level is 95; give a number between 0 and 1"),
-        ({"clients": 0}, "clients must be at least 1, not 0"),
+        ({"clients": 0}, "clients is 0; give a whole number from 1 up"),
         ({"missing": 10}, "not a percentage"),
         ({"dropout": ad.Dropout(first=3)}, "Nobody can leave"),
         ({"start": "odd"}, "start='odd' is not known"),
-        ({"replications": 0}, "replications must be"),
+        ({"replications": 0}, "replications is 0; give a whole number from 1 up"),
         ({"jobs": 0}, "jobs must be"),
         ({"target": {"phi[x,y]": 0.1}}, r"target names 'phi\[x,y\]'"),
     ],
