@@ -245,7 +245,9 @@ def _fixed(name: str, inside: tuple[Any, ...]) -> tuple[Test, str]:
 
 def _several(name: str, inside: Any) -> tuple[Test, str]:
     rule = rule_of(name, inside, None)
-    words = {"a text": "texts", "a finite number": "numbers"}.get(rule.words, f"each {rule.words}")
+    words = {"a text": "texts that are not empty", "a finite number": "numbers"}.get(
+        rule.words, f"each {rule.words}"
+    )
     return (
         lambda value: _is_several(value) and all(rule.allows(one) for one in value),
         f"several, as a tuple ({words})",
