@@ -203,7 +203,7 @@ def test_unreliable_look_says_so() -> None:
 
 
 REFUSED = [
-    ({"spec": "RICLPM"}, "samples state-space families"),
+    ({"spec": "RICLPM"}, "spec is .RICLPM.; give a model"),
     ({"sampler": "stan"}, "choose 'nutpie'"),
     ({"draws": 0}, "draws is 0"),
     ({"priors": {"beta": ("normal", 0, 1)}}, "no 'beta'"),

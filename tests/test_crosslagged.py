@@ -139,7 +139,7 @@ def test_a_thin_session_is_refused_with_the_remedy() -> None:
         ({"measurement_var": {"symptoms": 1e4}}, "is 10000, and the scores themselves vary by"),
         ({"indicators": {"a": ["alliance", "alliance"], "s": ["symptoms"]}}, "more than once"),
         ({"indicators": {"a": ["alliance"], "s": ["alliance"]}}, "one series"),
-        ({"indicators": {"a": "alliance", "s": ["symptoms"]}}, "in a list"),
+        ({"indicators": {"a": "alliance", "s": ["symptoms"]}}, "indicators is .*give a dict"),
         ({"indicators": {"a": [], "s": ["symptoms"]}}, "in a list"),
         ({"time_varying": ("alliance",)}, "a series of the model itself"),
         ({"covariates": ("severity", "severity")}, "names 'severity' more than once"),

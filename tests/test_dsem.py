@@ -457,7 +457,7 @@ def test_priors_are_printed_in_raw_units_and_can_be_changed() -> None:
         ({"sampler": "gibbs", "innovations": "student"}, "nutpie"),
         ({"sampler": "laplace", "random": ("intercept", "phi")}, "quick look"),
         ({"measurement_var": {"alliance": -1.0}}, "negative"),
-        ({"measurement_var": "equal"}, '"free"'),
+        ({"measurement_var": "equal"}, "measurement_var is 'equal'; give"),
         ({"sessions": (1, 2, 3)}, "first and the last"),
     ],
 )

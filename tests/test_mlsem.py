@@ -565,7 +565,7 @@ def thin(last: int) -> pd.DataFrame:
         (lambda: MLSEM(covariates="severity"), "give several, as a tuple"),
         (lambda: MLSEM(direction="both", process_role="exogenous"), "cannot be strictly exogenous"),
         (lambda: MLSEM(direction="both", feedback="same_session"), "Leave it out"),
-        (lambda: MLSEM().fit(None), "fitted to a SessionPanel"),
+        (lambda: MLSEM().fit(None), "give a SessionPanel"),
         (lambda: MLSEM("mood").fit(panel("balanced")), "The panel has no variable 'mood'"),
         (lambda: MLSEM("symptoms").fit(panel("balanced")), "Process and outcome are both"),
         (

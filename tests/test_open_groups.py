@@ -123,7 +123,7 @@ def test_closed_groups_stay_what_they_were():
     ("make", "message"),
     [
         (lambda: Groups(5, turnover=0), "turnover must be at least 1"),
-        (lambda: Groups(5, turnover=1.5), "turnover must be a whole number"),
+        (lambda: Groups(5, turnover=1.5), "turnover is 1.5; give a whole number"),
         (
             lambda: simulate(
                 TRUTH, 40, 4, groups=Groups(5, turnover=2, others=[[0.8, 0], [0, 0.8]]), seed=1

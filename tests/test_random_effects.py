@@ -159,9 +159,12 @@ def test_a_world_with_correlations_is_a_value(tmp_path):
             "'alliance', which does not differ",
         ),
         ({"random_corr": [("alliance", "symptoms<-alliance", 1.5)]}, "random effects is not a cov"),
-        ({"random_corr": [("alliance", "symptoms<-alliance")]}, "must list correlations"),
-        ({"random_corr": [("alliance", "symptoms<-alliance", "much")]}, "must be numbers"),
-        ({"random_corr": 3}, "must list correlations"),
+        ({"random_corr": [("alliance", "symptoms<-alliance")]}, "random_corr is .*give several"),
+        (
+            {"random_corr": [("alliance", "symptoms<-alliance", "much")]},
+            "random_corr is .*give several",
+        ),
+        ({"random_corr": 3}, "random_corr is 3; give several"),
         ({"random_corr": [PAIRS[0], (*PAIRS[0][1::-1], 0.5)]}, "each pair once"),
         ({"random_corr": [("symptoms<-alliance", "symptoms<-alliance", 1.0)]}, "two effects"),
         (

@@ -101,7 +101,7 @@ def test_actor_and_partner_effects_are_recovered():
     [
         ({"stable_var": -1.0}, "stable_var must not be negative"),
         ({"stable_var": (1.0,)}, "stable_var has shape"),
-        ({"stable_var": "large"}, "stable_var must be numbers"),
+        ({"stable_var": "large"}, "stable_var is 'large'; give several"),
     ],
 )
 def test_impossible_views_are_refused(options, message):
