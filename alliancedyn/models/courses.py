@@ -227,21 +227,19 @@ def shifts_of_course(design: Design, level: Mapping[str, float]) -> dict[str, Sh
 
     With y = c + y', a + phi (c + y') - c makes the intercept of y' out of a = a' + c - phi c.
     """
-    plain = [v for v in design.variables if v not in design.measured]
     found: dict[str, Shift] = {}
-    for v in plain:
+    for v in design.variables:
         found[names.label("mean", v, session=design.sessions[0])] = (level[v], {})
-        by = {names.label("phi", v, u): -level[u] for u in plain}
+        by = {names.label("phi", v, u): -level[u] for u in design.variables}
         found[names.label("intercept", v)] = (level[v], by)
     return found
 
 
 def shifts_of_change(design: Design, level: Mapping[str, float]) -> dict[str, Shift]:
     """Return what the level of scores adds to the start and the constant of latent change."""
-    plain = [v for v in design.variables if v not in design.measured]
     found: dict[str, Shift] = {}
-    for v in plain:
+    for v in design.variables:
         found[names.label("intercept", v)] = (level[v], {})
-        by = {names.label("coupling", v, u): -level[u] for u in plain if u != v}
+        by = {names.label("coupling", v, u): -level[u] for u in design.variables if u != v}
         found[names.label("trend", v)] = (0.0, {names.label("self", v): -level[v], **by})
     return found

@@ -267,8 +267,9 @@ class Specification(Options):
         """
         level = np.nanmean(data.Y, axis=(0, 1))
         named = dict(zip(data.variables, level.tolist(), strict=True))
-        shifts = self.shifts(self.design(data), named)
-        if not shifts:
+        design = self.design(data)
+        shifts = {} if design.measured else self.shifts(design, named)
+        if not shifts:  # items have intercepts of their own, which carry the level
             return self.likelihood(data)
         found = self.likelihood(replace(data, Y=data.Y - level))
         layout = centered_layout(found.layout, shifts)
