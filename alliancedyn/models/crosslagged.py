@@ -85,11 +85,10 @@ class CLPM(Specification):
         """Return the first session's covariance where the process is stationary."""
         return settled(self, design) if self.initial == "stationary" else NOTHING
 
-    def matrices(self, params: Params, design: Design) -> Matrices:
-        """Return all matrices; a stationary process may be given by its covariance."""
-        if self.initial == "stationary" and self.order == 1:
-            params = _with_innovations(params, design)
-        return super().matrices(params, design)
+    def completed(self, params: Params, design: Design) -> Params:
+        """Return parameters with the innovations of a process given by its covariance."""
+        stationary = self.initial == "stationary" and self.order == 1
+        return _with_innovations(params, design) if stationary else params
 
 
 @checked

@@ -147,7 +147,8 @@ class Specification(Options):
         selection = self._select(panel)
         known = self._with_known_errors(selection)
         likelihood = known.around_level(selection.data)
-        return likelihood.loglik(likelihood.layout.from_params(params))
+        known_params = known.completed(params, known.design(selection.data))
+        return likelihood.loglik(likelihood.layout.from_params(known_params))
 
     @checked
     def objective(self, panel: SessionPanel, *, centered: bool = True) -> Likelihood:
@@ -243,7 +244,11 @@ class Specification(Options):
 
     def matrices(self, params: Params, design: Design) -> Matrices:
         """Return all matrices at natural parameters."""
-        return self.layout(design).from_params(params)
+        return self.layout(design).from_params(self.completed(params, design))
+
+    def completed(self, params: Params, design: Design) -> Params:
+        """Return parameters with those that follow from others, where they may be given so."""
+        return params
 
     def design(self, data: Observed, sd: Mapping[str, float] | None = None) -> Design:
         """Return what the family must know of these data."""
