@@ -285,12 +285,25 @@ def _one_value_far_off(Y: Array) -> Array:
     return Y
 
 
-@pytest.mark.parametrize("spoil", [_twice_the_other, _constant_within_clients])
+def _one_session_late(Y: Array) -> Array:
+    return np.stack([Y[:, :, 0], np.concatenate([Y[:, :1, 1], Y[:, :-1, 0]], axis=1)], axis=2)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [(_twice_the_other, "'symptoms' repeats"), (_constant_within_clients, "never changes")],
+)
 @pytest.mark.parametrize("spec", [RICLPM(), CLPM()])
-def test_a_likelihood_without_limit_is_no_maximum(
-    spec: RICLPM | CLPM, spoil: Callable[[Array], Array]
+def test_scores_without_a_likelihood_are_named_before_the_search(
+    spec: RICLPM | CLPM, spoil: Callable[[Array], Array], says: str
 ) -> None:
-    fit = spec.fit(as_panel(spoil(scores(21, 80, 5))), strict=False)
+    with pytest.raises(SpecificationError, match=says):
+        spec.fit(as_panel(spoil(scores(21, 80, 5))), strict=False)
+
+
+@pytest.mark.parametrize("spec", [RICLPM(), CLPM()])
+def test_a_likelihood_without_limit_is_no_maximum(spec: RICLPM | CLPM) -> None:
+    fit = spec.fit(as_panel(_one_session_late(scores(21, 80, 5))), strict=False)
     assert not fit.converged
     assert "grows without limit" in fit.diagnostics["failure"]
     assert "innovation_cov[" in fit.diagnostics["failure"]

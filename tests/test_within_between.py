@@ -341,7 +341,7 @@ def test_one_direction_cannot_be_compared(panel: SessionPanel) -> None:
     fit = WithinBetween().fit(panel)
     with pytest.raises(SpecificationError, match='direction="both"'):
         ad.compare_directions(fit)
-    with pytest.raises(SpecificationError, match="'spec' is no fit"):
+    with pytest.raises(SpecificationError, match="'spec': a WithinBetween"):
         ad.compare_models({"spec": WithinBetween()})  # type: ignore[dict-item]
 
 

@@ -43,6 +43,10 @@ class CenteredLayout(Layout):
         """Return d reported / d theta, (len(names), n_free)."""
         return np.asarray(self.turn @ super().jacobian(theta))
 
+    def chain(self, slopes: Array) -> Array:
+        """Return slopes by the reported parameters, given those by the searched ones, axis 0."""
+        return np.asarray(np.linalg.solve(self.turn.T, slopes), float)
+
     def unflatten(self, natural: Array) -> Matrices:
         """Return every family's array from the reported parameters in their order."""
         return super().unflatten(np.asarray(np.linalg.solve(self.turn, natural - self.move), float))

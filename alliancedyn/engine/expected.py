@@ -118,7 +118,7 @@ def _slopes(likelihood: Likelihood, share: Share, matrices: Matrices) -> Moments
     for block in likelihood.layout.blocks:
         slope = by[block.key].T.reshape(-1, *matrices[block.key].shape)
         pieces.append(flat(block, slope).T)
-    together = np.concatenate(pieces)
+    together = likelihood.layout.chain(np.concatenate(pieces))
     edges = np.cumsum([int(np.prod(shape)) for shape in shapes[:3]])
     mean, cov, effects = np.split(together, edges[:-1], axis=1)
     n = len(together)

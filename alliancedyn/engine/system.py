@@ -275,6 +275,10 @@ class Layout:
         """
         return self.unflatten(names.collect(params, self.names))
 
+    def chain(self, slopes: Array) -> Array:
+        """Return slopes by the natural parameters, given those by the matrices' entries, axis 0."""
+        return slopes
+
     def unflatten(self, natural: Array) -> Matrices:
         """Return every family's array from the natural parameters in their order."""
         out: Matrices = {}
