@@ -346,7 +346,7 @@ def test_a_session_of_fewer_than_five_clients_is_refused() -> None:
     panel = ad.SessionPanel.from_frame(
         frame, client="client", session="session", variables=["alliance", "symptoms"]
     )
-    with pytest.raises(SpecificationError, match=r"Fewer than 5 .*'5'.*means=\"equal\""):
+    with pytest.raises(SpecificationError, match=r"Fewer than 5 .*session 5,.*means=\"equal\""):
         ad.RICLPM().fit(panel)
 
 
