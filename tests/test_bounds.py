@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -165,6 +166,17 @@ def test_no_value_of_a_mapping_ends_in_a_raw_error(value: str, tmp_path: Path) -
             refused += 1
             assert len(str(error)) < 700, key
     assert refused > len(KEYS) // 2
+
+
+def test_how_deep_a_mapping_goes_does_not_depend_on_the_process(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text(f"client = {VALUES['a deeper list']}\n")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        with pytest.raises(DataError, match="nested too deeply"):
+            ad.read_sessions(tmp_path / "a.csv", tmp_path / "m.toml")
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @pytest.mark.parametrize(

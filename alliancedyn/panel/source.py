@@ -10,6 +10,8 @@ from alliancedyn.errors import DataError
 
 MEGABYTE = 2**20
 LARGEST_EXPORT, LARGEST_TOML = 256 * MEGABYTE, MEGABYTE
+DEEPEST = 20  # tables and lists within one another
+TOO_DEEP = "its tables are nested too deeply"
 
 
 def read_bytes(path: Path, largest: int = LARGEST_EXPORT) -> bytes:
@@ -63,12 +65,23 @@ def parse_toml(raw: bytes) -> dict[str, Any]:
         If it is no TOML, or nothing that a person wrote.
     """
     try:
-        return tomllib.loads(raw.decode("utf-8-sig"))
+        values = tomllib.loads(raw.decode("utf-8-sig"))
     except RecursionError:
-        raise ValueError("its tables are nested too deeply") from None
+        raise ValueError(TOO_DEEP) from None
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     except tomllib.TOMLDecodeError:
         raise
     except ValueError:  # Python reads no whole numbers of more than 4,300 digits
         raise ValueError("it holds a number of thousands of digits") from None
+    inside: list[Any] = [values]  # how deep Python goes by itself is not the same everywhere
+    for _ in range(DEEPEST):
+        inside = [
+            one
+            for value in inside
+            if isinstance(value, dict | list)
+            for one in (value.values() if isinstance(value, dict) else value)
+        ]
+    if inside:
+        raise ValueError(TOO_DEEP)
+    return values
