@@ -132,6 +132,7 @@ def therapist_partition(
         level=level,
         therapists=pairs.therapists,
         clients=len(pairs.size),
+        persons=chosen.persons,
         pairs=len(chosen.a),
         groups=int(group.max()) + 1,
         trend=trend,

@@ -9,7 +9,7 @@ from html import escape
 import pandas as pd
 
 from alliancedyn.checking import methods_checked, named
-from alliancedyn.errors import SpecificationError
+from alliancedyn.errors import SpecificationError, people
 from alliancedyn.panel import Issue
 from alliancedyn.partition.select import Trend
 from alliancedyn.partition.wording import identities, paragraphs, verdict
@@ -47,7 +47,7 @@ class TherapistPartition:
         chance. Empty where the slopes are read aloud.
     process, outcome, lag, level, trend
         What was asked for.
-    therapists, clients, pairs, groups : int
+    therapists, clients, persons, pairs, groups : int
         What the numbers rest on; ``groups`` of therapists were left out in turn.
     """
 
@@ -63,6 +63,7 @@ class TherapistPartition:
     level: float
     therapists: int
     clients: int
+    persons: int
     pairs: int
     groups: int
     trend: Trend
@@ -85,7 +86,7 @@ class TherapistPartition:
     def __repr__(self) -> str:
         return (
             f"TherapistPartition({self.process} -> {self.outcome}; lag={self.lag}; "
-            f"{self.therapists} therapists, {self.clients} clients)"
+            f"{self.therapists} therapists, {people(self.clients, self.persons)})"
         )
 
     def __str__(self) -> str:

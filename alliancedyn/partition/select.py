@@ -30,6 +30,7 @@ class Selected:
     therapist: Codes
     issues: list[Issue]
     flat: bool = False  # one pair per client: clients and sessions are one level
+    persons: int = 0  # behind the clients; fewer where some have several episodes
     absorbed: int = 0  # degrees of freedom that the shared course took of the process
 
 
@@ -102,6 +103,7 @@ def select(panel: SessionPanel, process: str, outcome: str, lag: int, trend: Tre
             ),
             *_switches(panel, used),
         ],
+        persons=len(set(panel.persons[used])),
     )
     _refuse_constant(chosen, process, outcome)
     if trend == "session":

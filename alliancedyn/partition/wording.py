@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from alliancedyn.errors import people
 from alliancedyn.results.estimate import Estimate, rounded
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def _question(part: TherapistPartition) -> str:
     return (
         f"What goes with {part.outcome} {when}: the therapist's average {part.process}, or the "
         f"client's {part.process} within the therapist's caseload? {part.therapists:,} therapists, "
-        f"{part.clients:,} clients, {part.pairs:,} pairs of scores. {COURSES[part.trend]}"
+        f"{people(part.clients, part.persons)}, {part.pairs:,} pairs of scores. "
+        f"{COURSES[part.trend]}"
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliancedyn.causal.compare import EVERYONE, columns, forms_in
 from alliancedyn.causal.words import SHORT, capital, form_name
-from alliancedyn.errors import AllianceDynError
+from alliancedyn.errors import AllianceDynError, people
 from alliancedyn.partition.wording import COURSES
 from alliancedyn.plot.numerals import interval, number
 from alliancedyn.report.abbreviations import CRITERIA, INDICES
@@ -114,8 +114,9 @@ def attendance(material: Material) -> Table:
     notes = [f"Counts below {SMALL_CELL} are not shown."]
     if len(shown) < len(sessions):
         notes.insert(0, f"{len(shown)} of {len(sessions)} sessions, evenly spread.")
-    head = ("Clients with", *(str(sessions[t]) for t in shown))
-    return Table("attendance", "Clients observed at each session", head, rows, tuple(notes))
+    who = "Clients" if panel.n_persons == panel.n_clients else "Episodes"
+    head = (f"{who} with", *(str(sessions[t]) for t in shown))
+    return Table("attendance", f"{who} observed at each session", head, rows, tuple(notes))
 
 
 def _spread(sessions: int) -> list[int]:
@@ -223,9 +224,9 @@ def therapists(material: Material) -> Table | None:
     head = ("", "Share, observed", "Slope, observed", "Share, latent", "Slope, latent")
     notes = (
         f"{part.process.capitalize()} at one session and {part.outcome} at the next: "
-        f"{part.therapists:,} therapists, {part.clients:,} clients, {part.pairs:,} pairs. Share of "
-        f"the variance of {part.process}; points of {part.outcome} per point of {part.process}. "
-        f"{COURSES[part.trend]}",
+        f"{part.therapists:,} therapists, {people(part.clients, part.persons)}, {part.pairs:,} "
+        f"pairs. Share of the variance of {part.process}; points of {part.outcome} per point of "
+        f"{part.process}. {COURSES[part.trend]}",
         "Latent means: what the averages would be with many clients and many sessions.",
     )
     title = "Whose average goes with the outcome: the therapist’s or the client’s?"
