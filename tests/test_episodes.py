@@ -189,3 +189,20 @@ def test_two_treatments_are_one_case_however_they_are_told_apart() -> None:
     closed = codes(ad.read_sessions(dates_only, mappings / "7c.toml"))["long-pauses"]
     assert "25 pauses of 25 of 70 persons" in closed.message
     assert "longest 900 days" in closed.message
+
+
+def test_therapists_are_told_of_persons_and_episodes() -> None:
+    rng = np.random.default_rng(5)
+    rows = [
+        {"client": who, "episode": episode, "session": t, "therapist": f"T{who % 4}",
+         "alliance": rng.normal(), "symptoms": rng.normal()}
+        for who in range(24) for episode in range(1, 2 + (who < 8)) for t in range(1, 6)
+    ]  # fmt: skip
+    panel = ad.SessionPanel.from_frame(
+        pd.DataFrame(rows), client="client", session="session", episode="episode",
+        therapist="therapist", variables=["alliance", "symptoms"],
+    )  # fmt: skip
+    part = ad.therapist_partition(panel)
+    assert (part.clients, part.persons) == (32, 24)
+    assert "24 persons with 32 episodes" in part.text
+    assert "24 persons with 32 episodes" in repr(part)
