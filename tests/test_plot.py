@@ -340,3 +340,10 @@ def test_axes_of_ones_own_are_saved_too(tmp_path):
     axes = plot.panels(1, (3.0, 2.0))
     axes[0].plot([0.0, 1.0], [1.0, 0.0])
     assert plot.save(axes, tmp_path / "own.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("ax", [["a", "b"], np.eye(2), "a", [None, None]])
+def test_two_clouds_need_two_axes(ax: object) -> None:
+    parts = ad.decompose(ad.datasets.load("trial"))
+    with pytest.raises(ad.SpecificationError, match=r"two Axes|ax is"):
+        plot.between_within(parts, ax=ax)

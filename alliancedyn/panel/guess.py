@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,7 +215,8 @@ def _without_repeats(header: object) -> list[str]:
     """Return the column names that occur once; a repeated one cannot be mapped."""
     names = list(header)  # type: ignore[call-overload]
     contact = contact_columns(names)  # who a person is helps no mapping
-    kept = [name for name in names if names.count(name) == 1 and name not in contact]
+    times = Counter(names)
+    kept = [name for name in names if times[name] == 1 and name not in contact]
     if not kept:
         raise DataError(f"No column of {joined([quoted(name) for name in names])} can be mapped.")
     return kept
@@ -336,10 +338,11 @@ def _guess_variables(
     sisters = {name for family in families(header, 2) for name in family.columns}
     variables = {}
     for kind in USUAL_TIMING:
+        others = taken | sisters
         ranks = {
             name: rank
             for name, cells in columns.items()
-            if name not in taken | sisters and (rank := _rank(name, kind)) and _numeric(cells)
+            if name not in others and (rank := _rank(name, kind)) and _numeric(cells)
         }
         if ranks:
             variables[kind] = column = min(ranks, key=lambda name: (*ranks[name], -_longest(name)))
@@ -430,7 +433,7 @@ def _notes(table: Table) -> list[str]:
         notes.append(
             f"{kind!r} looks like one row per questionnaire: reshape to a column per score."
         )
-    repeated = sorted({name for name in table.header if table.header.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(table.header).items() if times > 1)
     if repeated:
         notes.append(f"Several columns are called {joined([repr(name) for name in repeated])}.")
     return notes

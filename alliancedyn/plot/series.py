@@ -124,7 +124,9 @@ def between_within(
     array of two Axes
     """
     horizontal, vertical = _pair(decomposition, x, y)
-    places = panels(2, (6.8, 3.4)) if ax is None else np.asarray(ax, dtype=object)
+    places = panels(2, (6.8, 3.4)) if ax is None else np.ravel(np.asarray(ax, dtype=object))
+    if len(places) != 2 or not all(isinstance(one, Axes) for one in places):
+        raise SpecificationError("ax must be two Axes, such as those of plt.subplots(1, 2).")
     split = (
         ("Between clients", "own mean", decomposition.between, decomposition.correlation_between),
         ("Within clients", "deviation", decomposition.within, decomposition.correlation_within),
